@@ -1,0 +1,134 @@
+/// How an operation finds its kernel: a list in order of preference, each entry with its ISA and its reasons to refuse.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/simd/isa.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// The rows of the output a call is to write. `worker` names the scratch it may use.
+struct RowRange {
+  Index begin = 0;
+  Index end = 0;
+  Index worker = 0;
+};
+
+/// Base of every operation's arguments: per-worker scratch, filled in by `launch`.
+struct KernelArgs {
+  std::byte* scratch = nullptr;
+  std::size_t scratch_bytes = 0;  // of one worker, a multiple of 64
+  std::byte* scratch_of(Index worker) const { return scratch + static_cast<std::size_t>(worker) * scratch_bytes; }
+};
+
+/// `name` is "op:isa"; `reject` returns nullptr or the reason in words; `run` writes only its rows. A kernel that needs
+/// scratch says how much with `static std::size_t scratch(const Args&)`.
+template <class K, class Args>
+concept Kernel = requires(const Args& args, RowRange rows) {
+  { K::name } -> std::convertible_to<std::string_view>;
+  { K::isa } -> std::convertible_to<Isa>;
+  { K::reject(args) } -> std::convertible_to<const char*>;
+  { K::run(args, rows) }
+  noexcept;
+};
+
+template <class Args>
+struct KernelEntry {
+  std::string_view name;
+  Isa isa = Isa::portable;
+  const char* (*reject)(const Args&) = nullptr;
+  void (*run)(const Args&, RowRange) noexcept = nullptr;
+  std::size_t (*scratch)(const Args&) = nullptr;
+
+  /// nullptr, or why this kernel cannot run `args` here.
+  std::string why_not(const Args& args) const {
+    if (!active_isa().has(isa)) return detail::concat("needs ", isa_name(isa));
+    const char* reason = reject(args);
+    return reason == nullptr ? std::string() : std::string(reason);
+  }
+  bool accepts(const Args& args) const { return active_isa().has(isa) && reject(args) == nullptr; }
+};
+
+namespace detail {
+template <class K, class Args>
+constexpr KernelEntry<Args> kernel_entry() {
+  KernelEntry<Args> entry{K::name, K::isa, &K::reject, &K::run, nullptr};
+  if constexpr (requires(const Args& args) { K::scratch(args); }) entry.scratch = &K::scratch;
+  return entry;
+}
+}  // namespace detail
+
+template <class... Kernels>
+struct KernelList {
+  static constexpr std::size_t size = sizeof...(Kernels);
+
+  template <class Args>
+  requires(Kernel<Kernels, Args>&&...) static constexpr std::array<KernelEntry<Args>, size> entries{
+      detail::kernel_entry<Kernels, Args>()...};
+
+  /// The forced kernel, else the first whose ISA is active and which does not refuse.
+  /// Throws unsupported_error if the forced one is unknown or refuses, or none is left.
+  template <class Args>
+  static const KernelEntry<Args>& select(const Context& ctx, const Args& args) {
+    const auto& all = entries<Args>;
+    const std::string_view op = all[0].name.substr(0, all[0].name.find(':'));
+    const std::string_view forced = ctx.forced(op);
+    for (const auto& kernel : all)
+      if (forced.empty() ? kernel.accepts(args) : kernel.name == forced) {
+        if (!forced.empty() && !kernel.accepts(args))
+          throw unsupported_error(detail::concat("tessera: forced kernel ", forced, ": ", kernel.why_not(args)));
+        return kernel;
+      }
+    std::string names;
+    for (const auto& kernel : all) names += detail::concat(' ', kernel.name, " (", kernel.why_not(args), ')');
+    throw unsupported_error(forced.empty()
+                                ? detail::concat("tessera: no kernel of ", op, " takes these arguments:", names)
+                                : detail::concat("tessera: forced kernel ", forced, " is not one of:", names));
+  }
+
+  /// `f(name, why)` for every entry in order; `why` is "" for the one `select` takes, "not needed" for later ones
+  /// that would do, else the reason it was passed over.
+  template <class Args, class F>
+  static void explain(const Context& ctx, const Args& args, F&& f) {
+    const auto& chosen = select(ctx, args);
+    for (const auto& kernel : entries<Args>) {
+      if (kernel.name == chosen.name) {
+        f(kernel.name, std::string());
+        continue;
+      }
+      const std::string why = kernel.why_not(args);
+      f(kernel.name, !why.empty() ? why : ctx.forced(op_of(kernel.name)).empty() ? "not needed" : "another is forced");
+    }
+  }
+
+ private:
+  static std::string_view op_of(std::string_view name) { return name.substr(0, name.find(':')); }
+};
+
+/// Runs `kernel` over `rows` output rows in pieces of `grain` rows.
+template <class Args>
+void launch(Context& ctx, const KernelEntry<Args>& kernel, Args args, Index rows, Index grain) {
+  if (rows <= 0) return;
+  Workspace::Scope scope(ctx.workspace);
+  const Index pieces = (rows + grain - 1) / grain;
+  const bool alone = pieces == 1 || ctx.concurrency() == 1;
+  if (kernel.scratch != nullptr) {
+    args.scratch_bytes = (kernel.scratch(args) + cache_line - 1) / cache_line * cache_line;
+    args.scratch = scope.take<std::byte>(static_cast<Index>(args.scratch_bytes) * (alone ? 1 : ctx.concurrency()));
+  }
+  if (alone) {
+    for (Index p = 0; p < pieces; ++p) kernel.run(args, {p * grain, std::min(rows, (p + 1) * grain), 0});
+    return;
+  }
+  ctx.run(pieces, [&](Index p, Index w) { kernel.run(args, {p * grain, std::min(rows, (p + 1) * grain), w}); });
+}
+
+}  // namespace tessera::inline TESSERA_ABI
