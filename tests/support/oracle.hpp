@@ -1,0 +1,66 @@
+/// The oracle: products in double with their rounding bound, and replayable random operands.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <tessera/core/buffer.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/core/view.hpp>
+
+namespace tessera::test {
+
+/// n draws of N(0, 1).
+template <class T>
+Buffer<T> random_buffer(Index n, std::uint64_t seed) {
+  Buffer<T> values(n);
+  const Philox draws(seed);
+  for (Index i = 0; i < n; ++i) values[i] = T(static_cast<float>(draws.normal(static_cast<std::uint64_t>(i))));
+  return values;
+}
+
+/// γ_k = k·u / (1 - k·u), u half the epsilon of T (N. Higham, "Accuracy and Stability of Numerical Algorithms", §3.1).
+template <class T>
+double gamma(double k) {
+  const double u = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
+  return k * u / (1 - k * u);
+}
+
+/// C within γ_(k+3)·(|alpha||A||B| + |beta||C0|) of alpha*A*B + beta*C0; beta == 0 ignores C0, which may be NaN.
+template <class T, class TA, class TB>
+void expect_product(T alpha, MatrixView<const TA> A,  // (M,K)
+                    MatrixView<const TB> B,           // (K,N)
+                    T beta, MatrixView<const T> C0,   // (M,N)
+                    MatrixView<const T> C) {          // (M,N)
+  ASSERT_EQ(A.cols(), B.rows());
+  ASSERT_EQ(A.rows(), C.rows());
+  ASSERT_EQ(B.cols(), C.cols());
+  const double unit = gamma<T>(static_cast<double>(A.cols()) + 3);
+  int shown = 0;
+  for (Index i = 0; i < C.rows(); ++i)
+    for (Index j = 0; j < C.cols(); ++j) {
+      double sum = 0, size = 0;
+      for (Index k = 0; k < A.cols(); ++k) {
+        const double term = static_cast<double>(A(i, k)) * static_cast<double>(B(k, j));
+        sum += term;
+        size += std::abs(term);
+      }
+      double expected = static_cast<double>(alpha) * sum;
+      double bound = std::abs(static_cast<double>(alpha)) * size;
+      if (beta != T(0)) {
+        expected += static_cast<double>(beta) * static_cast<double>(C0(i, j));
+        bound += std::abs(static_cast<double>(beta) * static_cast<double>(C0(i, j)));
+      }
+      const double got = static_cast<double>(C(i, j));
+      if (!(std::abs(got - expected) <= unit * bound + static_cast<double>(std::numeric_limits<T>::denorm_min()))) {
+        ADD_FAILURE() << "at (" << i << ", " << j << "): " << got << ", expected " << expected << " within "
+                      << unit * bound;
+        if (++shown == 5) return;
+      }
+    }
+}
+
+}  // namespace tessera::test
