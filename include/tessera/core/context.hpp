@@ -1,6 +1,7 @@
 /// What an operation runs with: an executor, scratch memory, and the kernels that were forced.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
