@@ -1,0 +1,58 @@
+/// Matrix times matrix.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <type_traits>
+
+#include <tessera/kernels/gemm/list.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail {
+
+template <class TA, class T>
+void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T> B, T beta, MatrixView<T> C) {
+  if (A.cols() != B.rows())
+    throw shape_error(concat("tessera: gemm of (", shape_text(A.rows(), A.cols()), ") * (",
+                             shape_text(B.rows(), B.cols()), "): columns ", A.cols(), " != rows ", B.rows()));
+  if (A.rows() != C.rows() || B.cols() != C.cols())
+    throw shape_error(concat("tessera: gemm of (", shape_text(A.rows(), A.cols()), ") * (",
+                             shape_text(B.rows(), B.cols()), ") is ", shape_text(A.rows(), B.cols()),
+                             ", the destination is ", shape_text(C.rows(), C.cols())));
+  if (C.empty()) return;
+  if (A.cols() == 0 || alpha == T(0)) {
+    for (Index i = 0; i < C.rows(); ++i)
+      for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : beta * C(i, j);
+    return;
+  }
+  GemmArgs<TA, T, T> args;
+  args.alpha = alpha;
+  args.beta = beta;
+  args.A = A;
+  args.B = B;
+  args.C = C;
+  launch(ctx, GemmKernels<TA, T, T>::select(ctx, args), args, C.rows(), 64);
+}
+
+}  // namespace detail
+
+/// C = alpha*A*B + beta*C, for float and double. Any strides. C must not overlap A or B. beta == 0 overwrites C without
+/// reading it; alpha == 0 reads neither A nor B. 2*M*N*K flops. Throws shape_error.
+/// Blocking after K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 2008).
+template <class T>
+requires std::floating_point<T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<MatrixView<const T>> A,  // (M,K)
+          std::type_identity_t<MatrixView<const T>> B,                                               // (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {                                           // (M,N)
+  detail::gemm_any<T, T>(ctx, alpha, A, B, beta, C);
+}
+
+/// The same with A stored as bf16; sums are in float.
+inline void gemm(Context& ctx, float alpha, MatrixView<const bf16> A,  // (M,K)
+                 MatrixView<const float> B,                            // (K,N)
+                 float beta, MatrixView<float> C) {                    // (M,N)
+  detail::gemm_any<bf16, float>(ctx, alpha, A, B, beta, C);
+}
+
+}  // namespace tessera::inline TESSERA_ABI

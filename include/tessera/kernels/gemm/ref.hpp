@@ -1,0 +1,28 @@
+#pragma once
+
+#include <tessera/kernels/gemm/args.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// The obvious loop: what every other kernel is compared with.
+struct GemmRef {
+  static constexpr std::string_view name = "gemm:ref";
+  static constexpr Isa isa = Isa::portable;
+
+  template <class TA, class TB, class T>
+  static const char* reject(const GemmArgs<TA, TB, T>&) {
+    return nullptr;
+  }
+
+  template <class TA, class TB, class T>
+  static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
+    for (Index i = rows.begin; i < rows.end; ++i)
+      for (Index j = 0; j < args.n(); ++j) {
+        T sum(0);
+        for (Index k = 0; k < args.k(); ++k) sum += T(args.A(i, k)) * T(args.B(k, j));
+        args.C(i, j) = args.beta == T(0) ? args.alpha * sum : args.alpha * sum + args.beta * args.C(i, j);
+      }
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI
