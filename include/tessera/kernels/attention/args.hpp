@@ -1,0 +1,94 @@
+/// What an attention kernel is given, and how its work is cut.
+#pragma once
+
+#include <algorithm>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/kernel.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// The keys or the values, a tile of tokens at a time, however they are stored.
+/// `tile(state, head, begin, count, scratch, row_stride)` returns rows [begin, begin + count) of a kv head as (count,
+/// d) with d contiguous and `row_stride` elements between tokens: in place, or decoded into `scratch`, which has room
+/// for count * d. Kernels call it once for each tile that a block of queries meets.
+template <class T>
+struct TileSource {
+  using Tile = const T* (*)(const void* state, Index head, Index begin, Index count, T* scratch,
+                            Index& row_stride) noexcept;
+  const void* state = nullptr;
+  Tile tile = nullptr;
+};
+
+namespace detail {
+template <class T>
+const T* tile_of_view(const void* state, Index head, Index begin, Index, T*, Index& row_stride) noexcept {
+  const auto& view = *static_cast<const View<const T, 3>*>(state);
+  row_stride = view.stride(1);
+  return view.data() + head * view.stride(0) + begin * view.stride(1);
+}
+}  // namespace detail
+
+/// Reads a (kv_heads, m, d) view in place; the view must outlive the source.
+template <class T>
+TileSource<T> tile_source(const View<const T, 3>& view) {
+  return {&view, &detail::tile_of_view<T>};
+}
+
+/// Rows are the queries that share a kv head, (i, g) with g fastest: row r is query r / group of head
+/// kv_head * group + r % group. Neighbouring rows see nearly the same keys, whatever the number of heads a group has.
+/// A piece of work is (kv head, block of rows, split of the tokens), the split fastest; results of split s go
+/// s * out_split and s * lse_split elements further, to be joined by merge_states.
+template <class T>
+struct AttentionArgs : KernelArgs {
+  View<const T, 3> Q;  // (heads, n, d)
+  View<T, 3> out;      // (heads, n, d)
+  View<T, 2> lse;      // (heads, n), or no data
+  TileSource<T> keys;
+  TileSource<T> values;
+  Index kv_heads = 0, group = 1, n = 0, d = 0;
+  Index m = 0;                     // tokens of every kv head ...
+  const Index* lengths = nullptr;  // ... or of each: (kv_heads)
+  const Index* visible = nullptr;  // (kv_heads, n): query i sees tokens [0, visible); overrides `causal`
+  bool causal = false;             // query i sees tokens [0, length - n + i]
+  T scale = 1;
+  Index splits = 1, split_tokens = 0;
+  Index out_split = 0, lse_split = 0;
+
+  /// Queries a piece holds; the cut depends on nothing else.
+  static constexpr Index block_rows = 64;
+  /// Keys a kernel meets at a time.
+  static constexpr Index tile_tokens = 64;
+
+  Index rows() const { return n * group; }
+  Index row_blocks() const { return (rows() + block_rows - 1) / block_rows; }
+  Index pieces() const { return kv_heads * row_blocks() * splits; }
+  Index length(Index kv_head) const { return lengths != nullptr ? lengths[kv_head] : m; }
+  /// How many tokens query i of a kv head sees.
+  Index visible_to(Index kv_head, Index i) const {
+    const Index all = length(kv_head);
+    if (visible != nullptr) return std::clamp<Index>(visible[kv_head * n + i], 0, all);
+    return causal ? std::clamp<Index>(all - n + i + 1, 0, all) : all;
+  }
+
+  struct Piece {
+    Index kv_head, row, rows, split, begin, end;  // rows [row, row + rows), tokens [begin, end)
+  };
+  Piece piece(Index p) const {
+    Piece part{};
+    part.split = p % splits;
+    const Index block = p / splits % row_blocks();
+    part.kv_head = p / splits / row_blocks();
+    part.row = block * block_rows;
+    part.rows = std::min(block_rows, rows() - part.row);
+    part.begin = splits == 1 ? 0 : part.split * split_tokens;
+    Index most = 0;
+    for (Index i = part.row / group; i <= (part.row + part.rows - 1) / group; ++i)
+      most = std::max(most, visible_to(part.kv_head, i));
+    part.end = splits == 1 ? most : std::min(most, part.begin + split_tokens);
+    return part;
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI

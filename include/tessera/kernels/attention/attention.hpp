@@ -1,0 +1,147 @@
+/// Exact attention with an online softmax: no buffer of queries × keys exists.
+/// M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax" (2018); T. Dao, "FlashAttention-2" (2023),
+/// §3.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <optional>
+#include <type_traits>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/list.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+struct AttentionOptions {
+  std::optional<double> scale = {};  // of the scores; 1/sqrt(d) unless given
+  bool causal = false;               // query i of n sees keys 0 to m - n + i of m
+};
+
+/// (out, lse) := the attention over two disjoint sets of keys, from that over each: (out_a, lse_a) and (out, lse).
+/// Associative and commutative up to rounding; a set of no keys is (0, -inf).
+/// Throws shape_error. O(heads·n·d). V. Ye et al., "FlashInfer" (2025), §2.2.
+template <class T>
+void merge_states(Context& ctx, View<const std::type_identity_t<T>, 3> out_a,  // (heads, n, d)
+                  View<const std::type_identity_t<T>, 2> lse_a,                // (heads, n)
+                  View<T, 3> out,                                              // (heads, n, d)
+                  View<std::type_identity_t<T>, 2> lse) {                      // (heads, n)
+  if (out_a.extents() != out.extents() || lse_a.extents() != lse.extents() || out.extent(0) != lse.extent(0) ||
+      out.extent(1) != lse.extent(1))
+    throw shape_error(detail::concat(
+        "tessera: merge_states of (", out_a.extent(0), ", ", out_a.extent(1), ", ", out_a.extent(2), ") with lse (",
+        lse_a.extent(0), ", ", lse_a.extent(1), ") into (", out.extent(0), ", ", out.extent(1), ", ", out.extent(2),
+        ") with lse (", lse.extent(0), ", ", lse.extent(1), "): expected equal shapes (heads, n, d) and (heads, n)"));
+  const Index n = out.extent(1), d = out.extent(2);
+  const Index grain = std::max<Index>(1, 16384 / std::max<Index>(d, 1));
+  for_each_chunk(ctx, out.extent(0) * n, grain, [&](Context&, Index begin, Index end) {
+    for (Index r = begin; r < end; ++r) {
+      const Index h = r / n, i = r % n;
+      T a = lse_a(h, i), b = lse(h, i);
+      if (a == -std::numeric_limits<T>::infinity()) continue;
+      const T top = std::max(a, b);
+      a = std::exp(a - top);
+      b = std::exp(b - top);
+      const T total = a + b, of_a = a / total, of_b = b / total;
+      for (Index c = 0; c < d; ++c) out(h, i, c) = of_b * out(h, i, c) + of_a * out_a(h, i, c);
+      lse(h, i) = top + std::log(total);
+    }
+  });
+}
+
+namespace detail {
+
+/// Splits long contexts among pieces where there are few queries, runs the kernel, merges the splits. `args.splits` is
+/// chosen here, from the shape alone.
+template <class T>
+void run_attention(Context& ctx, AttentionArgs<T> args) {
+  constexpr Index split_tokens = 2048;
+  const auto& kernel = AttentionKernels<T>::select(ctx, args);
+  Index most = 0;
+  for (Index h = 0; h < args.kv_heads; ++h) most = std::max(most, args.length(h));
+  if (args.row_blocks() > 1 || most < 2 * split_tokens) {
+    launch(ctx, kernel, args, args.pieces(), 1);
+    return;
+  }
+  const Index heads = args.out.extent(0), n = args.n, d = args.d;
+  args.splits = (most + split_tokens - 1) / split_tokens;
+  args.split_tokens = split_tokens;
+  args.out_split = heads * n * d;
+  args.lse_split = heads * n;
+  Workspace::Scope scope(ctx.workspace);
+  const auto whole_out = args.out;
+  const auto whole_lse = args.lse;
+  args.out = View<T, 3>(scope.take<T>(args.splits * args.out_split), {heads, n, d});
+  args.lse = View<T, 2>(scope.take<T>(args.splits * args.lse_split), {heads, n});
+  launch(ctx, kernel, args, args.pieces(), 1);
+  for (Index s = 1; s < args.splits; ++s)
+    merge_states<T>(ctx, View<const T, 3>(args.out.data() + s * args.out_split, {heads, n, d}),
+                    View<const T, 2>(args.lse.data() + s * args.lse_split, {heads, n}), args.out, args.lse);
+  for (Index h = 0; h < heads; ++h)
+    for (Index i = 0; i < n; ++i) {
+      for (Index c = 0; c < d; ++c) whole_out(h, i, c) = args.out(h, i, c);
+      if (whole_lse.data() != nullptr) whole_lse(h, i) = args.lse(h, i);
+    }
+}
+
+}  // namespace detail
+
+/// out_i = Σ_j softmax_j(scale · q_i·k_j) v_j for each head, heads in groups that share a kv head (grouped-query
+/// attention: head h reads kv head h / (heads / kv_heads)). Any strides, d contiguous. A query that sees no key gives
+/// zeros and lse = -inf. Scores may be large (the softmax is taken relative to the largest). A NaN or an infinity among
+/// the values may reach every query that meets its tile of 64 tokens, masked or not.
+/// Writes lse_i = log Σ_j exp(scale · q_i·k_j) where `lse` has data; see merge_states. `out` must not overlap the
+/// inputs. Throws shape_error. O(heads·n·m·d) flops, O(heads·n·d) memory; the same bits for any number of threads.
+template <class T>
+requires std::floating_point<T>
+void attention(Context& ctx, View<const std::type_identity_t<T>, 3> Q,                      // (heads, n, d)
+               View<const std::type_identity_t<T>, 3> K,                                    // (kv_heads, m, d)
+               View<const std::type_identity_t<T>, 3> V,                                    // (kv_heads, m, d)
+               View<T, 3> out,                                                              // (heads, n, d)
+               AttentionOptions options = {}, View<std::type_identity_t<T>, 2> lse = {}) {  // (heads, n)
+  const auto text = [](const auto& view) {
+    return detail::concat('(', view.extent(0), ", ", view.extent(1), ", ", view.extent(2), ')');
+  };
+  const Index heads = Q.extent(0), n = Q.extent(1), d = Q.extent(2), kv_heads = K.extent(0);
+  if (K.extents() != V.extents() || K.extent(2) != d)
+    throw shape_error(detail::concat("tessera: attention of queries ", text(Q), " over keys ", text(K), " and values ",
+                                     text(V), ": expected keys and values of one shape (kv_heads, m, ", d, ')'));
+  if (kv_heads == 0 ? heads != 0 : heads % kv_heads != 0)
+    throw shape_error(detail::concat("tessera: attention of queries ", text(Q), " over keys ", text(K), ": ", heads,
+                                     " heads are not a multiple of ", kv_heads, " kv heads"));
+  if (out.extents() != Q.extents())
+    throw shape_error(detail::concat("tessera: attention of queries ", text(Q), ": the result is ", text(Q),
+                                     ", the destination is ", text(out)));
+  if (lse.data() != nullptr && (lse.extent(0) != heads || lse.extent(1) != n))
+    throw shape_error(detail::concat("tessera: attention of queries ", text(Q), ": lse is ",
+                                     detail::shape_text(heads, n), ", the destination is ",
+                                     detail::shape_text(lse.extent(0), lse.extent(1))));
+  const auto contiguous = [](const auto& view) { return view.extent(2) <= 1 || view.stride(2) == 1; };
+  if (!contiguous(Q) || !contiguous(K) || !contiguous(V) || !contiguous(out))
+    throw shape_error(detail::concat("tessera: attention: strides of d in queries, keys, values, result are ",
+                                     Q.stride(2), ", ", K.stride(2), ", ", V.stride(2), ", ", out.stride(2),
+                                     "; expected 1"));
+  if (heads == 0 || n == 0) return;
+  AttentionArgs<T> args;
+  args.Q = Q;
+  args.out = out;
+  args.lse = lse;
+  args.keys = tile_source(K);
+  args.values = tile_source(V);
+  args.kv_heads = kv_heads;
+  args.group = heads / kv_heads;
+  args.n = n;
+  args.d = d;
+  args.m = K.extent(1);
+  args.causal = options.causal;
+  args.scale =
+      static_cast<T>(options.scale ? *options.scale : 1 / std::sqrt(static_cast<double>(std::max<Index>(d, 1))));
+  detail::run_attention(ctx, args);
+}
+
+}  // namespace tessera::inline TESSERA_ABI
