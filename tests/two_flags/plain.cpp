@@ -1,0 +1,3 @@
+#include "body.hpp"
+
+UnitReport plain_report() { return report(); }

@@ -1,0 +1,15 @@
+/// What one unit says about the library it saw. The two definitions of `report` are body.hpp at different flags.
+#pragma once
+
+#include <string>
+
+struct UnitReport {
+  std::string view_type;           // mangled name of a library type
+  std::string abi;                 // the inline namespace
+  const void* function = nullptr;  // of an inline function of the library
+  double sum = 0;                  // of a product through the public interface
+  bool catches = false;            // catches what its own library throws
+};
+
+UnitReport plain_report();
+UnitReport wide_report();

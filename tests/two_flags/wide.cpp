@@ -1,0 +1,3 @@
+#include "body.hpp"
+
+UnitReport wide_report() { return report(); }
