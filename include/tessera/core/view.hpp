@@ -3,6 +3,7 @@
 
 #include <array>
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 
 #include <tessera/core/config.hpp>
@@ -15,7 +16,7 @@ requires(Rank >= 1 && Rank <= 4) class View {
  public:
   using value_type = std::remove_cv_t<T>;
   using element_type = T;
-  using Shape = std::array<Index, Rank>;
+  using Shape = std::array<Index, static_cast<std::size_t>(Rank)>;
   static constexpr int rank = Rank;
 
   constexpr View() = default;
@@ -24,7 +25,7 @@ requires(Rank >= 1 && Rank <= 4) class View {
   /// Contiguous, last index fastest.
   constexpr View(T* data, Shape extents) : data_(data), extents_(extents) {
     Index stride = 1;
-    for (int d = Rank - 1; d >= 0; --d) {
+    for (std::size_t d = dims; d-- > 0;) {
       strides_[d] = stride;
       stride *= extents[d];
     }
@@ -42,8 +43,8 @@ requires(Rank >= 1 && Rank <= 4) class View {
   constexpr T* data() const { return data_; }
   constexpr const Shape& extents() const { return extents_; }
   constexpr const Shape& strides() const { return strides_; }
-  constexpr Index extent(int d) const { return extents_[d]; }
-  constexpr Index stride(int d) const { return strides_[d]; }
+  constexpr Index extent(int d) const { return extents_[static_cast<std::size_t>(d)]; }
+  constexpr Index stride(int d) const { return strides_[static_cast<std::size_t>(d)]; }
   constexpr Index size() const {
     Index count = 1;
     for (Index e : extents_) count *= e;
@@ -60,15 +61,15 @@ requires(Rank >= 1 && Rank <= 4) class View {
   requires(sizeof...(I) == Rank && (std::convertible_to<I, Index> && ...)) constexpr T& operator()(I... index) const {
     const Shape at{static_cast<Index>(index)...};
     Index offset = 0;
-    for (int d = 0; d < Rank; ++d) offset += at[d] * strides_[d];
+    for (std::size_t d = 0; d < dims; ++d) offset += at[d] * strides_[d];
     return data_[offset];
   }
   constexpr T& operator[](Index i) const requires(Rank == 1) { return data_[i * strides_[0]]; }
 
   /// The view with index `i` of the first dimension fixed: a row of a matrix, a head of (heads, n, d).
   constexpr auto operator[](Index i) const requires(Rank > 1) {
-    std::array<Index, Rank - 1> extents{}, strides{};
-    for (int d = 1; d < Rank; ++d) {
+    std::array<Index, dims - 1> extents{}, strides{};
+    for (std::size_t d = 1; d < dims; ++d) {
       extents[d - 1] = extents_[d];
       strides[d - 1] = strides_[d];
     }
@@ -87,12 +88,14 @@ requires(Rank >= 1 && Rank <= 4) class View {
 
   /// `count` indices of dimension `d` from `begin`. Throws shape_error if they are not all inside.
   constexpr View slice(int d, Index begin, Index count) const {
-    if (d < 0 || d >= Rank || begin < 0 || count < 0 || begin > extents_[d] - count)
-      throw shape_error(detail::concat("tessera: slice [", begin, ", ", begin + count, ") of dimension ", d,
-                                       ", which has ", d >= 0 && d < Rank ? extents_[d] : Index{-1}, " entries"));
+    if (d < 0 || d >= Rank)
+      throw shape_error(detail::concat("tessera: slice of dimension ", d, " of a view of rank ", Rank));
+    if (begin < 0 || count < 0 || begin > extent(d) - count)
+      throw shape_error(detail::concat("tessera: slice of ", count, " from ", begin, " of dimension ", d,
+                                       ", which has ", extent(d), " entries"));
     View part = *this;
-    part.data_ += begin * strides_[d];
-    part.extents_[d] = count;
+    part.data_ += begin * stride(d);
+    part.extents_[static_cast<std::size_t>(d)] = count;
     return part;
   }
   constexpr View block(Index row, Index col, Index rows, Index cols) const requires(Rank == 2) {
@@ -102,7 +105,7 @@ requires(Rank >= 1 && Rank <= 4) class View {
   /// Elements lie one after another with the last index fastest.
   constexpr bool contiguous() const {
     Index stride = 1;
-    for (int d = Rank - 1; d >= 0; --d) {
+    for (std::size_t d = dims; d-- > 0;) {
       if (extents_[d] > 1 && strides_[d] != stride) return false;
       stride *= extents_[d];
     }
@@ -110,6 +113,8 @@ requires(Rank >= 1 && Rank <= 4) class View {
   }
 
  private:
+  static constexpr std::size_t dims = Rank;
+
   T* data_ = nullptr;
   Shape extents_{};
   Shape strides_{};

@@ -1,0 +1,131 @@
+/// Vectors of one register, with one set of operations for every lane, so that an algorithm is written once:
+///   Vec<T, Portable<Arch>>   xsimd at the unit's own flags
+///   Vec<T, Scalar>           one number, the reference
+///   Vec<T, Avx2>, Vec<T, Avx512>   in simd/pack_avx2.hpp, simd/pack_avx512.hpp
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <type_traits>
+#include <xsimd/xsimd.hpp>
+
+#include <tessera/core/config.hpp>
+
+namespace tessera::inline TESSERA_ABI::simd {
+
+/// The widest architecture the unit's flags allow.
+using arch = xsimd::default_arch;
+
+struct Scalar {};
+template <class Arch = arch>
+struct Portable {};
+struct Avx2 {};
+struct Avx512 {};
+
+/// One register of T. What every lane has: `width`, `load(p)`, `load(p, n)` (n < width elements, the rest zero),
+/// `store(p)`, `store(p, n)`, arithmetic, comparisons to `mask`, and the functions below.
+template <class T, class Lane>
+struct Vec;
+
+template <class T>
+struct Vec<T, Scalar> {
+  using value_type = T;
+  using mask = bool;
+  static constexpr Index width = 1;
+  T v{};
+
+  Vec() = default;
+  Vec(T x) : v(x) {}  // NOLINT(google-explicit-constructor): a constant stands for a vector of it
+  static Vec load(const T* p) { return *p; }
+  static Vec load(const T* p, Index n) { return n > 0 ? *p : T(0); }
+  void store(T* p) const { *p = v; }
+  void store(T* p, Index n) const {
+    if (n > 0) *p = v;
+  }
+  friend Vec operator+(Vec a, Vec b) { return a.v + b.v; }
+  friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
+  friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
+  friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
+  friend Vec operator-(Vec a) { return -a.v; }
+  friend mask operator<(Vec a, Vec b) { return a.v < b.v; }
+  friend mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+  friend mask operator>(Vec a, Vec b) { return a.v > b.v; }
+  friend mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
+  friend mask operator==(Vec a, Vec b) { return a.v == b.v; }
+  friend mask operator!=(Vec a, Vec b) { return a.v != b.v; }
+  friend Vec select(mask m, Vec a, Vec b) { return m ? a : b; }
+  friend Vec fma(Vec a, Vec b, Vec c) { return std::fma(a.v, b.v, c.v); }
+  friend Vec abs(Vec a) { return std::fabs(a.v); }
+  friend Vec sqrt(Vec a) { return std::sqrt(a.v); }
+  friend Vec min(Vec a, Vec b) { return a.v < b.v ? a : b; }
+  friend Vec max(Vec a, Vec b) { return a.v > b.v ? a : b; }
+  friend T reduce_add(Vec a) { return a.v; }
+  friend T reduce_max(Vec a) { return a.v; }
+};
+
+template <class T, class Arch>
+struct Vec<T, Portable<Arch>> {
+  using batch = xsimd::batch<T, Arch>;
+  using value_type = T;
+  using mask = xsimd::batch_bool<T, Arch>;
+  static constexpr Index width = static_cast<Index>(batch::size);
+  batch v;
+
+  Vec() : v(T(0)) {}
+  Vec(T x) : v(x) {}      // NOLINT(google-explicit-constructor): a constant stands for a vector of it
+  Vec(batch x) : v(x) {}  // NOLINT(google-explicit-constructor)
+  static Vec load(const T* p) { return batch::load_unaligned(p); }
+  static Vec load(const T* p, Index n) {
+    T all[static_cast<std::size_t>(width)] = {};
+    for (Index i = 0; i < n; ++i) all[i] = p[i];
+    return load(all);
+  }
+  void store(T* p) const { v.store_unaligned(p); }
+  void store(T* p, Index n) const {
+    T all[static_cast<std::size_t>(width)];
+    store(all);
+    for (Index i = 0; i < n; ++i) p[i] = all[i];
+  }
+  friend Vec operator+(Vec a, Vec b) { return a.v + b.v; }
+  friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
+  friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
+  friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
+  friend Vec operator-(Vec a) { return -a.v; }
+  friend mask operator<(Vec a, Vec b) { return a.v < b.v; }
+  friend mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+  friend mask operator>(Vec a, Vec b) { return a.v > b.v; }
+  friend mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
+  friend mask operator==(Vec a, Vec b) { return a.v == b.v; }
+  friend mask operator!=(Vec a, Vec b) { return a.v != b.v; }
+  friend Vec select(mask m, Vec a, Vec b) { return xsimd::select(m, a.v, b.v); }
+  friend Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a.v, b.v, c.v); }
+  friend Vec abs(Vec a) { return xsimd::abs(a.v); }
+  friend Vec sqrt(Vec a) { return xsimd::sqrt(a.v); }
+  friend Vec min(Vec a, Vec b) { return xsimd::select(a.v < b.v, a.v, b.v); }
+  friend Vec max(Vec a, Vec b) { return xsimd::select(a.v > b.v, a.v, b.v); }
+  friend T reduce_add(Vec a) {
+    T all[static_cast<std::size_t>(width)];
+    a.store(all);
+    T sum = all[0];
+    for (Index i = 1; i < width; ++i) sum += all[i];
+    return sum;
+  }
+  friend T reduce_max(Vec a) {
+    T all[static_cast<std::size_t>(width)];
+    a.store(all);
+    T most = all[0];
+    for (Index i = 1; i < width; ++i) most = all[i] > most ? all[i] : most;
+    return most;
+  }
+};
+
+/// A vector as a fused map's callable sees it: V(0.5f) is a constant, `value_type` the element.
+template <class V>
+concept Vector = requires(V v) {
+  typename V::value_type;
+  { V::width } -> std::convertible_to<Index>;
+  { v + v } -> std::convertible_to<V>;
+};
+
+}  // namespace tessera::inline TESSERA_ABI::simd
