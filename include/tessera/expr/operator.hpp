@@ -1,0 +1,75 @@
+/// The members every operator of this library shares.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include <tessera/expr/concepts.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// Receives one kernel an operator would consider: its name, and "" if it is the one chosen, else why it is not.
+using KernelSink = std::function<void(std::string_view kernel, std::string_view why)>;
+
+/// Derive an operator from `OperatorBase<itself>` and it writes `A.transpose()` and is found by `A * x` from any
+/// namespace. Costs nothing: no data, no virtual functions. `transpose(A)` serves operators without the base.
+template <class Derived>
+class OperatorBase {
+ public:
+  auto transpose() const& { return transpose_of(static_cast<const Derived&>(*this)); }
+  auto transpose() && { return transpose_of(static_cast<Derived&&>(*this)); }
+
+ protected:
+  OperatorBase() = default;
+};
+
+/// Floating-point operations of `A.apply` on n columns: A.flops(n) if it says so, else those of a dense matrix.
+template <LinearOperator A>
+double flops(const A& a, Index n) {
+  if constexpr (requires { a.flops(n); })
+    return a.flops(n);
+  else
+    return 2.0 * static_cast<double>(a.rows()) * static_cast<double>(a.cols()) * static_cast<double>(n);
+}
+
+/// Bytes of memory that hold A: A.bytes() if it says so, else the sum over its buffers.
+template <LinearOperator A>
+std::size_t bytes(const A& a) {
+  if constexpr (requires { a.bytes(); })
+    return a.bytes();
+  else {
+    std::size_t total = 0;
+    a.for_each_buffer([&](ByteRange range) {
+      total += static_cast<std::size_t>(static_cast<const char*>(range.last) - static_cast<const char*>(range.first));
+    });
+    return total;
+  }
+}
+
+/// An operator with parameters and the gradient of <dY, A X> with respect to them.
+template <class A>
+concept Trainable = LinearOperator<A> && requires(const A& a, Context& ctx, MatrixView<const typename A::Scalar> X,
+                                                  typename A::Scalar beta, std::span<typename A::Scalar> dparams) {
+  { a.parameter_count() } -> std::convertible_to<Index>;
+  a.grad(ctx, X, X, beta, dparams);
+};
+
+namespace detail {
+/// Throws shape_error unless X (K,N), dY (M,N) and dparams fit `a.grad`.
+template <class A, class S>
+void check_grad(const A& a, MatrixView<const S> X, MatrixView<const S> dY, std::span<S> dparams) {
+  if (X.rows() != a.cols() || dY.rows() != a.rows() || X.cols() != dY.cols())
+    throw shape_error(concat("tessera: gradient of (", describe(a), ") with X ", shape_text(X.rows(), X.cols()),
+                             " and dY ", shape_text(dY.rows(), dY.cols()), ": expected ", a.cols(), "xN and ", a.rows(),
+                             "xN"));
+  if (static_cast<Index>(dparams.size()) != a.parameter_count())
+    throw shape_error(concat("tessera: gradient of (", describe(a), ") into ", dparams.size(), " values, it has ",
+                             a.parameter_count(), " parameters"));
+}
+}  // namespace detail
+
+}  // namespace tessera::inline TESSERA_ABI

@@ -1,0 +1,180 @@
+/// Dense matrices as operators: owning (`Dense`) and not (`DenseView`), f32, f64 and bf16 weights.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include <tessera/core/buffer.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/expr/eigen_view.hpp>
+#include <tessera/expr/operator.hpp>
+#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/gemv/gemv.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// What a dense operator's elements may be. bf16 computes in f32.
+template <class T>
+concept DenseElement = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bf16>;
+
+namespace detail {
+
+inline Index checked_size(Index rows, Index cols) {
+  if (rows < 0 || cols < 0 || (rows > 0 && cols > std::numeric_limits<Index>::max() / rows))
+    throw shape_error(concat("tessera: Dense(", rows, ", ", cols, "): expected sizes from 0 whose product fits"));
+  return rows * cols;
+}
+
+template <class T>
+void dense_apply(Context& ctx, accum_t<T> alpha, MatrixView<const T> A, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                 MatrixView<accum_t<T>> Y) {
+  if (X.cols() == 1)
+    gemv(ctx, alpha, A, X.col(0), beta, Y.col(0));
+  else
+    gemm(ctx, alpha, A, X, beta, Y);
+}
+
+template <class T>
+void dense_explain(Context& ctx, MatrixView<const T> A, Index n, const KernelSink& sink) {
+  using S = accum_t<T>;
+  if (A.empty() || n == 0) return;
+  if (n == 1) {
+    GemvArgs<T, S> args;
+    args.A = A;
+    args.x = {nullptr, A.cols()};
+    args.y = {nullptr, A.rows()};
+    GemvKernels<T, S>::explain(ctx, args, sink);
+  } else {
+    GemmArgs<T, S, S> args;
+    args.A = A;
+    args.B = {nullptr, {A.cols(), n}, {1, A.cols()}};
+    args.C = {nullptr, {A.rows(), n}, {1, A.rows()}};
+    GemmKernels<T, S, S>::explain(ctx, args, sink);
+  }
+}
+
+/// What Dense and DenseView share; `Derived` has `view()`.
+template <class Derived, class T>
+class DenseOperator : public OperatorBase<Derived> {
+ public:
+  using Scalar = accum_t<T>;
+  using Element = T;
+  static constexpr std::string_view type_name = std::same_as<T, bf16> ? "Dense<bf16>" : "Dense";
+
+  Index rows() const { return elements().rows(); }
+  Index cols() const { return elements().cols(); }
+
+  /// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y. 2·M·K·N flops.
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(derived(), op, X, Y);
+    dense_apply<T>(ctx, alpha, op == Op::none ? elements() : elements().transposed(), X, beta, Y);
+  }
+
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    f(byte_range(elements()));
+  }
+  /// The kernels considered for a column-major X of n columns.
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    const auto A = op == Op::none ? elements() : elements().transposed();
+    dense_explain<T>(ctx, A, n, sink);
+  }
+  std::size_t bytes() const { return static_cast<std::size_t>(elements().size()) * sizeof(T); }
+
+  /// A(i,i), i < min(rows, cols).
+  Eigen::VectorX<Scalar> diagonal() const {
+    const auto A = elements();
+    Eigen::VectorX<Scalar> d(std::min(A.rows(), A.cols()));
+    for (Index i = 0; i < d.size(); ++i) d[i] = static_cast<Scalar>(A(i, i));
+    return d;
+  }
+  Eigen::MatrixX<Scalar> to_dense() const {
+    const auto A = elements();
+    Eigen::MatrixX<Scalar> dense(A.rows(), A.cols());
+    for (Index j = 0; j < A.cols(); ++j)
+      for (Index i = 0; i < A.rows(); ++i) dense(i, j) = static_cast<Scalar>(A(i, j));
+    return dense;
+  }
+
+  Index parameter_count() const { return elements().size(); }
+  /// dparams = beta * dparams + dY (M,N) * X (K,N)ᵀ, the elements in row-major order.
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const {
+    check_grad(derived(), X, dY, dparams);
+    dense_apply<Scalar>(ctx, Scalar(1), dY, X.transposed(), beta, MatrixView<Scalar>(dparams.data(), rows(), cols()));
+  }
+
+ private:
+  const Derived& derived() const { return static_cast<const Derived&>(*this); }
+  MatrixView<const T> elements() const { return derived().view(); }
+};
+
+}  // namespace detail
+
+/// Someone else's dense matrix, any strides. Copies refer to the same elements.
+template <DenseElement T>
+class DenseView : public detail::DenseOperator<DenseView<T>, T> {
+ public:
+  static constexpr bool is_view = true;  // expressions copy it
+  DenseView() = default;
+  DenseView(MatrixView<const T> elements) : elements_(elements) {}
+  DenseView(MatrixView<T> elements) : elements_(elements) {}
+  MatrixView<const T> view() const { return elements_; }
+
+ private:
+  MatrixView<const T> elements_;
+};
+
+template <class T>
+DenseView(MatrixView<T>) -> DenseView<std::remove_const_t<T>>;
+
+/// A dense matrix of its own, row-major and contiguous. Copies are deep.
+template <DenseElement T>
+class Dense : public detail::DenseOperator<Dense<T>, T> {
+ public:
+  Dense() = default;
+  /// (rows, cols) of zeros. Throws shape_error for a negative or unrepresentable size.
+  Dense(Index rows, Index cols) : elements_(detail::checked_size(rows, cols)), rows_(rows), cols_(cols) {}
+  /// A copy, rounded to T.
+  template <class U>
+  requires std::is_convertible_v<U, double>
+  explicit Dense(MatrixView<U> elements) : Dense(elements.rows(), elements.cols()) {
+    for (Index i = 0; i < rows_; ++i)
+      for (Index j = 0; j < cols_; ++j) elements_[i * cols_ + j] = static_cast<T>(elements(i, j));
+  }
+  /// A copy of any Eigen object or expression, rounded to T.
+  template <EigenDense E>
+  explicit Dense(const E& elements) : Dense(elements.rows(), elements.cols()) {
+    using S = typename E::Scalar;
+    if constexpr (std::same_as<T, S>) {
+      Eigen::Map<Eigen::Matrix<T, -1, -1, Eigen::RowMajor>>(elements_.data(), rows_, cols_) = elements.matrix();
+    } else {
+      const Eigen::Matrix<S, -1, -1, Eigen::RowMajor> rounded = elements.matrix();
+      for (Index i = 0; i < rounded.size(); ++i) elements_[i] = static_cast<T>(rounded.data()[i]);
+    }
+  }
+
+  MatrixView<const T> view() const { return {elements_.data(), rows_, cols_}; }
+  MatrixView<T> view() { return {elements_.data(), rows_, cols_}; }
+  T& operator()(Index i, Index j) { return elements_[i * cols_ + j]; }
+  const T& operator()(Index i, Index j) const { return elements_[i * cols_ + j]; }
+
+  /// The elements in row-major order.
+  std::span<T> parameters() { return elements_; }
+  std::span<const T> parameters() const { return elements_; }
+
+ private:
+  Buffer<T> elements_;
+  Index rows_ = 0, cols_ = 0;
+};
+
+template <class T>
+Dense(MatrixView<T>) -> Dense<std::remove_const_t<T>>;
+template <EigenDense E>
+Dense(const E&) -> Dense<typename E::Scalar>;
+
+}  // namespace tessera::inline TESSERA_ABI
