@@ -1,4 +1,4 @@
-// expect: (no matching function for call to|no matching constructor for initialization of|no matching conversion).*Context
+// expect: (no matching function for call to|no matching constructor for initialization of).*Context
 #include <tessera/core/context.hpp>
 
 struct OneThread {

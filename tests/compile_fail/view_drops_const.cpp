@@ -1,4 +1,4 @@
-// expect: (no matching function for call to|no matching constructor for initialization of|could not convert|no viable conversion|conversion from).*View
+// expect: could not convert .* from .View<const float|no matching function for call to .scale
 #include <tessera/core/view.hpp>
 
 float scale(tessera::MatrixView<float> Y) { return Y(0, 0) *= 2; }

@@ -1,0 +1,21 @@
+# cmake -DNAME= -DTREE= -DWORK= -DINSTALL_FROM= -DOPTIONS= -P run.cmake: configures, builds and runs the project NAME.
+function(run)
+  execute_process(COMMAND ${ARGV} COMMAND_ECHO STDOUT RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "failed: ${ARGV}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+if(INSTALL_FROM)
+  run(${CMAKE_COMMAND} --install ${INSTALL_FROM} --prefix ${WORK}/prefix)
+  file(GLOB_RECURSE others ${WORK}/prefix/include/*)
+  list(FILTER others EXCLUDE REGEX "\\.hpp$")
+  if(others)
+    message(FATAL_ERROR "installed besides headers: ${others}")
+  endif()
+endif()
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/${NAME} -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix
+    -DTESSERA_TREE=${TREE} -DFETCHCONTENT_FULLY_DISCONNECTED=ON ${OPTIONS})
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/consumer)
