@@ -1,0 +1,181 @@
+/// Optimizers as chains of transforms, left to right:
+///   auto opt = chain(clip_by_global_norm(1.f), scale_by_adam(), add_decayed_weights(.01f), scale(-lr));
+///   auto state = opt.init(params);
+///   opt.update(ctx, grads, state, params);  // params += chain(grads)
+/// Composition as in optax (DeepMind JAX Ecosystem, 2020). Element-wise neighbours run as one pass over memory.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <tessera/core/context.hpp>
+#include <tessera/kernels/map/map.hpp>
+#include <tessera/optim/fuse.hpp>
+#include <tessera/optim/transform.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+/// All a chain remembers; the caller owns it. `links` has one entry a link.
+template <class T, class... Links>
+struct ChainState {
+  Index count = 0;                    // steps done
+  std::vector<ParameterInfo> blocks;  // what `init` saw
+  std::tuple<detail::state_t<T, Links>...> links;
+
+  explicit ChainState(const Parameters<T>& params, const Links&... all)
+      : blocks(params.begin(), params.end()), links(detail::init_link(all, params)...) {}
+
+  /// `f(name, std::span<T>)` for every buffer, in a fixed order: "1.scale_by_adam.mu.<block>". With `count`, this is
+  /// everything a checkpoint needs.
+  template <class F>
+  void for_each_buffer(F&& f) {
+    std::size_t index = 0;
+    const auto each = [&]<class Link>(std::type_identity<Link>, auto& state) {
+      const std::string prefix = detail::concat(static_cast<Index>(index++), '.', Link::name, '.');
+      if constexpr (ElementwiseTransform<Link>) {
+        for (std::size_t b = 0; b < state.blocks.size(); ++b)
+          for (std::size_t s = 0; s < Link::slots.size(); ++s)
+            f(detail::concat(prefix, Link::slots[s], '.', blocks[b].name), std::span<T>(state.blocks[b][s]));
+      } else if constexpr (requires { state.for_each_buffer(prefix, blocks, f); }) {
+        state.for_each_buffer(prefix, blocks, f);
+      }
+    };
+    std::apply([&](auto&... state) { (each(std::type_identity<Links>{}, state), ...); }, links);
+  }
+
+  /// Bytes of all buffers.
+  std::size_t state_bytes() {
+    std::size_t total = 0;
+    for_each_buffer([&](const std::string&, std::span<T> values) { total += values.size_bytes(); });
+    return total;
+  }
+};
+
+/// See the head of this file.
+template <GradientTransform... Links>
+class Chain {
+ public:
+  explicit constexpr Chain(std::tuple<Links...> links) : links_(std::move(links)) {}
+
+  constexpr const std::tuple<Links...>& links() const { return links_; }
+
+  /// Fresh state for these blocks.
+  template <class T>
+  ChainState<T, Links...> init(const Parameters<T>& params) const {
+    return std::apply([&](const auto&... all) { return ChainState<T, Links...>(params, all...); }, links_);
+  }
+
+  /// params += the chain of grads, in place; grads stay as they are. Throws shape_error when blocks differ in number,
+  /// name or size. One pass over memory, one more read of the updates for each reducing link, one write of them for
+  /// each reducing or whole link after an element-wise one; temporaries from ctx.workspace. Bit-identical for any
+  /// thread count. NaN and infinite gradients are passed on: they spoil what they touch, and through a global norm
+  /// everything; look at `global_norm` first to skip such a step.
+  template <class T>
+  void update(Context& ctx, const Parameters<T>& grads, ChainState<T, Links...>& state,
+              const Parameters<T>& params) const {
+    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    Workspace::Scope scope(ctx.workspace);
+    auto* updates = scope.take<VectorView<const T>>(static_cast<Index>(grads.size()));
+    for (std::size_t b = 0; b < grads.size(); ++b) updates[b] = VectorView<const T>(grads[b].view());
+    run<0>(ctx, detail::NoStep{}, std::span<const VectorView<const T>>(updates, grads.size()), state, params);
+    ++state.count;
+  }
+
+ private:
+  static constexpr std::size_t n = sizeof...(Links);
+  template <std::size_t I>
+  using Link = std::tuple_element_t<I, std::tuple<Links...>>;
+
+  template <std::size_t I>
+  static constexpr std::size_t run_end() {  // the first link from I on that is not element-wise
+    if constexpr (I == n)
+      return n;
+    else if constexpr (ElementwiseTransform<Link<I>>)
+      return run_end<I + 1>();
+    else
+      return I;
+  }
+
+  /// Links from Begin on, applied to `updates` after `first`.
+  template <std::size_t Begin, class First, class T>
+  void run(Context& ctx, const First& first, std::span<const VectorView<const T>> updates,
+           ChainState<T, Links...>& state, const Parameters<T>& params) const {
+    constexpr std::size_t end = run_end<Begin>();
+    if constexpr (end == n) {
+      for (std::size_t b = 0; b < params.size(); ++b)
+        fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
+          map(ctx, detail::Apply<std::remove_cvref_t<decltype(steps)>>{steps}, params[b].view(), updates[b], slots...);
+        });
+    } else {
+      const auto& link = std::get<end>(links_);
+      auto& own = std::get<end>(state.links);
+      constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
+      if constexpr (ReducingTransform<Link<end>> && !pending) {
+        run<end + 1>(ctx, link.reduce(ctx, updates, own), updates, state, params);
+      } else {
+        Workspace::Scope scope(ctx.workspace);
+        auto* written = scope.take<VectorView<T>>(static_cast<Index>(params.size()));
+        auto* read = scope.take<VectorView<const T>>(static_cast<Index>(params.size()));
+        for (std::size_t b = 0; b < params.size(); ++b) {
+          written[b] = VectorView<T>(scope.take<T>(params[b].size()), params[b].size());
+          read[b] = written[b];
+          fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
+            map(ctx, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps}, written[b],
+                VectorView<const T>(params[b].view()), updates[b], slots...);
+          });
+        }
+        const std::span<const VectorView<const T>> now(read, params.size());
+        if constexpr (ReducingTransform<Link<end>>) {
+          run<end + 1>(ctx, link.reduce(ctx, now, own), now, state, params);
+        } else {
+          link.transform(ctx, std::span<const VectorView<T>>(written, params.size()), own, params);
+          run<end + 1>(ctx, detail::NoStep{}, now, state, params);
+        }
+      }
+    }
+  }
+
+  /// `f(steps of links [Begin, End) for block b, views of their slots…)`.
+  template <std::size_t Begin, std::size_t End, class First, class T, class F>
+  void fuse(const First& first, std::size_t b, ChainState<T, Links...>& state, const Parameters<T>& params,
+            F&& f) const {
+    const auto steps =
+        detail::prepend<detail::slots_t<0>>(first, detail::step_list<Begin, End, T>(links_, state.count, params[b]));
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      std::apply([&](auto... slots) { f(steps, slots...); },
+                 std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));
+    }
+    (std::make_index_sequence<End - Begin>{});
+  }
+
+  std::tuple<Links...> links_;
+};
+
+namespace detail {
+template <GradientTransform Link>
+std::tuple<Link> as_links(const Link& link) {
+  return std::tuple<Link>(link);
+}
+template <class... Links>
+std::tuple<Links...> as_links(const Chain<Links...>& chain) {
+  return chain.links();
+}
+template <class... Links>
+Chain<Links...> make_chain(std::tuple<Links...> links) {
+  return Chain<Links...>(std::move(links));
+}
+}  // namespace detail
+
+/// The links and chains given, as one chain: chain(a, chain(b, c)) is chain(a, b, c).
+template <class... Parts>
+auto chain(const Parts&... parts) {
+  return detail::make_chain(std::tuple_cat(detail::as_links(parts)...));
+}
+
+}  // namespace tessera::inline TESSERA_ABI::optim

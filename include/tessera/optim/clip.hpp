@@ -1,0 +1,52 @@
+/// Clipping by the norm of all gradients together.
+#pragma once
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+#include <tessera/kernels/sum_squares/sum_squares.hpp>
+#include <tessera/optim/scale.hpp>
+#include <tessera/optim/transform.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+/// The 2-norm of all blocks together, summed in double over fixed pieces. NaN if any element is, infinite if any is.
+template <class T>
+double global_norm(Context& ctx, std::span<const VectorView<const T>> blocks) {
+  double sum = 0;
+  for (const auto& block : blocks) sum += sum_squares(ctx, block);
+  return std::sqrt(sum);
+}
+template <class T>
+double global_norm(Context& ctx, const Parameters<T>& blocks) {
+  double sum = 0;
+  for (const auto& block : blocks) sum += sum_squares(ctx, VectorView<const T>(block.view()));
+  return std::sqrt(sum);
+}
+
+/// u ← u·(max_norm/norm) where the norm of all updates is not under max_norm; smaller ones stay bit for bit.
+/// R. Pascanu et al., "On the difficulty of training recurrent neural networks" (ICML 2013), algorithm 1, over all
+/// parameters, as optax.clip_by_global_norm. A NaN anywhere makes every update NaN; an infinity makes the rest zero
+/// and itself NaN. Its state is the norm last seen.
+struct ClipByGlobalNorm {
+  static constexpr std::string_view name = "clip_by_global_norm";
+  struct State {
+    double norm = 0;
+  };
+  double max_norm = 1;
+
+  template <class T>
+  State init(const Parameters<T>&) const {
+    return {};
+  }
+  template <class T>
+  detail::ScaleStep<T> reduce(Context& ctx, std::span<const VectorView<const T>> updates, State& state) const {
+    state.norm = global_norm<T>(ctx, updates);
+    return {state.norm < max_norm ? T(1) : static_cast<T>(max_norm / state.norm)};
+  }
+};
+
+inline ClipByGlobalNorm clip_by_global_norm(double max_norm) { return {max_norm}; }
+
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,131 @@
+/// How neighbouring element-wise links become one function of vectors.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <tessera/optim/transform.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim::detail {
+
+template <std::size_t N>
+using slots_t = std::integral_constant<std::size_t, N>;
+
+struct NoStep {
+  template <class V>
+  void operator()(V&, const V&) const {}
+};
+
+/// The steps of several links, each followed by how many slots it takes.
+template <class... StepsAndSlots>
+struct StepList {
+  template <class V>
+  void operator()(V&, const V&) const {}
+};
+
+template <class Step, class Slots, class... Rest>
+struct StepList<Step, Slots, Rest...> {
+  Step step;
+  StepList<Rest...> rest;
+
+  template <class V, class... All>
+  void operator()(V& u, const V& p, All&... slots) const {
+    take(Slots{}, u, p, slots...);
+  }
+
+ private:
+  template <class V, class... R>
+  void take(slots_t<0>, V& u, const V& p, R&... r) const {
+    step(u, p);
+    rest(u, p, r...);
+  }
+  template <class V, class... R>
+  void take(slots_t<1>, V& u, const V& p, V& a, R&... r) const {
+    step(u, p, a);
+    rest(u, p, r...);
+  }
+  template <class V, class... R>
+  void take(slots_t<2>, V& u, const V& p, V& a, V& b, R&... r) const {
+    step(u, p, a, b);
+    rest(u, p, r...);
+  }
+  template <class V, class... R>
+  void take(slots_t<3>, V& u, const V& p, V& a, V& b, V& c, R&... r) const {
+    step(u, p, a, b, c);
+    rest(u, p, r...);
+  }
+  template <class V, class... R>
+  void take(slots_t<4>, V& u, const V& p, V& a, V& b, V& c, V& d, R&... r) const {
+    step(u, p, a, b, c, d);
+    rest(u, p, r...);
+  }
+};
+
+/// The end of a chain: parameters move by the update.
+template <class Steps>
+struct Apply {
+  Steps steps;
+  template <class V, class... Slots>
+  void operator()(V& p, const V& g, Slots&... slots) const {
+    V u = g;
+    steps(u, p, slots...);
+    p = p + u;
+  }
+};
+
+/// Before a link that needs all updates: they are written down.
+template <class Steps>
+struct Materialise {
+  Steps steps;
+  template <class V, class... Slots>
+  void operator()(V& out, const V& p, const V& g, Slots&... slots) const {
+    V u = g;
+    steps(u, p, slots...);
+    out = u;
+  }
+};
+
+template <class T, class Link>
+auto init_link(const Link& link, const Parameters<T>& params) {
+  if constexpr (ElementwiseTransform<Link>)
+    return SlotState<T, Link::slots.size()>(params);
+  else
+    return link.init(params);
+}
+
+template <class T, class Link>
+using state_t = decltype(init_link(std::declval<const Link&>(), std::declval<const Parameters<T>&>()));
+
+template <class Link, class T>
+using step_t = decltype(std::declval<const Link&>().step(Index{}, std::declval<const Parameter<T>&>()));
+
+/// The views of a link's slots of block b, as a tuple.
+template <class T, std::size_t Slots>
+auto slot_views(SlotState<T, Slots>& state, std::size_t b) {
+  return [&]<std::size_t... S>(std::index_sequence<S...>) {
+    return std::tuple{VectorView<T>(state.blocks[b][S].data(), state.blocks[b][S].size())...};
+  }
+  (std::make_index_sequence<Slots>{});
+}
+
+template <class Slots, class Step, class... Rest>
+StepList<Step, Slots, Rest...> prepend(const Step& step, const StepList<Rest...>& rest) {
+  return {step, rest};
+}
+
+/// The links [Begin, End) with their coefficients for block p.
+template <std::size_t Begin, std::size_t End, class T, class... Links>
+auto step_list(const std::tuple<Links...>& links, Index count, const Parameter<T>& p) {
+  if constexpr (Begin == End) {
+    return StepList<>{};
+  } else {
+    using Link = std::tuple_element_t<Begin, std::tuple<Links...>>;
+    return prepend<slots_t<Link::slots.size()>>(std::get<Begin>(links).step(count, p),
+                                                step_list<Begin + 1, End, T>(links, count, p));
+  }
+}
+
+}  // namespace tessera::inline TESSERA_ABI::optim::detail

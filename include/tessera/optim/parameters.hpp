@@ -1,0 +1,75 @@
+/// What an optimizer sees of a model: named blocks of contiguous numbers.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/view.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+/// What masks decide by.
+struct ParameterInfo {
+  std::string name;
+  Index rows = 0, cols = 0;
+  Index size() const { return rows * cols; }
+};
+
+/// One block, of parameters or of their gradient; does not own its memory.
+template <class T>
+struct Parameter : ParameterInfo {
+  T* data = nullptr;
+
+  /// A vector, one row.
+  Parameter(std::string name_, std::span<T> values)
+      : ParameterInfo{std::move(name_), 1, static_cast<Index>(values.size())}, data(values.data()) {}
+
+  /// A matrix. Throws shape_error unless it is row-major without gaps.
+  Parameter(std::string name_, MatrixView<T> values)
+      : ParameterInfo{std::move(name_), values.rows(), values.cols()}, data(values.data()) {
+    if (!values.contiguous())
+      throw shape_error(detail::concat("tessera: parameter '", name, "' (", detail::shape_text(rows, cols),
+                                       ") has strides ", values.row_stride(), ", ", values.col_stride(),
+                                       "; expected a row-major matrix without gaps"));
+  }
+
+  std::span<T> values() const { return {data, static_cast<std::size_t>(size())}; }
+  VectorView<T> view() const { return {data, size()}; }
+};
+
+/// All blocks of a model, in an order that stays the same; gradients are given in the same order and sizes.
+template <class T>
+using Parameters = std::vector<Parameter<T>>;
+
+/// Mask: every block.
+struct everything {
+  bool operator()(const ParameterInfo&) const { return true; }
+};
+
+/// Mask: blocks of more than one row and column, so no gains and biases (the usual choice for weight decay).
+struct matrices_only {
+  bool operator()(const ParameterInfo& p) const { return p.rows > 1 && p.cols > 1; }
+};
+
+namespace detail {
+
+using tessera::detail::concat;
+
+template <class A, class B>
+void check_same_blocks(const std::vector<A>& expected, const char* expected_what, const std::vector<B>& got,
+                       const char* got_what) {
+  if (expected.size() != got.size())
+    throw shape_error(
+        concat("tessera: ", got.size(), " blocks of ", got_what, ", but ", expected.size(), " of ", expected_what));
+  for (std::size_t i = 0; i < got.size(); ++i)
+    if (expected[i].size() != got[i].size() || expected[i].name != got[i].name)
+      throw shape_error(concat("tessera: block ", i, " of ", got_what, " is '", got[i].name, "' with ", got[i].size(),
+                               " elements, of ", expected_what, " '", expected[i].name, "' with ", expected[i].size()));
+}
+
+}  // namespace detail
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,54 @@
+/// Multiplying updates: scale, scale_by_schedule, scale_by_learning_rate. As in optax.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include <tessera/optim/schedules.hpp>
+#include <tessera/optim/transform.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+namespace detail {
+template <class T>
+struct ScaleStep {
+  T factor;
+  template <class V>
+  void operator()(V& u, const V&) const {
+    u = u * V(factor);
+  }
+};
+}  // namespace detail
+
+/// u ← schedule(count)·u, count = 0 at the first step.
+template <Schedule S>
+struct ScaleBySchedule {
+  static constexpr std::string_view name = "scale_by_schedule";
+  static constexpr std::array<std::string_view, 0> slots{};
+  S schedule;
+  double sign = 1;
+
+  template <class T>
+  detail::ScaleStep<T> step(Index count, const Parameter<T>&) const {
+    return {static_cast<T>(sign * static_cast<double>(schedule(count)))};
+  }
+};
+
+/// u ← schedule(count)·u.
+template <Schedule S>
+ScaleBySchedule<S> scale_by_schedule(S schedule) {
+  return {std::move(schedule), 1};
+}
+
+/// u ← factor·u.
+inline ScaleBySchedule<constant> scale(double factor) { return {constant{factor}, 1}; }
+
+/// u ← -rate·u: the end of a chain that descends.
+inline ScaleBySchedule<constant> scale_by_learning_rate(double rate) { return {constant{rate}, -1}; }
+template <Schedule S>
+ScaleBySchedule<S> scale_by_learning_rate(S rate) {
+  return {std::move(rate), -1};
+}
+
+}  // namespace tessera::inline TESSERA_ABI::optim
