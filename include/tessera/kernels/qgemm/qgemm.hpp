@@ -1,0 +1,92 @@
+/// Products with block-quantized matrices.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/kernel.hpp>
+#include <tessera/kernels/qgemm/args.hpp>
+#include <tessera/kernels/qgemm/list.hpp>
+#include <tessera/kernels/qgemm/panel.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail {
+
+inline constexpr Index qgemm_columns = 512;  // activations quantized at a time: bounds the scratch
+inline constexpr Index qgemm_grain = 64;     // rows of a piece
+
+/// (K, N) activations as int8 blocks in `scope`'s memory.
+inline ActivationBlocks quantize_activations(Context& ctx, Workspace::Scope& scope, MatrixView<const float> X) {
+  ActivationBlocks out;
+  out.blocks = (X.rows() + block_values - 1) / block_values;
+  out.cols = X.cols();
+  out.codes = scope.take<std::int8_t>(out.blocks * block_values * out.cols);
+  out.scale = scope.take<float>(out.blocks * out.cols);
+  out.sum = scope.take<std::int32_t>(out.blocks * out.cols);
+  QuantizeActivationsArgs args;
+  args.x = X.data();
+  args.k = X.rows();
+  args.n = X.cols();
+  args.x_row = X.row_stride();
+  args.x_col = X.col_stride();
+  args.out = out;
+  launch(ctx, QuantizeActivationsKernels::select(ctx, args), args, (out.cols + activation_tile - 1) / activation_tile,
+         Index{1});
+  return out;
+}
+
+template <class F>
+QgemmArgs qgemm_args(const BlockView<F>& W, float alpha, float beta, MatrixView<float> Y) {
+  QgemmArgs args;
+  args.blocks = W.blocks;
+  args.codes = W.codes;
+  args.side = W.side;
+  args.layout = W.layout;
+  args.m = W.rows;
+  args.k_blocks = W.row_blocks();
+  args.alpha = alpha;
+  args.beta = beta;
+  args.y = Y.data();
+  args.y_row = Y.row_stride();
+  args.y_col = Y.col_stride();
+  return args;
+}
+
+}  // namespace detail
+
+/// Y (M,N) = alpha * W (M,K) * X (K,N) + beta * Y, any strides (row_stride 1 of X and Y is fastest).
+/// X is rounded to int8, a scale for each 32 values of a column: |error| <= max|x| / 254 a value, see
+/// QuantizeActivationsRef. Codes are multiplied in integers, exactly; blocks are summed in f32, in order. All kernels
+/// and all thread counts give the same bits. A block of X or W that is not finite makes its products NaN.
+/// beta == 0 does not read Y. O(MNK); scratch of at most 512 columns of int8 activations.
+/// Throws shape_error.
+template <class F>
+void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_t<MatrixView<const float>> X,
+           float beta, std::type_identity_t<MatrixView<float>> Y) {
+  if (W.cols != X.rows() || Y.rows() != W.rows || Y.cols() != X.cols())
+    throw shape_error(detail::concat(
+        "tessera: qgemm (", F::name, ' ', detail::shape_text(W.rows, W.cols), ") * (",
+        detail::shape_text(X.rows(), X.cols()), ") into (", detail::shape_text(Y.rows(), Y.cols()), "): expected ",
+        detail::shape_text(W.cols, X.cols()), " into ", detail::shape_text(W.rows, X.cols())));
+  for (Index first = 0; first < X.cols(); first += detail::qgemm_columns) {
+    const Index count = std::min(detail::qgemm_columns, X.cols() - first);
+    Workspace::Scope scope(ctx.workspace);
+    QgemmArgs args = detail::qgemm_args(W, alpha, beta, Y.slice(1, first, count));
+    args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count));
+    launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain);
+  }
+}
+
+/// y (M) = alpha * W (M,K) * x (K) + beta * y: qgemm of one column.
+template <class F>
+void qgemv(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_t<VectorView<const float>> x,
+           float beta, std::type_identity_t<VectorView<float>> y) {
+  qgemm(ctx, alpha, W, as_column(x), beta, as_column(y));
+}
+
+}  // namespace tessera::inline TESSERA_ABI
