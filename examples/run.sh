@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian, builds the examples, and compresses the language model that comes with them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cmake/debian_packages.sh
+
+need $(unless g++ g++) $(unless cmake cmake) $(unless ninja ninja-build) \
+  libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+
+cmake --preset release -B build/examples -DTESSERA_BUILD_TESTS=OFF -DTESSERA_BUILD_BENCH=OFF
+cmake --build build/examples -j 2
+exec build/examples/examples/lm/compress_lm

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The whole suite, from a bare Debian machine on: installs what is missing, then checks the formatting, builds and tests
+# with g++, with AddressSanitizer and UndefinedBehaviorSanitizer, and with the oldest and the newest clang. The last line
+# counts test cases; builds and scripts count as one each.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. cmake/debian_packages.sh
+
+newest_clang() {  # the newest installed above 14, else the newest that apt offers
+  local installed
+  installed=$(compgen -c clang++- | sed -n 's/^clang++-\([0-9]\+\)$/\1/p' | sort -nu | tail -1)
+  if [ "${installed:-14}" -gt 14 ]; then
+    echo "$installed"
+  else
+    as_root apt-get update -q >&2
+    apt-cache search --names-only '^clang-[0-9]+$' | sed -n 's/^clang-\([0-9]\+\) .*/\1/p' | sort -n | tail -1
+  fi
+}
+
+newest=$(newest_clang)
+need $(unless g++ g++) $(unless cmake cmake) $(unless ninja ninja-build) $(unless python3 python3) \
+  libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libbenchmark-dev \
+  clang-14 clang-format-14 "clang-$newest" || exit 1
+
+passed=0 failed=0 skipped=0
+export CTEST_PARALLEL_LEVEL=2
+
+check() {  # check NAME COMMAND…
+  local name=$1 start=$SECONDS
+  shift
+  echo "==== $name"
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "==== $name: passed in $((SECONDS - start)) s"
+  else
+    failed=$((failed + 1))
+    echo "==== $name: FAILED"
+    return 1
+  fi
+}
+
+suite() {  # suite BUILD CTEST-ARGUMENT…: counts the cases of each test program
+  local build=$1 start=$SECONDS counts
+  shift
+  echo "==== tests of $build"
+  rm -f "$build/tests.xml"
+  ctest --test-dir "$build" --output-on-failure --output-junit tests.xml --test-output-size-passed 1000000 "$@"
+  counts=$(python3 tests/support/count.py "$build/tests.xml") || { failed=$((failed + 1)); return; }
+  read -r p f s <<<"$(tail -1 <<<"$counts")"
+  sed '$d' <<<"$counts"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  echo "==== tests of $build: $p passed, $f failed, $s skipped in $((SECONDS - start)) s"
+}
+
+build() {  # build PRESET DIRECTORY CONFIGURE-ARGUMENT…
+  local preset=$1 directory=$2
+  shift 2
+  cmake --preset "$preset" -B "$directory" "$@" >"/tmp/configure.$$" 2>&1 || { cat "/tmp/configure.$$"; return 1; }
+  cmake --build "$directory" -j 2
+}
+
+formatted() {
+  find include tests bench examples \( -name '*.hpp' -o -name '*.cpp' \) -print0 |
+    xargs -0 clang-format-14 --dry-run -Werror
+}
+
+trap 'rm -f "/tmp/configure.$$"' EXIT
+check format formatted
+check "build release" build release build/release && suite build/release
+check "build asan" build asan build/asan && suite build/asan -E '@' -LE 'slow|build'
+check "build clang-14" build clang-14 build/check-clang-14 -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG"
+check "build clang-$newest" build clang-14 "build/check-clang-$newest" -DCMAKE_CXX_COMPILER="clang++-$newest" \
+  -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG" && suite "build/check-clang-$newest" -E '@' -LE 'slow|build'
+
+echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
