@@ -7,6 +7,15 @@
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
 
+// Register tiles live in arrays, which only stay in registers when their loops are unrolled.
+#if defined(__clang__)
+#define TESSERA_ATTENTION_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define TESSERA_ATTENTION_UNROLL _Pragma("GCC unroll 16")
+#else
+#define TESSERA_ATTENTION_UNROLL
+#endif
+
 namespace tessera::inline TESSERA_ABI {
 
 /// The keys or the values, a tile of tokens at a time, however they are stored.

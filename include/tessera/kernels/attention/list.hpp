@@ -2,16 +2,19 @@
 #pragma once
 
 #include <tessera/kernels/attention/ref.hpp>
+#include <tessera/kernels/attention/xsimd.hpp>
 #include <tessera/kernels/kernel.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail {
 template <class T>
 struct AttentionList {
-  using type = KernelList<AttentionRef>;
+  using type = KernelList<AttentionXsimd<>, AttentionRef>;
 };
+}  // namespace detail
 
 template <class T>
-using AttentionKernels = typename AttentionList<T>::type;
+using AttentionKernels = typename detail::AttentionList<T>::type;
 
 }  // namespace tessera::inline TESSERA_ABI
