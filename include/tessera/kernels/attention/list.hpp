@@ -1,6 +1,8 @@
 /// The attention kernels, best first.
 #pragma once
 
+#include <tessera/kernels/attention/avx2.hpp>
+#include <tessera/kernels/attention/avx512.hpp>
 #include <tessera/kernels/attention/ref.hpp>
 #include <tessera/kernels/attention/xsimd.hpp>
 #include <tessera/kernels/kernel.hpp>
@@ -12,6 +14,12 @@ template <class T>
 struct AttentionList {
   using type = KernelList<AttentionXsimd<>, AttentionRef>;
 };
+#if TESSERA_X86
+template <>
+struct AttentionList<float> {
+  using type = KernelList<AttentionAvx512, AttentionAvx2, AttentionXsimd<>, AttentionRef>;
+};
+#endif
 }  // namespace detail
 
 template <class T>

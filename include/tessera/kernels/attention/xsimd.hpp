@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 #include <string_view>
+#include <type_traits>
 
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/simd/math.hpp>

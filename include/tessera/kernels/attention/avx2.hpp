@@ -1,0 +1,35 @@
+/// f32 attention in AVX2's registers.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string_view>
+#include <type_traits>
+
+#include <tessera/kernels/attention/args.hpp>
+#include <tessera/simd/target.hpp>
+
+#if TESSERA_X86
+#include <tessera/simd/pack_avx2.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
+namespace detail::attention_avx2 {
+#include <tessera/kernels/attention/tiles.inl>
+}  // namespace detail::attention_avx2
+
+struct AttentionAvx2 {
+  static constexpr std::string_view name = "attention:avx2";
+  static constexpr Isa isa = Isa::avx2;
+  using Tiles = detail::attention_avx2::AttentionTiles<simd::Vec<float, simd::Avx2>>;
+  static const char* reject(const AttentionArgs<float>&) { return nullptr; }
+  static std::size_t scratch(const AttentionArgs<float>& args) { return Tiles::scratch(args); }
+  static void run(const AttentionArgs<float>& args, RowRange pieces) noexcept { Tiles::run(args, pieces); }
+};
+TESSERA_TARGET_END
+
+}  // namespace tessera::inline TESSERA_ABI
+#endif
