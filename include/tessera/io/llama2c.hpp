@@ -105,7 +105,7 @@ void for_each_llama2c_weight(const Llama2cConfig& c, W& w, F&& f) {
 /// Throws format_error for a header that makes no sense or a file of any other size than it implies. O(1) for a file,
 /// O(bytes) for memory that is not aligned to 4.
 inline Llama2c read_llama2c(const ByteSource& source) {
-  detail::Cursor cursor(source.bytes(), source.name());
+  detail::ByteCursor cursor(source.bytes(), source.name());
   std::array<Index, 7> header{};
   for (Index& value : header) value = cursor.read<std::int32_t>("seven int32 of header");
   Llama2cConfig config{.dim = header[0],

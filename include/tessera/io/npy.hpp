@@ -197,7 +197,7 @@ constexpr std::string_view npy_descr() {
 /// in place, `.read<float>()` copies, converts and swaps. Throws format_error, unsupported_error (structures, objects,
 /// strings, dates). O(header).
 inline Tensor read_npy(const ByteSource& source) {
-  detail::Cursor cursor(source.bytes(), source.name());
+  detail::ByteCursor cursor(source.bytes(), source.name());
   const auto magic = cursor.take(6, "the magic string \\x93NUMPY");
   if (!std::equal(magic.begin(), magic.end(), std::as_bytes(std::span(detail::npy_magic)).begin()))
     detail::throw_format_error(source.name(), 0, "expected the magic string \\x93NUMPY");

@@ -60,7 +60,7 @@ class Safetensors {
 /// Checks the whole header: names unique, every tensor's bytes inside the file, as many as its shape and type need, one
 /// after another without gap or overlap to the end of the file. Reads no tensor. O(header). Throws format_error.
 inline Safetensors read_safetensors(const ByteSource& source) {
-  detail::Cursor cursor(source.bytes(), source.name());
+  detail::ByteCursor cursor(source.bytes(), source.name());
   const auto length = cursor.read<std::uint64_t>("the header's length");
   if (length > cursor.left())
     detail::throw_format_error(source.name(), 0, "a header of ", length, " bytes; the file has ", cursor.left(),

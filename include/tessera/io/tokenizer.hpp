@@ -175,7 +175,7 @@ inline std::vector<Token> Tokenizer::encode(std::string_view text, EncodeOptions
 /// bytes, to the end of the file. `vocab_size` >= 0 demands that many tokens (a file cut between two tokens is a
 /// smaller vocabulary otherwise). Throws format_error.
 inline Tokenizer read_tokenizer(const ByteSource& source, Index vocab_size = -1) {
-  detail::Cursor cursor(source.bytes(), source.name());
+  detail::ByteCursor cursor(source.bytes(), source.name());
   const auto longest = cursor.read<std::int32_t>("the longest piece's length");
   if (longest < 1)
     detail::throw_format_error(source.name(), 0, "longest piece of ", longest, " bytes; expected at least 1");

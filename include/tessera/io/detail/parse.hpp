@@ -72,9 +72,9 @@ inline std::string shape_text(std::span<const Index> shape) {
 }
 
 /// Reads little-endian scalars in order; a read past the end throws format_error naming what was expected there.
-class Cursor {
+class ByteCursor {
  public:
-  Cursor(std::span<const std::byte> bytes, std::string_view name) : bytes_(bytes), name_(name) {}
+  ByteCursor(std::span<const std::byte> bytes, std::string_view name) : bytes_(bytes), name_(name) {}
 
   std::size_t offset() const { return offset_; }
   std::size_t left() const { return bytes_.size() - offset_; }
