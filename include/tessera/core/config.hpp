@@ -73,10 +73,12 @@
 #define TESSERA_RESTRICT __restrict__
 #define TESSERA_INLINE inline __attribute__((always_inline))
 #define TESSERA_NOINLINE __attribute__((noinline))
+#define TESSERA_FLATTEN __attribute__((flatten))  // everything it calls is inlined into it
 #else
 #define TESSERA_RESTRICT
 #define TESSERA_INLINE inline
 #define TESSERA_NOINLINE
+#define TESSERA_FLATTEN
 #endif
 
 namespace tessera::inline TESSERA_ABI {

@@ -6,6 +6,8 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
@@ -23,8 +25,11 @@ struct Portable {};
 struct Avx2 {};
 struct Avx512 {};
 
-/// One register of T. What every lane has: `width`, `load(p)`, `load(p, n)` (n < width elements, the rest zero),
-/// `store(p)`, `store(p, n)`, arithmetic, comparisons to `mask`, and the functions below.
+/// One register of T. What every lane has: `width`, `load(p)`, `load(p, n)` (the first n <= width elements, the rest
+/// zero), `store(p)`, `store(p, n)`, `stream(p)` (past the caches, p aligned to the register), + - * /, comparisons to
+/// `mask` with & | !, and select(mask, a, b), fma (a*b + c; two roundings where the portable lane has no FMA), fnma
+/// (c - a*b), abs, copysign, sqrt, nearest (integer, ties to even), min, max (the second if either is NaN),
+/// reduce_add, reduce_max; all but Scalar: ldexp(x, n), exponent(x), mantissa(x) in [1, 2) of finite x > 0.
 template <class T, class Lane>
 struct Vec;
 
@@ -43,6 +48,7 @@ struct Vec<T, Scalar> {
   void store(T* p, Index n) const {
     if (n > 0) *p = v;
   }
+  void stream(T* p) const { *p = v; }
   friend Vec operator+(Vec a, Vec b) { return a.v + b.v; }
   friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
   friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
@@ -56,6 +62,9 @@ struct Vec<T, Scalar> {
   friend mask operator!=(Vec a, Vec b) { return a.v != b.v; }
   friend Vec select(mask m, Vec a, Vec b) { return m ? a : b; }
   friend Vec fma(Vec a, Vec b, Vec c) { return std::fma(a.v, b.v, c.v); }
+  friend Vec fnma(Vec a, Vec b, Vec c) { return std::fma(-a.v, b.v, c.v); }
+  friend Vec copysign(Vec a, Vec sign) { return std::copysign(a.v, sign.v); }
+  friend Vec nearest(Vec a) { return std::nearbyint(a.v); }
   friend Vec abs(Vec a) { return std::fabs(a.v); }
   friend Vec sqrt(Vec a) { return std::sqrt(a.v); }
   friend Vec min(Vec a, Vec b) { return a.v < b.v ? a : b; }
@@ -82,6 +91,7 @@ struct Vec<T, Portable<Arch>> {
     return load(all);
   }
   void store(T* p) const { v.store_unaligned(p); }
+  void stream(T* p) const { v.store_unaligned(p); }
   void store(T* p, Index n) const {
     T all[static_cast<std::size_t>(width)];
     store(all);
@@ -100,6 +110,23 @@ struct Vec<T, Portable<Arch>> {
   friend mask operator!=(Vec a, Vec b) { return a.v != b.v; }
   friend Vec select(mask m, Vec a, Vec b) { return xsimd::select(m, a.v, b.v); }
   friend Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a.v, b.v, c.v); }
+  friend Vec fnma(Vec a, Vec b, Vec c) { return xsimd::fnma(a.v, b.v, c.v); }
+  friend Vec copysign(Vec a, Vec sign) { return xsimd::copysign(a.v, sign.v); }
+  friend Vec nearest(Vec a) { return xsimd::nearbyint(a.v); }
+  friend Vec ldexp(Vec a, Vec n) {  // in two steps: 2^n may overflow
+    const batch half = xsimd::nearbyint(n.v * T(0.5));
+    return a.v * power(half) * power(n.v - half);
+  }
+  friend Vec exponent(Vec a) {
+    const mask small = a.v < std::numeric_limits<T>::min();
+    const batch x = xsimd::select(small, a.v * lift, a.v);
+    const batch_bits e = (bits_of(x) >> digits) | bits_of(batch(shift));
+    return as_float(e) - xsimd::select(small, batch(shift + bias + lift_exponent), batch(shift + bias));
+  }
+  friend Vec mantissa(Vec a) {
+    const batch x = xsimd::select(a.v < std::numeric_limits<T>::min(), a.v * lift, a.v);
+    return as_float((bits_of(x) & batch_bits((Bits{1} << digits) - 1)) | bits_of(batch(T(1))));
+  }
   friend Vec abs(Vec a) { return xsimd::abs(a.v); }
   friend Vec sqrt(Vec a) { return xsimd::sqrt(a.v); }
   friend Vec min(Vec a, Vec b) { return xsimd::select(a.v < b.v, a.v, b.v); }
@@ -118,7 +145,36 @@ struct Vec<T, Portable<Arch>> {
     for (Index i = 1; i < width; ++i) most = all[i] > most ? all[i] : most;
     return most;
   }
+
+ private:
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  using batch_bits = xsimd::batch<Bits, Arch>;
+  static constexpr int digits = std::numeric_limits<T>::digits - 1;
+  static constexpr T bias = static_cast<T>(std::numeric_limits<T>::max_exponent - 1);
+  static constexpr T shift = static_cast<T>(Bits{1} << digits);  // adding it puts an integer into the low bits
+  static constexpr T lift = shift * 2;                           // makes a subnormal number normal
+  static constexpr T lift_exponent = static_cast<T>(digits + 1);
+  static batch_bits bits_of(batch x) { return xsimd::bitwise_cast<batch_bits>(x); }
+  static batch as_float(batch_bits x) { return xsimd::bitwise_cast<batch>(x); }
+  static batch power(batch n) { return as_float(bits_of(n + (shift * T(1.5) + bias)) << digits); }  // 2^n, normal
 };
+
+template <class T, class Lane>
+TESSERA_INLINE Vec<T, Lane>& operator+=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+  return a = a + b;
+}
+template <class T, class Lane>
+TESSERA_INLINE Vec<T, Lane>& operator-=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+  return a = a - b;
+}
+template <class T, class Lane>
+TESSERA_INLINE Vec<T, Lane>& operator*=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+  return a = a * b;
+}
+template <class T, class Lane>
+TESSERA_INLINE Vec<T, Lane>& operator/=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+  return a = a / b;
+}
 
 /// A vector as a fused map's callable sees it: V(0.5f) is a constant, `value_type` the element.
 template <class V>
