@@ -1,15 +1,26 @@
 /// Matrix times matrix.
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <type_traits>
 
+#include <tessera/kernels/gemm/drive.hpp>
 #include <tessera/kernels/gemm/list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
+
+template <class TA, class TB, class T>
+GemmArgs<TA, TB, T> gemm_args(T alpha, MatrixView<const TA> A, MatrixView<const TB> B, T beta, MatrixView<T> C) {
+  GemmArgs<TA, TB, T> args;
+  args.alpha = alpha;
+  args.beta = beta;
+  args.A = A;
+  args.B = B;
+  args.C = C;
+  return args;
+}
 
 template <class TA, class T>
 void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T> B, T beta, MatrixView<T> C) {
@@ -26,13 +37,12 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T>
       for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : beta * C(i, j);
     return;
   }
-  GemmArgs<TA, T, T> args;
-  args.alpha = alpha;
-  args.beta = beta;
-  args.A = A;
-  args.B = B;
-  args.C = C;
-  launch(ctx, GemmKernels<TA, T, T>::select(ctx, args), args, C.rows(), 64);
+  // Kernels write rows of C: a C with contiguous columns is the transposed product with contiguous rows.
+  if (C.row_stride() == 1 && C.col_stride() != 1)
+    run_gemm(ctx, gemm_args<T, TA, T>(alpha, B.transposed(), A.transposed(), beta, C.transposed()),
+             GemmKernels<T, TA, T>());
+  else
+    run_gemm(ctx, gemm_args<TA, T, T>(alpha, A, B, beta, C), GemmKernels<TA, T, T>());
 }
 
 }  // namespace detail
@@ -49,9 +59,10 @@ void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
 }
 
 /// The same with A stored as bf16; sums are in float.
-inline void gemm(Context& ctx, float alpha, MatrixView<const bf16> A,  // (M,K)
-                 MatrixView<const float> B,                            // (K,N)
-                 float beta, MatrixView<float> C) {                    // (M,N)
+template <std::same_as<float> T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,  // (M,K)
+          MatrixView<const float> B,                                              // (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {                        // (M,N)
   detail::gemm_any<bf16, float>(ctx, alpha, A, B, beta, C);
 }
 

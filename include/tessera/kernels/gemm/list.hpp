@@ -2,14 +2,22 @@
 #pragma once
 
 #include <tessera/core/types.hpp>
+#include <tessera/kernels/gemm/avx2.hpp>
+#include <tessera/kernels/gemm/avx512.hpp>
 #include <tessera/kernels/gemm/ref.hpp>
+#include <tessera/kernels/gemm/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
+/// Specialise for a type with kernels of its own.
 template <class TA, class TB, class T>
 struct GemmList {
-  using type = KernelList<GemmRef>;
+#if TESSERA_X86
+  using type = KernelList<GemmAvx512, GemmAvx2, GemmXsimd<>, GemmRef>;
+#else
+  using type = KernelList<GemmXsimd<>, GemmRef>;
+#endif
 };
 }  // namespace detail
 

@@ -52,9 +52,10 @@ void gemv(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
 }
 
 /// The same with A stored as bf16; sums are in float.
-inline void gemv(Context& ctx, float alpha, MatrixView<const bf16> A,  // (M,K)
-                 VectorView<const float> x,                            // (K)
-                 float beta, VectorView<float> y) {                    // (M)
+template <std::same_as<float> T>
+void gemv(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,  // (M,K)
+          VectorView<const float> x,                                              // (K)
+          std::type_identity_t<T> beta, VectorView<T> y) {                        // (M)
   detail::gemv_any<bf16, float>(ctx, alpha, A, x, beta, y);
 }
 

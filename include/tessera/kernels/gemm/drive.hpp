@@ -1,0 +1,75 @@
+/// Cuts a gemm into pieces and runs a kernel on them.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include <tessera/kernels/gemm/blocked.hpp>
+
+namespace tessera::inline TESSERA_ABI::detail {
+
+/// Several threads share each packed block of B. Pieces are rectangles of C; K is cut as by one thread, so the result
+/// is that of one thread bit for bit.
+template <class Blocked, class Args>
+void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args& args) {
+  using PackedB = typename Blocked::PackedB;
+  constexpr GemmTiling tiling = Blocked::tiling;
+  const Index m = args.m(), kb = Blocked::k_block(args.k()), nb = Blocked::n_block(args.n());
+  Workspace::Scope scope(ctx.workspace);
+  std::byte* packed = scope.take<std::byte>(Blocked::bytes_b(args));
+  auto part = args;
+  part.packed_b = packed;
+  part.scratch_bytes = static_cast<std::size_t>(Blocked::bytes_a(args));
+  part.scratch = scope.take<std::byte>(Blocked::bytes_a(args) * ctx.concurrency());
+
+  constexpr Index wanted = 16;  // pieces: enough for several threads to end together
+  const Index piece_rows =
+      std::clamp(Blocked::round_up((m + wanted - 1) / wanted, tiling.mr), 4 * tiling.mr, tiling.mc);
+  const Index down = (m + piece_rows - 1) / piece_rows;
+  for (Index jc = 0; jc < args.n(); jc += nb) {
+    const Index n = std::min(nb, args.n() - jc), panels = (n + tiling.nr - 1) / tiling.nr;
+    const Index piece_panels = std::max<Index>(std::min<Index>(4, panels), panels * std::min(down, wanted) / wanted);
+    const Index across = (panels + piece_panels - 1) / piece_panels;
+    for (Index pc = 0; pc < args.k(); pc += kb) {
+      const Index k = std::min(kb, args.k() - pc);
+      const Index pack_grain = std::max<Index>(1, (Index{1} << 15) / (tiling.nr * k));
+      ctx.run((panels + pack_grain - 1) / pack_grain, [&](Index p, Index) {
+        Blocked::pack_panels(args, pc, k, jc, p * pack_grain, std::min(panels, (p + 1) * pack_grain),
+                             reinterpret_cast<PackedB*>(packed));
+      });
+      ctx.run(down * across, [&](Index p, Index worker) {
+        const Index row = p % down * piece_rows, panel = p / down * piece_panels, col = jc + panel * tiling.nr;
+        auto piece = part;
+        piece.A = args.A.slice(1, pc, k);
+        piece.B = args.B.block(pc, col, k, std::min(piece_panels * tiling.nr, jc + n - col));
+        piece.C = args.C.slice(1, col, piece.B.cols());
+        if (pc != 0) piece.beta = 1;
+        piece.packed_b = packed + static_cast<std::size_t>(panel * tiling.nr * Blocked::packed_k(k)) * sizeof(PackedB);
+        kernel.run(piece, {row, std::min(m, row + piece_rows), worker});
+      });
+    }
+  }
+}
+
+/// Runs the entry of the list that `kernel` is.
+template <class TA, class TB, class T, class... Kernels>
+void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels...>) {
+  const auto& kernel = KernelList<Kernels...>::select(ctx, args);
+  const double flops =
+      2.0 * static_cast<double>(args.m()) * static_cast<double>(args.n()) * static_cast<double>(args.k());
+  const bool alone = ctx.concurrency() == 1 || flops < 4e6;  // less does not pay for waking a thread
+  const auto drive = [&]<class K>(std::type_identity<K>) {
+    if (K::name != kernel.name) return false;
+    if constexpr (requires { typename K::template Blocked<TA, TB, T>; }) {
+      if (!alone) {
+        gemm_in_parallel<typename K::template Blocked<TA, TB, T>>(ctx, kernel, args);
+        return true;
+      }
+    }
+    launch(ctx, kernel, args, args.m(), alone ? args.m() : 32);
+    return true;
+  };
+  (drive(std::type_identity<Kernels>()) || ...);
+}
+
+}  // namespace tessera::inline TESSERA_ABI::detail

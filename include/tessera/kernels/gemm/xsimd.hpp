@@ -1,0 +1,117 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <xsimd/xsimd.hpp>
+
+#include <tessera/kernels/gemm/blocked.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail::gemm_xsimd {
+
+template <class T, class Arch, Index R, class = std::make_integer_sequence<Index, 2 * R>>
+struct Tile;
+
+/// R x (2 vectors) of C in registers.
+template <class T, class Arch, Index R, Index... I>
+struct Tile<T, Arch, R, std::integer_sequence<Index, I...>> {
+  using Reg = xsimd::batch<T, Arch>;
+  static constexpr Index lanes = static_cast<Index>(Reg::size);
+
+  static void run(Index k, const T* a, const T* b, T alpha, T beta, T* c, Index ldc, Index cols) noexcept {
+    Reg sum[2 * R] = {((void)I, Reg(T(0)))...};
+    for (Index i = 0; i < k; ++i, a += R, b += 2 * lanes) {
+      const Reg row[2] = {Reg::load_unaligned(b), Reg::load_unaligned(b + lanes)};
+      ((sum[I] = xsimd::fma(Reg(a[I / 2]), row[I % 2], sum[I])), ...);
+    }
+    if (cols == 2 * lanes) {
+      (put(c + I / 2 * ldc + I % 2 * lanes, alpha, sum[I], beta), ...);
+      return;
+    }
+    alignas(64) T row[2 * R * lanes];
+    (sum[I].store_unaligned(row + I * lanes), ...);
+    for (Index i = 0; i < R; ++i)
+      for (Index j = 0; j < cols; ++j) {
+        T& out = c[i * ldc + j];
+        out = beta == T(0) ? alpha * row[2 * i * lanes + j] : alpha * row[2 * i * lanes + j] + beta * out;
+      }
+  }
+
+ private:
+  static void put(T* c, T alpha, Reg sum, T beta) {
+    Reg value = Reg(alpha) * sum;
+    if (beta != T(0)) value = value + Reg(beta) * Reg::load_unaligned(c);
+    value.store_unaligned(c);
+  }
+};
+
+template <class T, class Arch>
+using TileFunction = void (*)(Index, const T*, const T*, T, T, T*, Index, Index) noexcept;
+
+template <class T, class Arch, Index... R>
+constexpr std::array<TileFunction<T, Arch>, sizeof...(R)> tiles_of(std::integer_sequence<Index, R...>) {
+  return {&Tile<T, Arch, R + 1>::run...};
+}
+
+template <class TX, class T>
+void pack(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index width, Index k, T* out) {
+  if (lane_stride == 1)
+    for (Index i = 0; i < k; ++i)
+      for (Index l = 0; l < lanes; ++l) out[i * width + l] = T(src[i * k_stride + l]);
+  else
+    for (Index l = 0; l < lanes; ++l)
+      for (Index i = 0; i < k; ++i) out[i * width + l] = T(src[l * lane_stride + i * k_stride]);
+  for (Index i = 0; i < k; ++i)
+    for (Index l = lanes; l < width; ++l) out[i * width + l] = T(0);
+}
+
+// 6 rows x 2 vectors suit 16 registers.
+template <class T, class Arch>
+struct Ops {
+  using PackedA = T;
+  using PackedB = T;
+  static constexpr Index k_unit = 1;
+  static constexpr GemmTiling tiling{6, 2 * static_cast<Index>(xsimd::batch<T, Arch>::size), 192, 256, 2048};
+
+  template <class TX>
+  static void pack_a(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+    pack(src, lane_stride, k_stride, lanes, lanes, k, out);
+  }
+  template <class TX>
+  static void pack_b(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+    pack(src, lane_stride, k_stride, lanes, tiling.nr, k, out);
+  }
+  static void tile(Index rows, Index cols, Index k, const T* a, const T* b, T alpha, T beta, T* c, Index ldc) noexcept {
+    static constexpr auto tiles = tiles_of<T, Arch>(std::make_integer_sequence<Index, tiling.mr>());
+    tiles[static_cast<std::size_t>(rows - 1)](k, a, b, alpha, beta, c, ldc, cols);
+  }
+};
+
+}  // namespace detail::gemm_xsimd
+
+/// The portable lane: packed panels, tiles of 6 rows by 2 vectors of the unit's own flags.
+template <class Arch = xsimd::default_arch>
+struct GemmXsimd {
+  static constexpr std::string_view name = "gemm:xsimd";
+  static constexpr Isa isa = Isa::portable;
+
+  template <class TA, class TB, class T>
+  using Blocked = detail::BlockedGemm<detail::gemm_xsimd::Ops<T, Arch>, TA, TB, T>;
+
+  template <class TA, class TB, class T>
+  static const char* reject(const GemmArgs<TA, TB, T>&) {
+    return nullptr;
+  }
+  template <class TA, class TB, class T>
+  static std::size_t scratch(const GemmArgs<TA, TB, T>& args) {
+    return Blocked<TA, TB, T>::scratch(args);
+  }
+  template <class TA, class TB, class T>
+  static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
+    Blocked<TA, TB, T>::run(args, rows);
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI
