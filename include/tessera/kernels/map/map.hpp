@@ -26,7 +26,7 @@ void map(Context& ctx, F&& f, VectorView<T> first, VectorView<Rest>... rest) {
   static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "tessera: map takes float or double views");
   const Index n = first.extent(0);
   int at = 1;
-  const auto check = [&](Index length) {
+  [[maybe_unused]] const auto check = [&](Index length) {
     if (length != n)
       throw shape_error(detail::concat("tessera: map: view 0 has ", n, " elements, view ", at, " has ", length));
     ++at;
