@@ -1,0 +1,39 @@
+/// Rows of packed keys or values to floats, a tile at a time, for attention to read.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <tessera/core/config.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/kernels/kernel.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// Rows of d codes:
+///   bits 16  bf16
+///   bits 8   int8, times row_scale of the row
+///   bits 4, 2  unsigned, scale * code + zero; blocks of 32 channels (the last one shorter), each in planes: with
+///              P = ceil(channels · bits / 8) bytes, byte i holds channels i, i + P, i + 2P, … from the low bits up, so
+///              that a plane unpacks with one shift
+/// `meta_stride == 0`: scale and zero are (d), one a channel, the same for all rows; else (rows, blocks) with that
+/// stride, one a row and block.
+struct UnpackArgs : KernelArgs {
+  static constexpr Index block = 32;
+  const std::uint8_t* codes = nullptr;
+  Index row_bytes = 0;
+  Index rows = 0, d = 0;
+  int bits = 0;
+  const float* row_scale = nullptr;
+  const f16* scale = nullptr;
+  const f16* zero = nullptr;
+  Index meta_stride = 0;
+  float* out = nullptr;  // (rows, d)
+
+  static constexpr Index packed_bytes(Index channels, int bits) {
+    const Index rest = channels % block;
+    return channels / block * (block * bits / 8) + (rest * bits + 7) / 8;
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI

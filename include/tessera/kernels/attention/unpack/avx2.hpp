@@ -1,0 +1,116 @@
+/// Unpacking in AVX2 registers: a block of 32 channels is four.
+#pragma once
+
+#include <string_view>
+
+#include <tessera/kernels/attention/unpack/ref.hpp>
+#include <tessera/simd/target.hpp>
+
+#if TESSERA_X86
+namespace tessera::inline TESSERA_ABI {
+
+TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
+struct UnpackAvx2 {
+  static constexpr std::string_view name = "unpack:avx2";
+  static constexpr Isa isa = Isa::avx2;
+  static const char* reject(const UnpackArgs& a) { return UnpackRef::reject(a); }
+  static void run(const UnpackArgs& a, RowRange rows) noexcept {
+    switch (a.bits) {
+      case 2:
+        return a.meta_stride == 0 ? by_channel<2>(a, rows) : by_row<2>(a, rows);
+      case 4:
+        return a.meta_stride == 0 ? by_channel<4>(a, rows) : by_row<4>(a, rows);
+      case 8:
+        return int8(a, rows);
+      default:
+        return bfloat16(a, rows);
+    }
+  }
+
+ private:
+  static constexpr Index block = UnpackArgs::block;
+
+  /// Channels 8 * part to 8 * part + 7 of a block.
+  template <int Bits, int Part>
+  static __m256 codes(const std::uint8_t* p) {
+    constexpr int plane = block * Bits / 8, byte = 8 * Part % plane, shift = Bits * (8 * Part / plane);
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, shift), _mm256_set1_epi32((1 << Bits) - 1)));
+  }
+  static __m256 halves(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+
+  template <int Bits, int Part>
+  static void channels(const UnpackArgs& a, RowRange rows, Index c) {
+    const __m256 s = halves(a.scale + c + 8 * Part), z = halves(a.zero + c + 8 * Part);
+    for (Index r = rows.begin; r < rows.end; ++r)
+      _mm256_storeu_ps(a.out + r * a.d + c + 8 * Part,
+                       _mm256_fmadd_ps(codes<Bits, Part>(a.codes + r * a.row_bytes + c * Bits / 8), s, z));
+  }
+
+  template <int Bits>
+  static void by_channel(const UnpackArgs& a, RowRange rows) {
+    Index c = 0;
+    for (; c + block <= a.d; c += block) {
+      channels<Bits, 0>(a, rows, c);
+      channels<Bits, 1>(a, rows, c);
+      channels<Bits, 2>(a, rows, c);
+      channels<Bits, 3>(a, rows, c);
+    }
+    if (c < a.d)
+      for (Index r = rows.begin; r < rows.end; ++r) detail::unpack_block(a, r, c, a.d - c);
+  }
+
+  template <int Bits>
+  static void by_row(const UnpackArgs& a, RowRange rows) {
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      Index c = 0;
+      for (Index b = 0; c + block <= a.d; c += block, ++b) {
+        const std::uint8_t* const p = a.codes + r * a.row_bytes + c * Bits / 8;
+        const Index meta = r * a.meta_stride + b;
+        const __m256 s = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(a.scale[meta].bits)));
+        const __m256 z = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(a.zero[meta].bits)));
+        float* const out = a.out + r * a.d + c;
+        _mm256_storeu_ps(out, _mm256_fmadd_ps(codes<Bits, 0>(p), s, z));
+        _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(codes<Bits, 1>(p), s, z));
+        _mm256_storeu_ps(out + 16, _mm256_fmadd_ps(codes<Bits, 2>(p), s, z));
+        _mm256_storeu_ps(out + 24, _mm256_fmadd_ps(codes<Bits, 3>(p), s, z));
+      }
+      if (c < a.d) detail::unpack_block(a, r, c, a.d - c);
+    }
+  }
+
+  static void int8(const UnpackArgs& a, RowRange rows) {
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      const std::uint8_t* const p = a.codes + r * a.row_bytes;
+      float* const out = a.out + r * a.d;
+      const __m256 s = _mm256_set1_ps(a.row_scale[r]);
+      Index c = 0;
+      for (; c + 8 <= a.d; c += 8) {
+        const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + c)));
+        _mm256_storeu_ps(out + c, _mm256_mul_ps(_mm256_cvtepi32_ps(wide), s));
+      }
+      for (; c < a.d; ++c) out[c] = static_cast<float>(static_cast<std::int8_t>(p[c])) * a.row_scale[r];
+    }
+  }
+
+  static void bfloat16(const UnpackArgs& a, RowRange rows) {
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      const std::uint8_t* const p = a.codes + r * a.row_bytes;
+      float* const out = a.out + r * a.d;
+      Index c = 0;
+      for (; c + 8 <= a.d; c += 8) {
+        const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * c)));
+        _mm256_storeu_ps(out + c, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+      }
+      for (; c < a.d; ++c) {
+        std::uint16_t code = 0;
+        std::memcpy(&code, p + 2 * c, sizeof code);
+        out[c] = std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
+      }
+    }
+  }
+};
+TESSERA_TARGET_END
+
+}  // namespace tessera::inline TESSERA_ABI
+#endif
