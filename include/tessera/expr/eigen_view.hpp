@@ -13,11 +13,18 @@ namespace detail {
 template <class D>
 std::true_type eigen_dense_test(const Eigen::DenseBase<D>*);
 std::false_type eigen_dense_test(const void*);
+template <class D>
+std::true_type eigen_matrix_test(const Eigen::MatrixBase<D>*);
+std::false_type eigen_matrix_test(const void*);
 }  // namespace detail
 
 /// Any dense Eigen object or expression: Matrix, Array, Map, Ref, Block, a + b, …
 template <class E>
 concept EigenDense = decltype(detail::eigen_dense_test(static_cast<std::remove_cvref_t<E>*>(nullptr)))::value;
+
+/// One with matrix semantics, not an Array.
+template <class E>
+concept EigenMatrix = decltype(detail::eigen_matrix_test(static_cast<std::remove_cvref_t<E>*>(nullptr)))::value;
 
 /// Its elements lie in memory at fixed strides.
 template <class E>

@@ -22,6 +22,8 @@ class OperatorBase {
  public:
   auto transpose() const& { return transpose_of(static_cast<const Derived&>(*this)); }
   auto transpose() && { return transpose_of(static_cast<Derived&&>(*this)); }
+  /// The matrix (M,N) itself, by applying it to the identity; types that know better hide this.
+  auto to_dense() const { return dense_of(static_cast<const Derived&>(*this)); }
 
  protected:
   OperatorBase() = default;

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <tessera/expr/operator.hpp>
+#include <tessera/expr/expr.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -18,6 +18,7 @@ template <class S>
 class AnyOperator : public OperatorBase<AnyOperator<S>> {
  public:
   using Scalar = S;
+  static constexpr bool is_view = true;  // expressions copy it
 
   AnyOperator() : AnyOperator(Empty{}) {}
   /// Takes the operator in. For one that stays yours, wrap a view of it.

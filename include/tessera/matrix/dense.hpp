@@ -10,10 +10,7 @@
 
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/types.hpp>
-#include <tessera/expr/eigen_view.hpp>
-#include <tessera/expr/operator.hpp>
-#include <tessera/kernels/gemm/gemm.hpp>
-#include <tessera/kernels/gemv/gemv.hpp>
+#include <tessera/expr/expr.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -27,34 +24,6 @@ inline Index checked_size(Index rows, Index cols) {
   if (rows < 0 || cols < 0 || (rows > 0 && cols > std::numeric_limits<Index>::max() / rows))
     throw shape_error(concat("tessera: Dense(", rows, ", ", cols, "): expected sizes from 0 whose product fits"));
   return rows * cols;
-}
-
-template <class T>
-void dense_apply(Context& ctx, accum_t<T> alpha, MatrixView<const T> A, MatrixView<const accum_t<T>> X, accum_t<T> beta,
-                 MatrixView<accum_t<T>> Y) {
-  if (X.cols() == 1)
-    gemv(ctx, alpha, A, X.col(0), beta, Y.col(0));
-  else
-    gemm(ctx, alpha, A, X, beta, Y);
-}
-
-template <class T>
-void dense_explain(Context& ctx, MatrixView<const T> A, Index n, const KernelSink& sink) {
-  using S = accum_t<T>;
-  if (A.empty() || n == 0) return;
-  if (n == 1) {
-    GemvArgs<T, S> args;
-    args.A = A;
-    args.x = {nullptr, A.cols()};
-    args.y = {nullptr, A.rows()};
-    GemvKernels<T, S>::explain(ctx, args, sink);
-  } else {
-    GemmArgs<T, S, S> args;
-    args.A = A;
-    args.B = {nullptr, {A.cols(), n}, {1, A.cols()}};
-    args.C = {nullptr, {A.rows(), n}, {1, A.rows()}};
-    GemmKernels<T, S, S>::explain(ctx, args, sink);
-  }
 }
 
 /// What Dense and DenseView share; `Derived` has `view()`.
@@ -131,6 +100,11 @@ class DenseView : public detail::DenseOperator<DenseView<T>, T> {
 
 template <class T>
 DenseView(MatrixView<T>) -> DenseView<std::remove_const_t<T>>;
+
+template <class T>
+DenseView<T> transposed(const DenseView<T>& A) {
+  return A.view().transposed();
+}
 
 /// A dense matrix of its own, row-major and contiguous. Copies are deep.
 template <DenseElement T>
