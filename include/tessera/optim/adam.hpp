@@ -26,7 +26,7 @@ struct AdamStep {
   T eps, eps_root;
 
   template <class V>
-  void operator()(V& u, const V&, V& mu, V& nu) const {
+  TESSERA_INLINE void operator()(V& u, const V&, V& mu, V& nu) const {
     const V g = u;
     mu = fma(V(b1), mu, V(one_minus_b1) * g);
     nu = fma(V(b2), nu, V(one_minus_b2) * (g * g));

@@ -14,7 +14,7 @@ template <class T>
 struct DecayStep {
   T decay;
   template <class V>
-  void operator()(V& u, const V& p) const {
+  TESSERA_INLINE void operator()(V& u, const V& p) const {
     u = fma(V(decay), p, u);
   }
 };

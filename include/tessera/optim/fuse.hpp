@@ -16,14 +16,14 @@ using slots_t = std::integral_constant<std::size_t, N>;
 
 struct NoStep {
   template <class V>
-  void operator()(V&, const V&) const {}
+  TESSERA_INLINE void operator()(V&, const V&) const {}
 };
 
 /// The steps of several links, each followed by how many slots it takes.
 template <class... StepsAndSlots>
 struct StepList {
   template <class V>
-  void operator()(V&, const V&) const {}
+  TESSERA_INLINE void operator()(V&, const V&) const {}
 };
 
 template <class Step, class Slots, class... Rest>
@@ -32,33 +32,33 @@ struct StepList<Step, Slots, Rest...> {
   StepList<Rest...> rest;
 
   template <class V, class... All>
-  void operator()(V& u, const V& p, All&... slots) const {
+  TESSERA_INLINE void operator()(V& u, const V& p, All&... slots) const {
     take(Slots{}, u, p, slots...);
   }
 
  private:
   template <class V, class... R>
-  void take(slots_t<0>, V& u, const V& p, R&... r) const {
+  TESSERA_INLINE void take(slots_t<0>, V& u, const V& p, R&... r) const {
     step(u, p);
     rest(u, p, r...);
   }
   template <class V, class... R>
-  void take(slots_t<1>, V& u, const V& p, V& a, R&... r) const {
+  TESSERA_INLINE void take(slots_t<1>, V& u, const V& p, V& a, R&... r) const {
     step(u, p, a);
     rest(u, p, r...);
   }
   template <class V, class... R>
-  void take(slots_t<2>, V& u, const V& p, V& a, V& b, R&... r) const {
+  TESSERA_INLINE void take(slots_t<2>, V& u, const V& p, V& a, V& b, R&... r) const {
     step(u, p, a, b);
     rest(u, p, r...);
   }
   template <class V, class... R>
-  void take(slots_t<3>, V& u, const V& p, V& a, V& b, V& c, R&... r) const {
+  TESSERA_INLINE void take(slots_t<3>, V& u, const V& p, V& a, V& b, V& c, R&... r) const {
     step(u, p, a, b, c);
     rest(u, p, r...);
   }
   template <class V, class... R>
-  void take(slots_t<4>, V& u, const V& p, V& a, V& b, V& c, V& d, R&... r) const {
+  TESSERA_INLINE void take(slots_t<4>, V& u, const V& p, V& a, V& b, V& c, V& d, R&... r) const {
     step(u, p, a, b, c, d);
     rest(u, p, r...);
   }
@@ -69,7 +69,7 @@ template <class Steps>
 struct Apply {
   Steps steps;
   template <class V, class... Slots>
-  void operator()(V& p, const V& g, Slots&... slots) const {
+  TESSERA_INLINE void operator()(V& p, const V& g, Slots&... slots) const {
     V u = g;
     steps(u, p, slots...);
     p = p + u;
@@ -81,7 +81,7 @@ template <class Steps>
 struct Materialise {
   Steps steps;
   template <class V, class... Slots>
-  void operator()(V& out, const V& p, const V& g, Slots&... slots) const {
+  TESSERA_INLINE void operator()(V& out, const V& p, const V& g, Slots&... slots) const {
     V u = g;
     steps(u, p, slots...);
     out = u;

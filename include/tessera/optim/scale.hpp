@@ -15,7 +15,7 @@ template <class T>
 struct ScaleStep {
   T factor;
   template <class V>
-  void operator()(V& u, const V&) const {
+  TESSERA_INLINE void operator()(V& u, const V&) const {
     u = u * V(factor);
   }
 };

@@ -14,7 +14,7 @@ struct TraceStep {
   T decay;
   bool nesterov;
   template <class V>
-  void operator()(V& u, const V&, V& momentum) const {
+  TESSERA_INLINE void operator()(V& u, const V&, V& momentum) const {
     momentum = fma(V(decay), momentum, u);
     u = nesterov ? fma(V(decay), momentum, u) : momentum;
   }
