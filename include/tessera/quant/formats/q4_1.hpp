@@ -31,9 +31,10 @@ struct Q4_1 {
     }
     f16 m(low);
     if (float(m) > low) m = below(m);
-    constexpr std::uint32_t infinity = f16::infinity_code;
-    if (!finite || (m.bits & 0x7fffu) >= infinity) return encode(x, f16::from_bits(f16::nan_code), f16(), block);
-    encode(x, detail::fit_scale(high - float(m), 15.0f), m, block);
+    if (float(m) == 0) m = f16();
+    const bool in_range = finite && (m.bits & 0x7fffu) < f16::infinity_code;
+    const f16 d = in_range ? detail::fit_scale(high - float(m), 15.0f) : f16::from_bits(f16::nan_code);
+    encode(x, d, detail::is_nan(d) ? f16() : m, block);
   }
 
   /// With the scale and the minimum given.
