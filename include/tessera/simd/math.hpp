@@ -87,7 +87,7 @@ TESSERA_INLINE V erfcx(const V& t) {
 
 }  // namespace detail
 
-/// e^x. f32 @EXP
+/// e^x. f32 1.05 ulp, f64 0.98.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> exp(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
@@ -98,7 +98,7 @@ TESSERA_INLINE Vec<T, Lane> exp(const Vec<T, Lane>& x) {
   return ldexp(fma(r * r, detail::exp_tail(r), r) + V(T(1)), n);
 }
 
-/// Natural logarithm; -inf at 0, NaN below. f32 @LOG
+/// Natural logarithm; -inf at 0, NaN below. f32 0.83 ulp, f64 0.78.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> log(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
@@ -120,7 +120,7 @@ TESSERA_INLINE Vec<T, Lane> log(const Vec<T, Lane>& x) {
   return select((x > V(T(0))) & (x < V(infinity)), y, select(x == V(T(0)), V(-infinity), special));
 }
 
-/// f32 @TANH
+/// f32 2.4 ulp, f64 2.6.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> tanh(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
@@ -134,7 +134,7 @@ TESSERA_INLINE Vec<T, Lane> tanh(const Vec<T, Lane>& x) {
   return copysign(m / (m + V(T(2))), x);
 }
 
-/// 1 / (1 + e^-x). f32 @SIGMOID
+/// 1 / (1 + e^-x). f32 2.4 ulp, f64 2.3.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> sigmoid(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
@@ -142,14 +142,14 @@ TESSERA_INLINE Vec<T, Lane> sigmoid(const Vec<T, Lane>& x) {
   return select(x >= V(T(0)), V(T(1)), e) / (V(T(1)) + e);
 }
 
-/// x·sigmoid(x); -0 at -inf. f32 @SILU
+/// x·sigmoid(x); -0 at -inf. f32 2.9 ulp, f64 2.8, where sigmoid(x) is normal (above -87, -708).
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> silu(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   return max(V(detail::is_f32<T> ? T(-120) : T(-760)), x) * sigmoid(x);
 }
 
-/// Error function. f32 @ERF
+/// Error function. f32 1.25 ulp, f64 1.35.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> erf(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
@@ -168,7 +168,7 @@ TESSERA_INLINE Vec<T, Lane> erf(const Vec<T, Lane>& x) {
   return copysign(select(a < V(T(1)), fma(a, P, a), tail), x);
 }
 
-/// x·Φ(x), Φ the normal distribution, exact form; -0 at -inf. f32 @GELU
+/// x·Φ(x), Φ the normal distribution, exact form; -0 at -inf. f32 8.7 ulp, f64 20.
 /// D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units" (2016).
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> gelu(const Vec<T, Lane>& x) {
@@ -179,7 +179,7 @@ TESSERA_INLINE Vec<T, Lane> gelu(const Vec<T, Lane>& x) {
   return max(V(-end), x) * select(x < V(T(0)), tail, V(T(1)) - tail);
 }
 
-/// x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), the approximation of the same paper. f32 @GELUT
+/// x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), the approximation of the same paper. f32 for x > -5: SEE ulp.
 template <class T, class Lane>
 TESSERA_INLINE Vec<T, Lane> gelu_tanh(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;

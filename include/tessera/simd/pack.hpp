@@ -26,7 +26,8 @@ struct Avx2 {};
 struct Avx512 {};
 
 /// One register of T. What every lane has: `width`, `load(p)`, `load(p, n)` (the first n <= width elements, the rest
-/// zero), `store(p)`, `store(p, n)`, `stream(p)` (past the caches, p aligned to the register), + - * /, comparisons to
+/// zero or `load(p, n, rest)`), `store(p)`, `store(p, n)`, `stream(p)` (past the caches, p aligned to the register; at
+/// the end `drain()`), + - * /, comparisons to
 /// `mask` with & | !, and select(mask, a, b), fma (a*b + c; two roundings where the portable lane has no FMA), fnma
 /// (c - a*b), abs, copysign, sqrt, nearest (integer, ties to even), min, max (the second if either is NaN),
 /// reduce_add, reduce_max; all but Scalar: ldexp(x, n), exponent(x), mantissa(x) in [1, 2) of finite x > 0.
@@ -43,12 +44,13 @@ struct Vec<T, Scalar> {
   Vec() = default;
   Vec(T x) : v(x) {}  // NOLINT(google-explicit-constructor): a constant stands for a vector of it
   static Vec load(const T* p) { return *p; }
-  static Vec load(const T* p, Index n) { return n > 0 ? *p : T(0); }
+  static Vec load(const T* p, Index n, T rest = T(0)) { return n > 0 ? *p : rest; }
   void store(T* p) const { *p = v; }
   void store(T* p, Index n) const {
     if (n > 0) *p = v;
   }
   void stream(T* p) const { *p = v; }
+  static void drain() {}
   friend Vec operator+(Vec a, Vec b) { return a.v + b.v; }
   friend Vec operator-(Vec a, Vec b) { return a.v - b.v; }
   friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
@@ -85,13 +87,14 @@ struct Vec<T, Portable<Arch>> {
   Vec(T x) : v(x) {}      // NOLINT(google-explicit-constructor): a constant stands for a vector of it
   Vec(batch x) : v(x) {}  // NOLINT(google-explicit-constructor)
   static Vec load(const T* p) { return batch::load_unaligned(p); }
-  static Vec load(const T* p, Index n) {
-    T all[static_cast<std::size_t>(width)] = {};
-    for (Index i = 0; i < n; ++i) all[i] = p[i];
+  static Vec load(const T* p, Index n, T rest = T(0)) {
+    T all[static_cast<std::size_t>(width)];
+    for (Index i = 0; i < width; ++i) all[i] = i < n ? p[i] : rest;
     return load(all);
   }
   void store(T* p) const { v.store_unaligned(p); }
   void stream(T* p) const { v.store_unaligned(p); }
+  static void drain() {}
   void store(T* p, Index n) const {
     T all[static_cast<std::size_t>(width)];
     store(all);

@@ -43,9 +43,14 @@ struct Vec<float, Avx2> {
   }
   static Vec load(const float* p) { return Vec(_mm256_loadu_ps(p), 0); }
   static Vec load(const float* p, Index n) { return Vec(_mm256_maskload_ps(p, first(n)), 0); }
+  static Vec load(const float* p, Index n, float rest) {
+    const __m256i some = first(n);
+    return Vec(_mm256_blendv_ps(_mm256_set1_ps(rest), _mm256_maskload_ps(p, some), _mm256_castsi256_ps(some)), 0);
+  }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store(float* p, Index n) const { _mm256_maskstore_ps(p, first(n), v); }
   void stream(float* p) const { _mm256_stream_ps(p, v); }
+  static void drain() { _mm_sfence(); }
   static __m256i first(Index n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(detail::window + 8 - n)); }
 };
 
@@ -163,9 +168,14 @@ struct Vec<double, Avx2> {
   }
   static Vec load(const double* p) { return Vec(_mm256_loadu_pd(p), 0); }
   static Vec load(const double* p, Index n) { return Vec(_mm256_maskload_pd(p, first(n)), 0); }
+  static Vec load(const double* p, Index n, double rest) {
+    const __m256i some = first(n);
+    return Vec(_mm256_blendv_pd(_mm256_set1_pd(rest), _mm256_maskload_pd(p, some), _mm256_castsi256_pd(some)), 0);
+  }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
   void store(double* p, Index n) const { _mm256_maskstore_pd(p, first(n), v); }
   void stream(double* p) const { _mm256_stream_pd(p, v); }
+  static void drain() { _mm_sfence(); }
   static __m256i first(Index n) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(detail::window + 8 - 2 * n));
   }

@@ -32,9 +32,13 @@ struct Vec<float, Avx512> {
   }
   static Vec load(const float* p) { return Vec(_mm512_loadu_ps(p), 0); }
   static Vec load(const float* p, Index n) { return Vec(_mm512_maskz_loadu_ps(first(n), p), 0); }
+  static Vec load(const float* p, Index n, float rest) {
+    return Vec(_mm512_mask_loadu_ps(_mm512_set1_ps(rest), first(n), p), 0);
+  }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, Index n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   void stream(float* p) const { _mm512_stream_ps(p, v); }
+  static void drain() { _mm_sfence(); }
   static __mmask16 first(Index n) { return static_cast<__mmask16>((1u << n) - 1u); }
 };
 
@@ -119,9 +123,13 @@ struct Vec<double, Avx512> {
   }
   static Vec load(const double* p) { return Vec(_mm512_loadu_pd(p), 0); }
   static Vec load(const double* p, Index n) { return Vec(_mm512_maskz_loadu_pd(first(n), p), 0); }
+  static Vec load(const double* p, Index n, double rest) {
+    return Vec(_mm512_mask_loadu_pd(_mm512_set1_pd(rest), first(n), p), 0);
+  }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
   void store(double* p, Index n) const { _mm512_mask_storeu_pd(p, first(n), v); }
   void stream(double* p) const { _mm512_stream_pd(p, v); }
+  static void drain() { _mm_sfence(); }
   static __mmask8 first(Index n) { return static_cast<__mmask8>((1u << n) - 1u); }
 };
 
