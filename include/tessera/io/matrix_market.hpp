@@ -159,13 +159,17 @@ void write_matrix_market(Sink& out, MatrixView<T> matrix, std::string_view comme
 }
 
 /// Either, to a file that appears whole or not at all.
-template <class Matrix, class... Options>
-requires requires(MemoryFile& file, const Matrix& matrix, Options... options) {
-  write_matrix_market(file, matrix, options...);
-}
-void write_matrix_market(const std::string& path, const Matrix& matrix, Options... options) {
+template <MatrixMarketValue T>
+void write_matrix_market(const std::string& path, const Coo<T>& matrix, MatrixMarketWriteOptions options = {}) {
   AtomicFile file(path);
-  write_matrix_market(file, matrix, options...);
+  write_matrix_market(file, matrix, options);
+  file.commit();
+}
+template <class T>
+requires MatrixMarketValue<std::remove_cv_t<T>>
+void write_matrix_market(const std::string& path, MatrixView<T> matrix, std::string_view comment = {}) {
+  AtomicFile file(path);
+  write_matrix_market(file, matrix, comment);
   file.commit();
 }
 

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -70,8 +71,9 @@ inline Safetensors read_safetensors(const ByteSource& source) {
 
   const auto data = source.bytes().subspan(cursor.offset());
   auto& entries = parsed.entries;
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const auto& a, const auto& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.begin, a.end, a.offset) < std::tie(b.begin, b.end, b.offset);
+  });
   Safetensors file;
   file.source_ = source.name();
   file.metadata_ = std::move(parsed.metadata);
@@ -113,8 +115,8 @@ template <ByteSink Sink>
 void write_safetensors(Sink& out, std::span<const Tensor> tensors, const Metadata& metadata = {}) {
   std::vector<std::size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return dtype_bits(tensors[a].dtype) > dtype_bits(tensors[b].dtype);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(-dtype_bits(tensors[a].dtype), a) < std::pair(-dtype_bits(tensors[b].dtype), b);
   });
   const auto text = [](std::string_view value) {
     try {

@@ -114,10 +114,10 @@ struct Tensor {
                                              detail::shape_text(shape), " seen as ", dtype_name(dtype_of<T>),
                                              " of rank ", Rank, ": ", reason));
     std::array<Index, Rank> extents{}, strides{};
+    std::copy_n(shape.begin(), Rank, extents.begin());
     Index stride = 1;
-    for (int d = 0; d < Rank; ++d) extents[d] = shape[static_cast<std::size_t>(d)];
-    for (int k = 0; k < Rank; ++k) {
-      const int d = column_major ? k : Rank - 1 - k;
+    for (std::size_t k = 0; k < Rank; ++k) {
+      const std::size_t d = column_major ? k : Rank - 1 - k;
       strides[d] = stride;
       stride *= std::max<Index>(extents[d], 1);
     }

@@ -29,6 +29,16 @@ using Token = std::int32_t;
 class Tokenizer {
  public:
   static constexpr Token unknown = 0, bos = 1, eos = 2, first_byte = 3;
+  static constexpr std::size_t least_size = first_byte + 256;
+
+  /// Why a vocabulary cannot have this as its i-th token, or nothing.
+  static std::string reject(std::size_t i, std::string_view piece, float score) {
+    if (std::isnan(score)) return detail::concat("token ", i, " scores NaN");
+    if (i >= first_byte && i < least_size && piece != byte_name(i - first_byte))
+      return detail::concat("token ", i, " is ", detail::quote(piece), "; expected the byte token ",
+                            byte_name(i - first_byte));
+    return {};
+  }
 
   struct EncodeOptions {
     bool bos = true;   // begin with BOS
@@ -36,20 +46,19 @@ class Tokenizer {
   };
 
   /// Takes pieces and scores by token. Throws format_error when bytes are not at 3..258, spelled <0x00>..<0xFF>, or a
-  /// score is NaN. `name` is for messages.
-  Tokenizer(std::vector<std::string> pieces, std::vector<float> scores, std::string_view name = "(vocabulary)")
+  /// score is NaN.
+  Tokenizer(std::vector<std::string> pieces, std::vector<float> scores)
       : pieces_(std::move(pieces)), scores_(std::move(scores)) {
-    if (pieces_.size() != scores_.size() || pieces_.size() < static_cast<std::size_t>(first_byte) + 256 ||
+    if (pieces_.size() != scores_.size() || pieces_.size() < least_size ||
         pieces_.size() > static_cast<std::size_t>(std::numeric_limits<Token>::max()))
-      throw format_error(detail::concat("tessera: ", name, ": ", pieces_.size(), " tokens and ", scores_.size(),
-                                        " scores; expected as many, and at least 259 tokens"));
-    for (std::size_t i = 0; i < pieces_.size(); ++i) {
-      if (std::isnan(scores_[i])) throw format_error(detail::concat("tessera: ", name, ": token ", i, " scores NaN"));
-      if (i >= first_byte && i < first_byte + 256 && pieces_[i] != byte_name(i - first_byte))
-        throw format_error(detail::concat("tessera: ", name, ": token ", i, " is ", detail::quote(pieces_[i]),
-                                          "; expected the byte token ", byte_name(i - first_byte)));
-    }
-    for (std::size_t i = 0; i < pieces_.size(); ++i) ids_.emplace(pieces_[i], static_cast<Token>(i));  // the first wins
+      throw format_error(detail::concat("tessera: a vocabulary of ", pieces_.size(), " pieces and ", scores_.size(),
+                                        " scores; expected as many, and at least ", least_size));
+    for (std::size_t i = 0; i < pieces_.size(); ++i)
+      if (const std::string reason = reject(i, pieces_[i], scores_[i]); !reason.empty())
+        throw format_error("tessera: a vocabulary's " + reason);
+    for (std::size_t i = least_size; i < pieces_.size(); ++i)
+      ids_.emplace(pieces_[i], static_cast<Token>(i));  // the first of equal ones
+    space_ = find(" ");
     for (std::size_t b = 0; b < 256; ++b) bytes_[b] = static_cast<char>(b);
   }
 
@@ -57,14 +66,14 @@ class Tokenizer {
   /// The bytes of a piece as the file has them. Throws shape_error for a token that is not in the vocabulary.
   std::string_view piece(Token token) const { return pieces_[index(token)]; }
   float score(Token token) const { return scores_[index(token)]; }
-  /// The token of a piece, or -1.
+  /// The token that a piece of text is, or -1. Control and byte tokens are never what text is, whatever it spells.
   Token find(std::string_view piece) const {
     const auto found = ids_.find(piece);
     return found == ids_.end() ? -1 : found->second;
   }
 
-  /// Characters (or their bytes, where a character is no piece), a space before them, then the pair of neighbours that
-  /// joins into the best-scoring piece, leftmost first, until none does. O(n log n).
+  /// Characters (or their bytes, where a character is no piece), a space before them if that is a piece, then the pair
+  /// of neighbours that joins into the best-scoring piece, leftmost first, until none does. O(n log n).
   std::vector<Token> encode(std::string_view text, EncodeOptions options) const;
   std::vector<Token> encode(std::string_view text) const { return encode(text, EncodeOptions()); }
 
@@ -75,7 +84,7 @@ class Tokenizer {
     if (token == bos || token == eos) return {};
     if (token >= first_byte && token < first_byte + 256)
       return {&bytes_[static_cast<std::size_t>(token - first_byte)], 1};
-    return previous == bos && text.starts_with(' ') ? text.substr(1) : text;
+    return previous == bos && space_ >= 0 && text.starts_with(' ') ? text.substr(1) : text;
   }
   /// The text of a sequence; `decode(encode(text)) == text` for any bytes when the sequence begins with BOS.
   std::string decode(std::span<const Token> tokens) const {
@@ -113,12 +122,13 @@ class Tokenizer {
   std::vector<std::string> pieces_;
   std::vector<float> scores_;
   std::unordered_map<std::string, Token, Hash, std::equal_to<>> ids_;
+  Token space_ = -1;
   char bytes_[256] = {};
 };
 
 inline std::vector<Token> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
   std::vector<Token> tokens;
-  if (!text.empty()) append_character(" ", tokens);
+  if (!text.empty() && space_ >= 0) tokens.push_back(space_);
   for (std::size_t i = 0; i < text.size();) {
     std::size_t length = 1;  // a character is a byte and up to three continuation bytes after it
     while (length < 4 && i + length < text.size() && (static_cast<unsigned char>(text[i + length]) & 0xC0) == 0x80)
@@ -192,13 +202,18 @@ inline Tokenizer read_tokenizer(const ByteSource& source, Index vocab_size = -1)
     found = std::max(found, length);
     const auto bytes = cursor.take(static_cast<std::size_t>(length), "a piece");
     pieces.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (const auto reason = Tokenizer::reject(pieces.size() - 1, pieces.back(), scores.back()); !reason.empty())
+      detail::throw_format_error(source.name(), at - sizeof(float), reason);
   }
   if (vocab_size >= 0 && static_cast<std::size_t>(vocab_size) != pieces.size())
     detail::throw_format_error(source.name(), cursor.offset(), pieces.size(), " tokens; expected ", vocab_size);
+  if (pieces.size() < Tokenizer::least_size)
+    detail::throw_format_error(source.name(), cursor.offset(), "the file ends after ", pieces.size(),
+                               " tokens; expected at least ", Tokenizer::least_size);
   if (found != longest)
     detail::throw_format_error(source.name(), 0, "longest piece of ", longest, " bytes; the longest there is has ",
                                found);
-  return Tokenizer(std::move(pieces), std::move(scores), source.name());
+  return Tokenizer(std::move(pieces), std::move(scores));
 }
 inline Tokenizer read_tokenizer(const std::string& path, Index vocab_size = -1) {
   return read_tokenizer(ByteSource::file(path), vocab_size);

@@ -1,0 +1,6 @@
+#include "npy.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  tessera::fuzz::npy({data, size});
+  return 0;
+}

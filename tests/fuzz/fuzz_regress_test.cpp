@@ -1,0 +1,92 @@
+// Every corpus file, its truncations and changed bytes through the fuzz targets, the same in every run. A target that
+// finds something ends the program.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <tessera/core/rng.hpp>
+#include <vector>
+
+#include "llama2c.hpp"
+#include "matrix_market.hpp"
+#include "npy.hpp"
+#include "safetensors.hpp"
+#include "tokenizer.hpp"
+
+namespace tessera::fuzz {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+using Target = void (*)(std::span<const std::uint8_t>);
+
+struct Reader {
+  const char* name;
+  Target target;
+};
+void PrintTo(const Reader& reader, std::ostream* out) { *out << reader.name; }
+
+std::vector<Bytes> corpus(const char* reader) {
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(TESSERA_FUZZ_CORPUS) / reader))
+    paths.push_back(entry.path());
+  std::sort(paths.begin(), paths.end());
+  std::vector<Bytes> files;
+  for (const auto& path : paths) {
+    std::ifstream file(path, std::ios::binary);
+    files.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  }
+  return files;
+}
+
+/// A copy of exactly the input's size on the heap, so that a sanitizer sees every byte too far.
+void run(Target target, std::span<const std::uint8_t> input) {
+  const Bytes exact(input.begin(), input.end());
+  target(exact);
+}
+
+class FuzzRegression : public testing::TestWithParam<Reader> {};
+
+TEST_P(FuzzRegression, Corpus) {
+  const auto files = corpus(GetParam().name);
+  ASSERT_FALSE(files.empty());
+  for (const auto& file : files) run(GetParam().target, file);
+}
+
+TEST_P(FuzzRegression, Truncations) {
+  for (const auto& file : corpus(GetParam().name)) {
+    const std::size_t step = std::max<std::size_t>(1, file.size() / 600);
+    for (std::size_t size = 0; size < file.size(); size += step) run(GetParam().target, std::span(file).first(size));
+  }
+}
+
+TEST_P(FuzzRegression, ChangedBytes) {
+  constexpr std::uint8_t telling[] = {0x00, 0xff, 0x7f, 0x80, 0x01, '-', '9', ' ', '\n', '"', '[', '{'};
+  std::uint64_t stream = 0;
+  for (const auto& file : corpus(GetParam().name)) {
+    if (file.empty()) continue;
+    const Philox draws(20, stream++);
+    for (std::uint64_t trial = 0; trial < 300; ++trial) {
+      Bytes changed = file;
+      for (std::uint64_t change = 0; change <= trial % 3; ++change) {
+        const auto words = draws.block(trial * 3 + change);
+        // Two of three changes near the beginning: headers decide.
+        const std::size_t reach = words[3] % 3 == 0 ? file.size() : std::min<std::size_t>(file.size(), 200);
+        std::uint8_t& byte = changed[words[0] % reach];
+        byte = words[1] % 2 == 0 ? static_cast<std::uint8_t>(byte ^ (1u << words[2] % 8))
+                                 : telling[words[2] % std::size(telling)];
+      }
+      run(GetParam().target, changed);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Readers, FuzzRegression,
+                         testing::Values(Reader{"safetensors", safetensors}, Reader{"npy", npy},
+                                         Reader{"llama2c", llama2c}, Reader{"tokenizer", tokenizer},
+                                         Reader{"matrix_market", matrix_market}),
+                         [](const auto& each) { return std::string(each.param.name); });
+
+}  // namespace
+}  // namespace tessera::fuzz

@@ -1,0 +1,6 @@
+#include "safetensors.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  tessera::fuzz::safetensors({data, size});
+  return 0;
+}

@@ -1,0 +1,6 @@
+#include "tokenizer.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  tessera::fuzz::tokenizer({data, size});
+  return 0;
+}
