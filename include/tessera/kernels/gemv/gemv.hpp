@@ -33,9 +33,10 @@ void gemv_any(Context& ctx, T alpha, MatrixView<const TA> A, VectorView<const T>
   args.x = x;
   args.y = y;
   const auto& kernel = GemvKernels<TA, T>::select(ctx, args);
-  // A piece is at least 128 KiB of A: less does not pay for waking a thread.
-  const Index grain = std::max<Index>(64, (Index{1} << 15) / A.cols() / 64 * 64);
-  launch(ctx, kernel, args, A.rows(), grain);
+  // A piece is at least 128 KiB of A: less does not pay for waking a thread. Columns are read in runs of 4 KiB or more.
+  const Index least = A.col_stride() != 1 && A.row_stride() == 1 ? 4096 / static_cast<Index>(sizeof(TA)) : 64;
+  const Index grain = std::max(least, (Index{1} << 17) / static_cast<Index>(sizeof(TA)) / A.cols() / 64 * 64);
+  launch(ctx, kernel, args, A.rows(), ctx.concurrency() == 1 ? A.rows() : grain);
 }
 
 }  // namespace detail

@@ -2,14 +2,23 @@
 #pragma once
 
 #include <tessera/core/types.hpp>
+#include <tessera/kernels/gemv/avx2.hpp>
+#include <tessera/kernels/gemv/avx512.hpp>
 #include <tessera/kernels/gemv/ref.hpp>
+#include <tessera/kernels/gemv/strided.hpp>
+#include <tessera/kernels/gemv/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
+/// Specialise for a type with kernels of its own.
 template <class TA, class T>
 struct GemvList {
-  using type = KernelList<GemvRef>;
+#if TESSERA_X86
+  using type = KernelList<GemvAvx512, GemvAvx2, GemvXsimd<>, GemvStrided, GemvRef>;
+#else
+  using type = KernelList<GemvXsimd<>, GemvStrided, GemvRef>;
+#endif
 };
 }  // namespace detail
 
