@@ -60,7 +60,7 @@ build() {  # build PRESET DIRECTORY CONFIGURE-ARGUMENT…
 }
 
 formatted() {
-  find include tests bench examples \( -name '*.hpp' -o -name '*.cpp' \) -print0 |
+  find include tests bench examples \( -name '*.hpp' -o -name '*.inl' -o -name '*.cpp' \) -print0 |
     xargs -0 clang-format-14 --dry-run -Werror
 }
 
