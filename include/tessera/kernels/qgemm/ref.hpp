@@ -74,8 +74,10 @@ struct QgemmRef {
           const auto block = detail::load_from_panel<Format>(t.codes + b * P::codes, t.side + b * P::side, r);
           const Index entry = b * t.width + c;
           const std::int8_t* x = t.x + entry * block_values;
+          // g++ 12 -O3 takes (code - zero) * x for a product of unsigned by signed bytes, hence zero outside the loop.
           std::int32_t sum = 0;
-          for (Index i = 0; i < block_values; ++i) sum += (code(block, i) - Format::zero) * x[i];
+          for (Index i = 0; i < block_values; ++i) sum += code(block, i) * x[i];
+          sum -= Format::zero * t.sum[entry];
           y += detail::rounded(detail::rounded(float(block.d) * t.scale[entry]) * static_cast<float>(sum));
           if constexpr (Format::has_minimum)
             y += detail::rounded(detail::rounded(float(block.m) * t.scale[entry]) * static_cast<float>(t.sum[entry]));
