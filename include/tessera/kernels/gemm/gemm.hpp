@@ -6,6 +6,7 @@
 
 #include <tessera/kernels/gemm/drive.hpp>
 #include <tessera/kernels/gemm/list.hpp>
+#include <tessera/kernels/gemv/gemv.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -20,6 +21,18 @@ GemmArgs<TA, TB, T> gemm_args(T alpha, MatrixView<const TA> A, MatrixView<const 
   args.B = B;
   args.C = C;
   return args;
+}
+
+/// `x` itself, or a copy of it as T.
+template <class T, class TX>
+VectorView<const T> widened(Workspace::Scope& scope, VectorView<const TX> x) {
+  if constexpr (std::is_same_v<TX, T>) {
+    return x;
+  } else {
+    T* copy = scope.take<T>(x.extent(0));
+    for (Index i = 0; i < x.extent(0); ++i) copy[i] = T(x[i]);
+    return {copy, x.extent(0)};
+  }
 }
 
 template <class TA, class T>
@@ -37,6 +50,11 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T>
       for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : beta * C(i, j);
     return;
   }
+  if (ctx.forced("gemm").empty() && C.cols() == 1) return gemv_any<TA, T>(ctx, alpha, A, B.col(0), beta, C.col(0));
+  if (ctx.forced("gemm").empty() && C.rows() == 1) {
+    Workspace::Scope scope(ctx.workspace);
+    return gemv_any<T, T>(ctx, alpha, B.transposed(), widened<T>(scope, A.row(0)), beta, C.row(0));
+  }
   // Kernels write rows of C: a C with contiguous columns is the transposed product with contiguous rows.
   if (C.row_stride() == 1 && C.col_stride() != 1)
     run_gemm(ctx, gemm_args<T, TA, T>(alpha, B.transposed(), A.transposed(), beta, C.transposed()),
@@ -49,7 +67,8 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T>
 
 /// C = alpha*A*B + beta*C, for float and double. Any strides. C must not overlap A or B. beta == 0 overwrites C without
 /// reading it; alpha == 0 reads neither A nor B. 2*M*N*K flops. Throws shape_error.
-/// Blocking after K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 2008).
+/// One row or column goes to gemv unless a gemm kernel is forced. Blocking after K. Goto, R. van de Geijn, "Anatomy of
+/// High-Performance Matrix Multiplication" (ACM TOMS 2008).
 template <class T>
 requires std::floating_point<T>
 void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<MatrixView<const T>> A,  // (M,K)
