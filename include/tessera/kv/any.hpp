@@ -1,0 +1,69 @@
+/// A KV cache whose codec is chosen at run time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <tessera/kv/cache.hpp>
+#include <tessera/kv/codecs/int8.hpp>
+#include <tessera/kv/codecs/kivi.hpp>
+#include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/observe.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// Owns any cache; copies are deep. See KvCacheBase for what each call does.
+class AnyKvCache {
+ public:
+  template <class C, class Storage>
+  AnyKvCache(KvCache<C, Storage> cache)  // NOLINT(google-explicit-constructor): stands for the cache
+      : cache_(std::make_unique<KvCache<C, Storage>>(std::move(cache))) {}
+  AnyKvCache(const AnyKvCache& other) : cache_(other.cache_->clone()) {}
+  AnyKvCache(AnyKvCache&&) noexcept = default;
+  AnyKvCache& operator=(AnyKvCache other) noexcept {
+    cache_.swap(other.cache_);
+    return *this;
+  }
+  ~AnyKvCache() = default;
+
+  KvCacheBase& base() { return *cache_; }
+  const KvCacheBase& base() const { return *cache_; }
+  std::string_view codec() const { return cache_->codec(); }
+  Index kv_heads() const { return cache_->kv_heads(); }
+  Index head_dim() const { return cache_->head_dim(); }
+  Index size(Index kv_head) const { return cache_->size(kv_head); }
+  Index tokens() const { return cache_->tokens(); }
+  Index position(Index kv_head, Index j) const { return cache_->position(kv_head, j); }
+  Index next_position() const { return cache_->next_position(); }
+  std::size_t bytes() const { return cache_->bytes(); }
+  void append(Context& ctx, View<const float, 3> K, View<const float, 3> V) { cache_->append(ctx, K, V); }
+  void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out,
+              AttentionOptions options = {.scale = {}, .causal = true}, View<float, 2> lse = {}) const {
+    cache_->attend(ctx, Q, out, options, lse);
+  }
+  template <KvPolicy Policy>
+  KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
+    return cache_->compress(ctx, policy, probe);
+  }
+  void reserve(Index n) { cache_->reserve(n); }
+  void truncate(Index end) { cache_->truncate(end); }
+  void clear() { cache_->clear(); }
+
+ private:
+  std::unique_ptr<KvCacheBase> cache_;
+};
+
+/// An empty cache by its codec's name: f32, bf16, int8, int4, int2. Throws unsupported_error for another name.
+inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
+  if (codec == F32::name) return KvCache<F32>(kv_heads, head_dim);
+  if (codec == Bf16::name) return KvCache<Bf16>(kv_heads, head_dim);
+  if (codec == Int8::name) return KvCache<Int8>(kv_heads, head_dim);
+  if (codec == Kivi<4>::name) return KvCache<Kivi<4>>(kv_heads, head_dim);
+  if (codec == Kivi<2>::name) return KvCache<Kivi<2>>(kv_heads, head_dim);
+  throw unsupported_error(
+      tessera::detail::concat("tessera: KV codec '", codec, "'; expected f32, bf16, int8, int4 or int2"));
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,201 @@
+/// What every KV cache offers, whatever its codec and storage.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/attention/attention.hpp>
+#include <tessera/kernels/attention/unpack/list.hpp>
+#include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/report.hpp>
+#include <tessera/kv/stage.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// The keys and values of one layer: for each kv head its own tokens, in the order of their positions. A token's
+/// position is the number of tokens appended before it, for good: eviction leaves holes in the positions, and keys that
+/// carry rotary embeddings keep the rotation they came with. Not for use by two threads at once.
+class KvCacheBase {
+ public:
+  virtual ~KvCacheBase() = default;
+  virtual std::unique_ptr<KvCacheBase> clone() const = 0;
+  virtual std::string_view codec() const = 0;
+
+  Index kv_heads() const { return kv_heads_; }
+  Index head_dim() const { return head_dim_; }
+  /// Tokens appended since the beginning: the position of the next one.
+  Index next_position() const { return next_; }
+  /// Tokens held by a kv head.
+  virtual Index size(Index kv_head) const = 0;
+  /// Tokens held by all kv heads.
+  Index tokens() const {
+    Index total = 0;
+    for (Index h = 0; h < kv_heads_; ++h) total += size(h);
+    return total;
+  }
+  /// Of token j of a kv head; ascending in j. Bounds are not checked.
+  virtual Index position(Index kv_head, Index j) const = 0;
+  /// The capacity of every buffer held, positions included.
+  virtual std::size_t bytes() const = 0;
+
+  /// Adds t tokens to every kv head. The same state whether tokens come one by one or together (but for spare
+  /// capacity). Throws shape_error.
+  void append(Context& ctx, View<const float, 3> K,  // (kv_heads, t, d)
+              View<const float, 3> V) {              // (kv_heads, t, d)
+    const auto text = [](const auto& view) {
+      return tessera::detail::concat('(', view.extent(0), ", ", view.extent(1), ", ", view.extent(2), ')');
+    };
+    if (K.extents() != V.extents() || K.extent(0) != kv_heads_ || K.extent(2) != head_dim_)
+      throw shape_error(tessera::detail::concat("tessera: append of keys ", text(K), " and values ", text(V),
+                                                " to a cache of ", kv_heads_, " kv heads of ", head_dim_,
+                                                ": expected both (", kv_heads_, ", t, ", head_dim_, ')'));
+    if ((K.extent(2) > 1 && K.stride(2) != 1) || (V.extent(2) > 1 && V.stride(2) != 1))
+      throw shape_error(tessera::detail::concat("tessera: append: strides of d in keys and values are ", K.stride(2),
+                                                ", ", V.stride(2), "; expected 1"));
+    const Index t = K.extent(1);
+    if (t > std::numeric_limits<std::int32_t>::max() - next_)
+      throw shape_error(tessera::detail::concat("tessera: append of ", t, " tokens to a cache at position ", next_,
+                                                ": positions end at ", std::numeric_limits<std::int32_t>::max()));
+    if (t == 0) return;
+    const Index grain = t * head_dim_ < 16384 ? kv_heads_ : 1;
+    for_each_chunk(ctx, kv_heads_, grain, [&](Context&, Index begin, Index end) {
+      for (Index h = begin; h < end; ++h) append_head(h, K[h], V[h]);
+    });
+    next_ += t;
+  }
+
+  /// Attention of the latest n positions over the cached tokens, codes read tile by tile (see attention()). Causal:
+  /// query i has position next_position() - n + i and sees the tokens up to its own. Throws shape_error.
+  void attend(Context& ctx, View<const float, 3> Q,  // (heads, n, d)
+              View<float, 3> out,                    // (heads, n, d)
+              AttentionOptions options = {.scale = {}, .causal = true}, View<float, 2> lse = {}) const {  // (heads, n)
+    const Index heads = Q.extent(0), n = Q.extent(1);
+    const auto shape = [](const auto& view) {
+      return tessera::detail::concat('(', view.extent(0), ", ", view.extent(1), ", ", view.extent(2), ')');
+    };
+    if (kv_heads_ == 0 || heads % kv_heads_ != 0 || Q.extent(2) != head_dim_)
+      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), " over a cache of ",
+                                                kv_heads_, " kv heads of ", head_dim_, ": expected a multiple of ",
+                                                kv_heads_, " heads of ", head_dim_));
+    if (out.extents() != Q.extents())
+      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), ": the result is ",
+                                                shape(Q), ", the destination is ", shape(out)));
+    if (lse.data() != nullptr && (lse.extent(0) != heads || lse.extent(1) != n))
+      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), ": lse is ", heads, 'x', n,
+                                                ", the destination is ", lse.extent(0), 'x', lse.extent(1)));
+    if (head_dim_ > 1 && (Q.stride(2) != 1 || out.stride(2) != 1))
+      throw shape_error(tessera::detail::concat("tessera: attention: strides of d in queries and result are ",
+                                                Q.stride(2), ", ", out.stride(2), "; expected 1"));
+    if (heads == 0 || n == 0) return;
+    Workspace::Scope scope(ctx.workspace);
+    Index* const lengths = scope.take<Index>(kv_heads_);
+    Index* const visible = options.causal ? scope.take<Index>(kv_heads_ * n) : nullptr;
+    for (Index h = 0; h < kv_heads_; ++h) {
+      lengths[h] = size(h);
+      for (Index i = 0; options.causal && i < n; ++i) visible[h * n + i] = tokens_up_to(h, next_ - n + i);
+    }
+    const Reader reader{this, unpack_kernel(ctx)};
+    AttentionArgs<float> args;
+    args.Q = Q;
+    args.out = out;
+    args.lse = lse;
+    args.keys = {&reader, &read_tile<true>};
+    args.values = {&reader, &read_tile<false>};
+    args.kv_heads = kv_heads_;
+    args.group = heads / kv_heads_;
+    args.n = n;
+    args.d = head_dim_;
+    args.lengths = lengths;
+    args.visible = visible;
+    args.scale = static_cast<float>(options.scale ? *options.scale
+                                                  : 1 / std::sqrt(static_cast<double>(std::max<Index>(head_dim_, 1))));
+    tessera::detail::run_attention(ctx, args);
+  }
+
+  /// Applies a policy, a chain of stages; says what it cost, and with probe queries how far attention moved.
+  template <KvPolicy Policy>
+  KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
+    KvReport report;
+    report.bytes_before = bytes();
+    report.tokens_before = tokens();
+    std::optional<KvObservation> before;
+    if (!probe.queries.empty()) before = observe(ctx, *this, probe);
+    std::vector<HeadDraft> drafts(static_cast<std::size_t>(kv_heads_));
+    for (Index h = 0; h < kv_heads_; ++h) drafts[static_cast<std::size_t>(h)].reset(size(h));
+    detail::as_chain(policy).run(StageContext{ctx, *this, drafts, probe});
+    report.bytes_after = bytes();
+    report.tokens_after = tokens();
+    if (before) compare(*before, observe(ctx, *this, probe), report);
+    return report;
+  }
+
+  /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest.
+  virtual void retain(Index kv_head, std::span<const Index> kept) = 0;
+
+  /// Forgets what was appended from position `end` on; no-op if nothing was. Memory goes back when half is unused.
+  void truncate(Index end) {
+    end = std::clamp<Index>(end, 0, next_);
+    for (Index h = 0; h < kv_heads_; ++h) truncate_head(h, tokens_up_to(h, end - 1));
+    next_ = end;
+  }
+  /// Forgets everything and frees it.
+  void clear() {
+    for (Index h = 0; h < kv_heads_; ++h) retain(h, {});
+    next_ = 0;
+  }
+  /// Room for n tokens in every kv head.
+  virtual void reserve(Index n) = 0;
+
+  /// Rows [begin, begin + count) of a kv head as floats, in place or decoded into scratch (count, d).
+  virtual const float* key_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                                Unpack unpack) const noexcept = 0;
+  virtual const float* value_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                                  Unpack unpack) const noexcept = 0;
+  static Unpack unpack_kernel(const Context& ctx) {
+    UnpackArgs any;
+    any.bits = 8;
+    return UnpackKernels::select(ctx, any).run;
+  }
+
+ protected:
+  KvCacheBase(Index kv_heads, Index head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {
+    if (kv_heads < 1 || head_dim < 1)
+      throw shape_error(tessera::detail::concat("tessera: a KV cache of ", kv_heads, " kv heads of ", head_dim,
+                                                " channels; expected at least one of each"));
+  }
+  KvCacheBase(const KvCacheBase&) = default;
+  KvCacheBase& operator=(const KvCacheBase&) = default;
+
+  virtual void append_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V) = 0;
+  virtual void truncate_head(Index kv_head, Index n) = 0;
+  /// Tokens at positions up to `last`.
+  virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
+
+ private:
+  struct Reader {
+    const KvCacheBase* cache;
+    Unpack unpack;
+  };
+  template <bool Keys>
+  static const float* read_tile(const void* state, Index head, Index begin, Index count, float* scratch,
+                                Index& stride) noexcept {
+    const auto& reader = *static_cast<const Reader*>(state);
+    if constexpr (Keys) return reader.cache->key_tile(head, begin, count, scratch, stride, reader.unpack);
+    return reader.cache->value_tile(head, begin, count, scratch, stride, reader.unpack);
+  }
+
+  Index kv_heads_, head_dim_, next_ = 0;
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,86 @@
+/// Keys and values as they are (f32), or rounded to bf16.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <tessera/core/types.hpp>
+#include <tessera/kv/codecs/codec.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+template <class T, class Storage>
+class PlainRows {
+ public:
+  explicit PlainRows(Index d) : d_(d) {}
+
+  void append(const float* rows, Index count, Index stride) {
+    rows_.resize((size_ + count) * d_);
+    for (Index t = 0; t < count; ++t)
+      for (Index c = 0; c < d_; ++c) rows_[(size_ + t) * d_ + c] = T(rows[t * stride + c]);
+    size_ += count;
+  }
+  const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
+    stride = d_;
+    if constexpr (std::same_as<T, float>) {
+      return rows_.data() + begin * d_;
+    } else {
+      static_assert(std::same_as<T, bf16>);
+      UnpackArgs args;
+      args.bits = 16;
+      args.codes = reinterpret_cast<const std::uint8_t*>(rows_.data() + begin * d_);
+      args.row_bytes = 2 * d_;
+      args.rows = count;
+      args.d = d_;
+      args.out = scratch;
+      unpack(args, {0, count, 0});
+      return scratch;
+    }
+  }
+  void retain(std::span<const Index> kept) {
+    retain_rows(rows_, d_, kept);
+    size_ = static_cast<Index>(kept.size());
+  }
+  void truncate(Index n) {
+    truncate_rows(rows_, d_, n);
+    size_ = n;
+  }
+  void reserve(Index n) { rows_.reserve(n * d_); }
+  Index size() const { return size_; }
+  std::size_t bytes() const { return rows_.bytes(); }
+
+ private:
+  Index d_, size_ = 0;
+  typename Storage::template Array<T> rows_;  // (size, d)
+};
+
+/// Exact; read in place. 4 bytes a number.
+struct F32 {
+  static constexpr std::string_view name = "f32";
+  template <class Storage>
+  auto keys(Index d) const {
+    return PlainRows<float, Storage>(d);
+  }
+  template <class Storage>
+  auto values(Index d) const {
+    return PlainRows<float, Storage>(d);
+  }
+};
+
+/// Each number within 2^-9 of itself, to nearest even. 2 bytes a number.
+struct Bf16 {
+  static constexpr std::string_view name = "bf16";
+  template <class Storage>
+  auto keys(Index d) const {
+    return PlainRows<bf16, Storage>(d);
+  }
+  template <class Storage>
+  auto values(Index d) const {
+    return PlainRows<bf16, Storage>(d);
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,76 @@
+/// A window of the latest tokens in full precision before any packed store.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <tessera/core/error.hpp>
+#include <tessera/kv/codecs/codec.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// Tokens arrive in f32 and leave for `Packed`, `group` at a time, as soon as `recent` others are younger: between
+/// `recent` and recent + group - 1 of the latest are exact. What is packed when depends on how many tokens came, not on
+/// how many came at once.
+template <RowStore Packed, class Storage>
+class Recent {
+ public:
+  Recent(Packed packed, Index d, Index group, Index recent)
+      : packed_(std::move(packed)), d_(d), group_(group), recent_(recent) {}
+
+  void append(const float* rows, Index count, Index stride) {
+    while (count > 0) {
+      const Index held = tokens(), some = std::min(count, recent_ + group_ - held);
+      tail_.resize((held + some) * d_);
+      for (Index t = 0; t < some; ++t) std::copy_n(rows + t * stride, d_, tail_.data() + (held + t) * d_);
+      rows += some * stride;
+      count -= some;
+      if (held + some == recent_ + group_) {
+        packed_.append(tail_.data(), group_, d_);
+        std::copy(tail_.data() + group_ * d_, tail_.data() + tail_.size(), tail_.data());
+        tail_.resize(recent_ * d_);
+      }
+    }
+  }
+  const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
+    stride = d_;
+    const Index old = packed_.size();
+    if (begin >= old) return tail_.data() + (begin - old) * d_;
+    const Index some = std::min(count, old - begin);
+    packed_.tile(begin, some, scratch, stride, unpack);
+    std::copy_n(tail_.data(), (count - some) * d_, scratch + some * d_);
+    return scratch;
+  }
+  void retain(std::span<const Index> kept) {
+    const Index old = packed_.size();
+    const auto split = std::lower_bound(kept.begin(), kept.end(), old) - kept.begin();
+    Index to = 0;
+    for (const Index t : kept.subspan(static_cast<std::size_t>(split)))
+      std::copy_n(tail_.data() + (t - old) * d_, d_, tail_.data() + d_ * to++);
+    tail_.resize(to * d_);
+    tail_.fit();
+    packed_.retain(kept.first(static_cast<std::size_t>(split)));
+  }
+  void truncate(Index n) {
+    truncate_rows(tail_, d_, std::max<Index>(n - packed_.size(), 0));
+    if (n < packed_.size()) packed_.truncate(n);
+  }
+  void reserve(Index n) {
+    packed_.reserve(std::max<Index>(n - recent_, 0));
+    tail_.reserve(std::min(n, recent_ + group_) * d_);
+  }
+  Index size() const { return packed_.size() + tokens(); }
+  std::size_t bytes() const { return packed_.bytes() + tail_.bytes(); }
+
+ private:
+  Index tokens() const { return d_ == 0 ? 0 : tail_.size() / d_; }
+
+  Packed packed_;
+  Index d_, group_, recent_;
+  typename Storage::template Array<float> tail_;  // (tokens, d)
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv

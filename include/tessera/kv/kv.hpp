@@ -1,0 +1,15 @@
+/// The KV module as a whole.
+#pragma once
+
+#include <tessera/kv/any.hpp>
+#include <tessera/kv/cache.hpp>
+#include <tessera/kv/codecs/int8.hpp>
+#include <tessera/kv/codecs/kivi.hpp>
+#include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/observe.hpp>
+#include <tessera/kv/scorers/key_norm.hpp>
+#include <tessera/kv/stages/evict.hpp>
+#include <tessera/kv/stages/keep.hpp>
+#include <tessera/kv/stages/protect.hpp>
+#include <tessera/kv/stages/score.hpp>
+#include <tessera/kv/stages/window.hpp>

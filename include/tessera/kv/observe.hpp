@@ -1,0 +1,72 @@
+/// What probe queries see of a cache.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include <tessera/kv/cache_base.hpp>
+#include <tessera/kv/report.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvProbe& probe) {
+  const auto& Q = probe.queries;
+  const Index heads = Q.extent(0), n = Q.extent(1), d = Q.extent(2);
+  KvObservation seen;
+  seen.out.resize(static_cast<std::size_t>(heads * n * d));
+  cache.attend(ctx, Q, View<float, 3>(seen.out.data(), {heads, n, d}), {.scale = probe.scale, .causal = false});
+  seen.top_k.resize(static_cast<std::size_t>(heads * n));
+  const Index group = heads / cache.kv_heads();
+  const auto unpack = KvCacheBase::unpack_kernel(ctx);
+  const float sign = probe.scale && *probe.scale < 0 ? -1.0f : 1.0f;
+  for_each_chunk(ctx, cache.kv_heads(), 1, [&](Context& worker, Index begin, Index end) {
+    for (Index h = begin; h < end; ++h) {
+      constexpr Index tile = 64;
+      const Index m = cache.size(h), k = std::clamp<Index>(probe.top_k, 0, m);
+      Workspace::Scope scope(worker.workspace);
+      float* const scratch = scope.take<float>(tile * d);
+      float* const scores = scope.take<float>(group * n * m);  // order alone matters: no scale
+      for (Index j = 0; j < m; j += tile) {
+        const Index count = std::min(tile, m - j);
+        Index stride = 0;
+        const float* const keys = cache.key_tile(h, j, count, scratch, stride, unpack);
+        for (Index q = 0; q < group * n; ++q) {
+          const float* const query = &Q(h * group + q / n, q % n, Index{0});
+          for (Index t = 0; t < count; ++t) {
+            float dot = 0;
+            for (Index c = 0; c < d; ++c) dot += query[c] * keys[t * stride + c];
+            scores[q * m + j + t] = sign * dot;
+          }
+        }
+      }
+      std::vector<Index> order(static_cast<std::size_t>(m));
+      for (Index q = 0; q < group * n; ++q) {
+        const float* const row = scores + q * m;
+        std::iota(order.begin(), order.end(), Index{0});
+        std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](Index a, Index b) {
+          const bool wild = std::isnan(row[a]) || std::isnan(row[b]);  // NaN last
+          if (wild) return !std::isnan(row[a]) || (std::isnan(row[b]) && a < b);
+          return row[a] != row[b] ? row[a] > row[b] : a < b;
+        });
+        auto& top = seen.top_k[static_cast<std::size_t>((h * group + q / n) * n + q % n)];
+        for (Index i = 0; i < k; ++i) top.push_back(cache.position(h, order[static_cast<std::size_t>(i)]));
+        std::sort(top.begin(), top.end());
+      }
+    }
+  });
+  return seen;
+}
+
+inline KvReport compare(Context& ctx, const KvCacheBase& reference, const KvCacheBase& cache, const KvProbe& probe) {
+  KvReport report;
+  report.bytes_before = reference.bytes();
+  report.bytes_after = cache.bytes();
+  report.tokens_before = reference.tokens();
+  report.tokens_after = cache.tokens();
+  compare(observe(ctx, reference, probe), observe(ctx, cache, probe), report);
+  return report;
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv

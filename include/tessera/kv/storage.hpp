@@ -1,0 +1,72 @@
+/// Where a cache's numbers live. A storage is a type with a member template `Array<T>`; everything above it (codecs,
+/// policies, attention) only uses what Contiguous::Array has.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include <tessera/core/buffer.hpp>
+#include <tessera/core/config.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// One block of memory an array. Growth: `resize` takes what is asked or a quarter more than it held, whichever is
+/// larger, so appending n tokens one by one copies O(n) and at most a fifth of the capacity is unused; a first resize
+/// is exact. `fit` gives back all that is unused. `bytes` is the capacity: what is really held.
+struct Contiguous {
+  template <class T>
+  class Array {
+   public:
+    T* data() { return buffer_.data(); }
+    const T* data() const { return buffer_.data(); }
+    T& operator[](Index i) { return buffer_[i]; }
+    const T& operator[](Index i) const { return buffer_[i]; }
+    Index size() const { return size_; }
+    Index capacity() const { return buffer_.size(); }
+    std::size_t bytes() const { return buffer_.bytes(); }
+
+    /// Keeps what fits of the content; new elements are uninitialised.
+    void resize(Index size) {
+      if (size > capacity()) move_to(std::max(size, capacity() + capacity() / 4));
+      size_ = size;
+    }
+    void reserve(Index size) {
+      if (size > capacity()) move_to(size);
+    }
+    void fit() {
+      if (size_ < capacity()) move_to(size_);
+    }
+
+   private:
+    void move_to(Index capacity) {
+      Buffer<T> next(capacity, uninitialized);
+      std::copy_n(buffer_.data(), std::min(size_, capacity), next.data());
+      buffer_ = std::move(next);
+    }
+    Buffer<T> buffer_;
+    Index size_ = 0;
+  };
+};
+
+/// Rows of `width` elements: keeps rows kept[0] < kept[1] < … and gives the rest back.
+template <class Array>
+void retain_rows(Array& rows, Index width, std::span<const Index> kept) {
+  Index to = 0;
+  for (const Index from : kept) {
+    if (from != to) std::copy_n(rows.data() + from * width, width, rows.data() + to * width);
+    ++to;
+  }
+  rows.resize(to * width);
+  rows.fit();
+}
+
+/// Keeps the first n rows; gives memory back when less than half is in use.
+template <class Array>
+void truncate_rows(Array& rows, Index width, Index n) {
+  rows.resize(n * width);
+  if (rows.size() < rows.capacity() / 2) rows.fit();
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv
