@@ -8,6 +8,7 @@
 #include <string>
 #include <type_traits>
 
+#include <tessera/expr/elementwise.hpp>
 #include <tessera/expr/operator.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
@@ -44,17 +45,6 @@ void dense_explain(Context& ctx, MatrixView<const T> A, Index n, const KernelSin
     args.C = {nullptr, {A.rows(), n}, {1, A.rows()}};
     GemmKernels<T, S, S>::explain(ctx, args, sink);
   }
-}
-
-/// Y = alpha * X + beta * Y, elementwise. X may be Y itself.
-template <class S>
-void add_scaled(S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) {
-  if (std::abs(Y.row_stride()) > std::abs(Y.col_stride())) {
-    X = X.transposed();
-    Y = Y.transposed();
-  }
-  for (Index j = 0; j < Y.cols(); ++j)
-    for (Index i = 0; i < Y.rows(); ++i) Y(i, j) = beta == S(0) ? alpha * X(i, j) : alpha * X(i, j) + beta * Y(i, j);
 }
 
 /// Scratch for a (rows, cols) result, its short stride where that of `like` is.
@@ -182,7 +172,7 @@ void run_chain(Context& ctx, std::span<const Factor<S>> factors, S alpha, S beta
   if (factors.size() == 1) {
     const auto& only = factors[0];
     if (only.kind == Factor<S>::deferred) return only.evaluate(only.object, ctx, only.op, alpha, beta, Y);
-    return add_scaled(alpha, only.view, beta, Y);
+    return add_scaled(ctx, alpha, only.view, beta, Y);
   }
   Workspace::Scope scope(ctx.workspace);
   const ChainPlan<S> plan(scope, factors);

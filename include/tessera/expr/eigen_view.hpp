@@ -47,4 +47,15 @@ requires(!EigenPlain<E> || std::is_lvalue_reference_v<E>) auto view(E&& object) 
                        {object.rowStride(), object.colStride()});
 }
 
+namespace detail {
+/// A view as Eigen sees it.
+template <class T>
+auto eigen_map(MatrixView<T> v) {
+  using M = Eigen::MatrixX<std::remove_const_t<T>>;
+  using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  return Eigen::Map<std::conditional_t<std::is_const_v<T>, const M, M>, 0, Strides>(
+      v.data(), v.rows(), v.cols(), Strides(v.col_stride(), v.row_stride()));
+}
+}  // namespace detail
+
 }  // namespace tessera::inline TESSERA_ABI

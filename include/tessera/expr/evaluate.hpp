@@ -151,7 +151,7 @@ void evaluate_into(Context& ctx, const Node& node, S alpha, S beta, MatrixView<S
   Workspace::Scope scope(ctx.workspace);
   const auto T = scratch_like(scope, Y, Y.rows(), Y.cols());
   evaluate_node(ctx, node, Op::none, alpha, S(0), T);
-  add_scaled<S>(S(1), T, beta, Y);
+  add_scaled<S>(ctx, S(1), T, beta, Y);
 }
 
 /// destination = alpha * node + beta * destination for an Eigen destination.

@@ -72,6 +72,22 @@ void check_grad(const A& a, MatrixView<const S> X, MatrixView<const S> dY, std::
     throw shape_error(concat("tessera: gradient of (", describe(a), ") into ", dparams.size(), " values, it has ",
                              a.parameter_count(), " parameters"));
 }
+
+/// Throws shape_error unless A is square and B and X (N,R) fit `a.solve`.
+template <class A, class S>
+void check_solve(const A& a, MatrixView<const S> B, MatrixView<S> X) {
+  if (a.rows() != a.cols() || B.rows() != a.rows() || X.rows() != a.cols() || X.cols() != B.cols())
+    throw shape_error(concat("tessera: solving (", describe(a), ") * (", shape_text(X.rows(), X.cols()), ") = (",
+                             shape_text(B.rows(), B.cols()), "): expected a square matrix and sides of ", a.rows(),
+                             " rows"));
+}
 }  // namespace detail
+
+/// An operator that can solve op(A) * X = B: `a.solve(ctx, op, B, X)`, X not overlapping B.
+template <class A>
+concept Solvable = LinearOperator<A> &&
+    requires(const A& a, Context& ctx, MatrixView<const typename A::Scalar> B, MatrixView<typename A::Scalar> X) {
+  a.solve(ctx, Op::none, B, X);
+};
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -1,0 +1,153 @@
+/// Block-diagonal matrices of any operators.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <tessera/matrix/any.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// diag(B_0, B_1, …): (sum of rows, sum of columns); blocks may be rectangular and of different sizes. For different
+/// types of block use AnyOperator. Costs what its blocks cost. Parameters: the blocks' in order.
+template <LinearOperator B>
+class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
+ public:
+  using Scalar = scalar_of<B>;
+
+  BlockDiagonal() = default;
+  explicit BlockDiagonal(std::vector<B> blocks) : blocks_(std::move(blocks)) {
+    for (const auto& b : blocks_) {
+      rows_ += b.rows();
+      cols_ += b.cols();
+    }
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  const std::vector<B>& blocks() const { return blocks_; }
+  /// A block, to change its values; its shape must stay.
+  B& block(Index i) { return blocks_[static_cast<std::size_t>(i)]; }
+
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(*this, op, X, Y);
+    for_each_block(ctx, [&](Context& worker, const B& b, Index row, Index col) {
+      if (op == Op::none)
+        b.apply(worker, op, alpha, X.slice(0, col, b.cols()), beta, Y.slice(0, row, b.rows()));
+      else
+        b.apply(worker, op, alpha, X.slice(0, row, b.rows()), beta, Y.slice(0, col, b.cols()));
+    });
+  }
+  /// Block by block; each must be square.
+  void solve(Context& ctx, Op op, MatrixView<const Scalar> R, MatrixView<Scalar> X) const requires Solvable<B> {
+    detail::check_solve(*this, R, X);
+    for_each_block(ctx, [&](Context& worker, const B& b, Index row, Index col) {
+      b.solve(worker, op, R.slice(0, row, b.rows()), X.slice(0, col, b.cols()));
+    });
+  }
+
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    for (const auto& b : blocks_) b.for_each_buffer(f);
+  }
+  std::size_t bytes() const {
+    std::size_t total = 0;
+    for (const auto& b : blocks_) total += tessera::bytes(b);
+    return total;
+  }
+  double flops(Index n) const {
+    double total = 0;
+    for (const auto& b : blocks_) total += tessera::flops(b, n);
+    return total;
+  }
+  std::string describe() const {
+    return detail::concat("BlockDiagonal<", blocks_.size(), "> ", detail::shape_text(rows_, cols_));
+  }
+  /// The kernels of the first block.
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    if (!blocks_.empty()) detail::explain_operator(blocks_.front(), ctx, op, n, sink);
+  }
+  Eigen::MatrixX<Scalar> to_dense() const {
+    Eigen::MatrixX<Scalar> dense = Eigen::MatrixX<Scalar>::Zero(rows_, cols_);
+    Index row = 0, col = 0;
+    for (const auto& b : blocks_) {
+      dense.block(row, col, b.rows(), b.cols()) = tessera::to_dense(b);
+      row += b.rows();
+      col += b.cols();
+    }
+    return dense;
+  }
+  Eigen::VectorX<Scalar> diagonal() const { return to_dense().diagonal(); }
+
+  Index parameter_count() const requires Trainable<B> {
+    Index count = 0;
+    for (const auto& b : blocks_) count += b.parameter_count();
+    return count;
+  }
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const requires Trainable<B> {
+    detail::check_grad(*this, X, dY, dparams);
+    Index row = 0, col = 0;
+    for (const auto& b : blocks_) {
+      detail::grad_next(b, ctx, X.slice(0, col, b.cols()), dY.slice(0, row, b.rows()), beta, dparams);
+      row += b.rows();
+      col += b.cols();
+    }
+  }
+
+ private:
+  /// f(context, block, first row, first column). Many blocks go to the threads, few share them; the result is the same.
+  template <class F>
+  void for_each_block(Context& ctx, F&& f) const {
+    const Index count = static_cast<Index>(blocks_.size());
+    if (ctx.concurrency() == 1 || count < 2 * ctx.concurrency()) {
+      Index row = 0, col = 0;
+      for (const auto& b : blocks_) {
+        f(ctx, b, row, col);
+        row += b.rows();
+        col += b.cols();
+      }
+      return;
+    }
+    Workspace::Scope scope(ctx.workspace);
+    Index* first = scope.take<Index>(2 * count);
+    Index row = 0, col = 0;
+    for (Index i = 0; i < count; ++i) {
+      first[2 * i] = row;
+      first[2 * i + 1] = col;
+      row += blocks_[static_cast<std::size_t>(i)].rows();
+      col += blocks_[static_cast<std::size_t>(i)].cols();
+    }
+    for_each_chunk(ctx, count, 1, [&](Context& worker, Index i, Index) {
+      f(worker, blocks_[static_cast<std::size_t>(i)], first[2 * i], first[2 * i + 1]);
+    });
+  }
+
+  std::vector<B> blocks_;
+  Index rows_ = 0, cols_ = 0;
+};
+
+/// diag(B_0, B_1, …). Takes the blocks in.
+template <LinearOperator B>
+BlockDiagonal<B> block_diagonal(std::vector<B> blocks) {
+  return BlockDiagonal<B>(std::move(blocks));
+}
+
+/// The same of blocks one by one; of different types they become AnyOperators.
+template <LinearOperator B, LinearOperator... Bs>
+auto block_diagonal(B first, Bs... rest) {
+  static_assert((std::same_as<scalar_of<B>, scalar_of<Bs>> && ...), "tessera: blocks must have the same Scalar");
+  using Block = std::conditional_t<(std::same_as<B, Bs> && ...), B, AnyOperator<scalar_of<B>>>;
+  std::vector<Block> blocks;
+  blocks.reserve(1 + sizeof...(Bs));
+  blocks.emplace_back(std::move(first));
+  (blocks.emplace_back(std::move(rest)), ...);
+  return BlockDiagonal<Block>(std::move(blocks));
+}
+
+}  // namespace tessera::inline TESSERA_ABI
