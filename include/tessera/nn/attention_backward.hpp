@@ -50,6 +50,15 @@ void zero(MatrixView<T> X) {
     for (Index j = 0; j < X.cols(); ++j) X(i, j) = T(0);
 }
 
+/// P = exp(log P), dS = P∘(dP - D), in place of log P and dP - D.
+struct SoftmaxTile {
+  template <class V>
+  TESSERA_INLINE void operator()(V& p, V& ds) const {
+    p = exp(p);
+    ds = p * ds;
+  }
+};
+
 /// One kv head of one sequence. A column more on each side brings the softmax's shift into the product:
 /// [scale·Q, -lse]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
 template <class T>
@@ -112,13 +121,7 @@ struct AttentionBackward {
                 P);
         gemm<T>(ctx, T(1), rows_of(g, i, rows, d() + 1, ld()), rows_of(v, j, cols, d() + 1, ld()).transposed(), T(0),
                 dS);
-        map(
-            ctx,
-            [](auto& s, auto& t) {
-              s = exp(s);
-              t = s * t;
-            },
-            VectorView<T>(p, rows * cols), VectorView<T>(ds, rows * cols));
+        map(ctx, SoftmaxTile{}, VectorView<T>(p, rows * cols), VectorView<T>(ds, rows * cols));
         if (causal) hide(P, dS, m - n + i + 1 - j);
         gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, d(), ld()), T(1), dV.slice(0, j, cols));
         gemm<T>(ctx, T(1), dS.transposed(), rows_of(q, i, rows, d(), ld()), T(1), dK.slice(0, j, cols));

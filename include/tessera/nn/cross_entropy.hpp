@@ -56,9 +56,7 @@ CrossEntropy cross_entropy(Context& ctx, std::type_identity_t<MatrixView<const T
     }
   if (dlogits.data() == nullptr) return total;
   softmax_rows<T>(ctx, logits, dlogits);
-  if (scale != T(1))
-    detail::map_matrices(
-        ctx, "scale", [scale](auto& y) { y = y * std::remove_cvref_t<decltype(y)>(scale); }, dlogits);
+  if (scale != T(1)) detail::map_matrices(ctx, "scale", detail::Scale<T>{scale}, dlogits);
   for (Index i = 0; i < n; ++i) {
     const Token target = targets[static_cast<std::size_t>(i)];
     if (target >= 0)

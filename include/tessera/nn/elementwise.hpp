@@ -38,20 +38,40 @@ void map_matrices(Context& ctx, const char* what, const F& f, MatrixView<T> firs
   });
 }
 
+// Function objects rather than lambdas: g++ 12 does not inline a lambda of a template into a map's target region.
+struct Add {
+  template <class V>
+  TESSERA_INLINE void operator()(V& y, const V& x) const {
+    y = y + x;
+  }
+};
+struct Copy {
+  template <class V>
+  TESSERA_INLINE void operator()(V& y, const V& x) const {
+    y = x;
+  }
+};
+template <class T>
+struct Scale {
+  T factor;
+  template <class V>
+  TESSERA_INLINE void operator()(V& y) const {
+    y = y * V(factor);
+  }
+};
+
 }  // namespace detail
 
 /// Y += X.
 template <class T>
 void add(Context& ctx, std::type_identity_t<MatrixView<const T>> X, MatrixView<T> Y) {  // (n, d) both
-  detail::map_matrices(
-      ctx, "sum", [](auto& y, const auto& x) { y = y + x; }, Y, X);
+  detail::map_matrices(ctx, "sum", detail::Add{}, Y, X);
 }
 
 /// Y = X.
 template <class T>
 void copy(Context& ctx, std::type_identity_t<MatrixView<const T>> X, MatrixView<T> Y) {  // (n, d) both
-  detail::map_matrices(
-      ctx, "copy", [](auto& y, const auto& x) { y = x; }, Y, X);
+  detail::map_matrices(ctx, "copy", detail::Copy{}, Y, X);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::nn
