@@ -73,12 +73,19 @@
 #define TESSERA_RESTRICT __restrict__
 #define TESSERA_INLINE inline __attribute__((always_inline))
 #define TESSERA_NOINLINE __attribute__((noinline))
-#define TESSERA_FLATTEN __attribute__((flatten))  // everything it calls is inlined into it
+#define TESSERA_FLATTEN __attribute__((flatten))
 #else
 #define TESSERA_RESTRICT
 #define TESSERA_INLINE inline
 #define TESSERA_NOINLINE
 #define TESSERA_FLATTEN
+#endif
+
+// A function that takes simd::Vec and is to end up inside a TESSERA_FLATTEN kernel; simd/README.md says why.
+#if defined(__clang__)
+#define TESSERA_FLAT TESSERA_INLINE
+#else
+#define TESSERA_FLAT inline
 #endif
 
 namespace tessera::inline TESSERA_ABI {

@@ -19,7 +19,7 @@ inline constexpr bool is_f32 = std::is_same_v<T, float>;
 
 /// c0·x^n + c1·x^(n-1) + … + cn
 template <class V, class... C>
-TESSERA_INLINE V horner(const V& x, typename V::value_type first, C... rest) {
+TESSERA_FLAT V horner(const V& x, typename V::value_type first, C... rest) {
   V sum(first);
   ((sum = fma(sum, x, V(rest))), ...);
   return sum;
@@ -27,7 +27,7 @@ TESSERA_INLINE V horner(const V& x, typename V::value_type first, C... rest) {
 
 /// (exp(r) - 1 - r) / r² for |r| <= 0.35
 template <class V>
-TESSERA_INLINE V exp_tail(const V& r) {
+TESSERA_FLAT V exp_tail(const V& r) {
   if constexpr (is_f32<typename V::value_type>)
     return horner(r, 0.00139262508f, 0.00836323288f, 0.0416665542f, 0.166665767f, 0.5f);
   else
@@ -47,7 +47,7 @@ struct ExpRange {  // exp is 0 below the first and inf above the second; ln 2 = 
 
 /// exp(x + low), |low| < 0.06: keeps what rounding x would lose.
 template <class V>
-TESSERA_INLINE V exp_sum(const V& x, const V& low) {
+TESSERA_FLAT V exp_sum(const V& x, const V& low) {
   using T = typename V::value_type;
   using E = ExpRange<T>;
   const V t = min(V(E::infinite), max(V(E::zero), x));
@@ -58,7 +58,7 @@ TESSERA_INLINE V exp_sum(const V& x, const V& low) {
 
 /// exp(-scale·x²) to full relative precision for 0 <= x < 64: squares a head of x that has room for its square.
 template <class V>
-TESSERA_INLINE V exp_minus_square(const V& x, typename V::value_type scale) {
+TESSERA_FLAT V exp_minus_square(const V& x, typename V::value_type scale) {
   using T = typename V::value_type;
   const V magic(is_f32<T> ? T(0x1.8p15) : T(0x1.8p32));
   const V head = (x + magic) - magic;
@@ -67,7 +67,7 @@ TESSERA_INLINE V exp_minus_square(const V& x, typename V::value_type scale) {
 
 /// exp(t²)·erfc(t) for 0 <= t <= 27.5 (float: 10.2), a polynomial of (1 - ct)/(1 + ct) over 1 + ct.
 template <class V>
-TESSERA_INLINE V erfcx(const V& t) {
+TESSERA_FLAT V erfcx(const V& t) {
   using T = typename V::value_type;
   const V ct = t * V(T(0.35));
   const V inverse = V(T(1)) / (V(T(1)) + ct);
@@ -89,7 +89,7 @@ TESSERA_INLINE V erfcx(const V& t) {
 
 /// e^x. f32 1.05 ulp, f64 0.98.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> exp(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> exp(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   using E = detail::ExpRange<T>;
   const V t = min(V(E::infinite), max(V(E::zero), x));
@@ -100,7 +100,7 @@ TESSERA_INLINE Vec<T, Lane> exp(const Vec<T, Lane>& x) {
 
 /// Natural logarithm; -inf at 0, NaN below. f32 0.83 ulp, f64 0.78.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> log(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> log(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   using E = detail::ExpRange<T>;
   constexpr T infinity = std::numeric_limits<T>::infinity();
@@ -122,7 +122,7 @@ TESSERA_INLINE Vec<T, Lane> log(const Vec<T, Lane>& x) {
 
 /// f32 2.4 ulp, f64 2.6.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> tanh(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> tanh(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   using E = detail::ExpRange<T>;
   const V a = min(V(detail::is_f32<T> ? T(9.5) : T(20)), abs(x));  // 1 from there on
@@ -136,7 +136,7 @@ TESSERA_INLINE Vec<T, Lane> tanh(const Vec<T, Lane>& x) {
 
 /// 1 / (1 + e^-x). f32 2.4 ulp, f64 2.3.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> sigmoid(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> sigmoid(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   const V e = exp(-abs(x));
   return select(x >= V(T(0)), V(T(1)), e) / (V(T(1)) + e);
@@ -144,14 +144,14 @@ TESSERA_INLINE Vec<T, Lane> sigmoid(const Vec<T, Lane>& x) {
 
 /// x·sigmoid(x); -0 at -inf. f32 2.9 ulp, f64 2.8, where sigmoid(x) is normal (above -87, -708).
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> silu(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> silu(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   return max(V(detail::is_f32<T> ? T(-120) : T(-760)), x) * sigmoid(x);
 }
 
 /// Error function. f32 1.25 ulp, f64 1.35.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> erf(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> erf(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   const V a = min(V(detail::is_f32<T> ? T(5) : T(7)), abs(x));  // 1 from there on
   const V w = a * a;
@@ -171,7 +171,7 @@ TESSERA_INLINE Vec<T, Lane> erf(const Vec<T, Lane>& x) {
 /// x·Φ(x), Φ the normal distribution, exact form; -0 at -inf. f32 8.7 ulp, f64 20.
 /// D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units" (2016).
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> gelu(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> gelu(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   constexpr T end = detail::is_f32<T> ? T(14.4) : T(38.8);  // Φ(-end) = 0
   const V a = min(V(end), abs(x));
@@ -181,7 +181,7 @@ TESSERA_INLINE Vec<T, Lane> gelu(const Vec<T, Lane>& x) {
 
 /// x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), the approximation of the same paper. f32 for x > -5: SEE ulp.
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane> gelu_tanh(const Vec<T, Lane>& x) {
+TESSERA_FLAT Vec<T, Lane> gelu_tanh(const Vec<T, Lane>& x) {
   using V = Vec<T, Lane>;
   const V u = x * fma(x * x, V(T(0.0713548162726002527)), V(T(1.59576912160573072)));
   return max(V(T(-100)), x) * sigmoid(u);

@@ -163,19 +163,19 @@ struct Vec<T, Portable<Arch>> {
 };
 
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane>& operator+=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+TESSERA_FLAT Vec<T, Lane>& operator+=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
   return a = a + b;
 }
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane>& operator-=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+TESSERA_FLAT Vec<T, Lane>& operator-=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
   return a = a - b;
 }
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane>& operator*=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+TESSERA_FLAT Vec<T, Lane>& operator*=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
   return a = a * b;
 }
 template <class T, class Lane>
-TESSERA_INLINE Vec<T, Lane>& operator/=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
+TESSERA_FLAT Vec<T, Lane>& operator/=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
   return a = a / b;
 }
 

@@ -11,7 +11,8 @@ namespace tessera::inline TESSERA_ABI::simd {
 
 // Copies are user-provided, so that vectors are passed and returned through memory by every unit whatever its flags
 // (simd/README.md); inlined, they are registers. Functions are free, because g++ 12 compiles friends defined in the
-// class without the region's target.
+// class without the region's target. The maskz forms of a full mask are the plain instructions; g++ warns that its
+// plain intrinsics use undefined registers wherever they are inlined.
 
 template <>
 struct Vec<float, Avx512> {
@@ -86,20 +87,22 @@ inline Vec<float, Avx512> copysign(const Vec<float, Avx512>& a, const Vec<float,
   const __m512 bit = _mm512_set1_ps(-0.0f);
   return {_mm512_or_ps(_mm512_andnot_ps(bit, a.v), _mm512_and_ps(bit, sign.v)), 0};
 }
-inline Vec<float, Avx512> sqrt(const Vec<float, Avx512>& a) { return {_mm512_sqrt_ps(a.v), 0}; }
+inline Vec<float, Avx512> sqrt(const Vec<float, Avx512>& a) { return {_mm512_maskz_sqrt_ps(0xffff, a.v), 0}; }
 inline Vec<float, Avx512> min(const Vec<float, Avx512>& a, const Vec<float, Avx512>& b) {
-  return {_mm512_min_ps(a.v, b.v), 0};
+  return {_mm512_maskz_min_ps(0xffff, a.v, b.v), 0};
 }
 inline Vec<float, Avx512> max(const Vec<float, Avx512>& a, const Vec<float, Avx512>& b) {
-  return {_mm512_max_ps(a.v, b.v), 0};
+  return {_mm512_maskz_max_ps(0xffff, a.v, b.v), 0};
 }
-inline Vec<float, Avx512> nearest(const Vec<float, Avx512>& a) { return {_mm512_roundscale_ps(a.v, 8), 0}; }
+inline Vec<float, Avx512> nearest(const Vec<float, Avx512>& a) {
+  return {_mm512_maskz_roundscale_ps(0xffff, a.v, 8), 0};
+}
 inline Vec<float, Avx512> ldexp(const Vec<float, Avx512>& a, const Vec<float, Avx512>& n) {
-  return {_mm512_scalef_ps(a.v, n.v), 0};
+  return {_mm512_maskz_scalef_ps(0xffff, a.v, n.v), 0};
 }
-inline Vec<float, Avx512> exponent(const Vec<float, Avx512>& a) { return {_mm512_getexp_ps(a.v), 0}; }
+inline Vec<float, Avx512> exponent(const Vec<float, Avx512>& a) { return {_mm512_maskz_getexp_ps(0xffff, a.v), 0}; }
 inline Vec<float, Avx512> mantissa(const Vec<float, Avx512>& a) {
-  return {_mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src), 0};
+  return {_mm512_maskz_getmant_ps(0xffff, a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src), 0};
 }
 inline float reduce_add(const Vec<float, Avx512>& a) { return _mm512_reduce_add_ps(a.v); }
 inline float reduce_max(const Vec<float, Avx512>& a) { return _mm512_reduce_max_ps(a.v); }
@@ -188,20 +191,22 @@ inline Vec<double, Avx512> copysign(const Vec<double, Avx512>& a, const Vec<doub
   const __m512d bit = _mm512_set1_pd(-0.0);
   return {_mm512_or_pd(_mm512_andnot_pd(bit, a.v), _mm512_and_pd(bit, sign.v)), 0};
 }
-inline Vec<double, Avx512> sqrt(const Vec<double, Avx512>& a) { return {_mm512_sqrt_pd(a.v), 0}; }
+inline Vec<double, Avx512> sqrt(const Vec<double, Avx512>& a) { return {_mm512_maskz_sqrt_pd(0xff, a.v), 0}; }
 inline Vec<double, Avx512> min(const Vec<double, Avx512>& a, const Vec<double, Avx512>& b) {
-  return {_mm512_min_pd(a.v, b.v), 0};
+  return {_mm512_maskz_min_pd(0xff, a.v, b.v), 0};
 }
 inline Vec<double, Avx512> max(const Vec<double, Avx512>& a, const Vec<double, Avx512>& b) {
-  return {_mm512_max_pd(a.v, b.v), 0};
+  return {_mm512_maskz_max_pd(0xff, a.v, b.v), 0};
 }
-inline Vec<double, Avx512> nearest(const Vec<double, Avx512>& a) { return {_mm512_roundscale_pd(a.v, 8), 0}; }
+inline Vec<double, Avx512> nearest(const Vec<double, Avx512>& a) {
+  return {_mm512_maskz_roundscale_pd(0xff, a.v, 8), 0};
+}
 inline Vec<double, Avx512> ldexp(const Vec<double, Avx512>& a, const Vec<double, Avx512>& n) {
-  return {_mm512_scalef_pd(a.v, n.v), 0};
+  return {_mm512_maskz_scalef_pd(0xff, a.v, n.v), 0};
 }
-inline Vec<double, Avx512> exponent(const Vec<double, Avx512>& a) { return {_mm512_getexp_pd(a.v), 0}; }
+inline Vec<double, Avx512> exponent(const Vec<double, Avx512>& a) { return {_mm512_maskz_getexp_pd(0xff, a.v), 0}; }
 inline Vec<double, Avx512> mantissa(const Vec<double, Avx512>& a) {
-  return {_mm512_getmant_pd(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src), 0};
+  return {_mm512_maskz_getmant_pd(0xff, a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src), 0};
 }
 inline double reduce_add(const Vec<double, Avx512>& a) { return _mm512_reduce_add_pd(a.v); }
 inline double reduce_max(const Vec<double, Avx512>& a) { return _mm512_reduce_max_pd(a.v); }

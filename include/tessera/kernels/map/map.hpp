@@ -15,7 +15,7 @@ namespace tessera::inline TESSERA_ABI {
 /// of views that are not const: `map(ctx, [](auto& y, const auto& x) { y = x * sigmoid(x); }, y, x)`. Constants convert
 /// from the element type; where a type is wanted, `using V = std::remove_cvref_t<decltype(x)>`. `f` treats every lane
 /// alike, may get vectors of any width (1 among them), is called by several threads at once and throws nothing;
-/// functions that it hands vectors to should be TESSERA_INLINE (clang calls them otherwise).
+/// functions that it hands vectors to should be TESSERA_FLAT (clang does not inline them otherwise).
 /// Views (n): 1 to 8 of one length and element type, float or double, any stride; two of them may name the very same
 /// elements, not overlap otherwise. Throws shape_error when lengths differ. O(n), no allocation.
 template <class F, class T, class... Rest>

@@ -23,7 +23,7 @@ struct RowKernel {
 };
 
 template <class T>
-TESSERA_INLINE const T* row_in(const MatrixView<const T>& X, Index i, T* copy) {
+TESSERA_FLAT const T* row_in(const MatrixView<const T>& X, Index i, T* copy) {
   const T* x = X.data() + i * X.row_stride();
   if (X.col_stride() == 1) return x;
   for (Index j = 0; j < X.cols(); ++j) copy[j] = x[j * X.col_stride()];
@@ -31,12 +31,12 @@ TESSERA_INLINE const T* row_in(const MatrixView<const T>& X, Index i, T* copy) {
 }
 
 template <class T>
-TESSERA_INLINE T* row_out(const MatrixView<T>& Y, Index i, T* copy) {
+TESSERA_FLAT T* row_out(const MatrixView<T>& Y, Index i, T* copy) {
   return Y.col_stride() == 1 ? Y.data() + i * Y.row_stride() : copy;
 }
 
 template <class T>
-TESSERA_INLINE void row_done(const MatrixView<T>& Y, Index i, const T* copy) {
+TESSERA_FLAT void row_done(const MatrixView<T>& Y, Index i, const T* copy) {
   if (Y.col_stride() == 1) return;
   T* y = Y.data() + i * Y.row_stride();
   for (Index j = 0; j < Y.cols(); ++j) y[j * Y.col_stride()] = copy[j];
@@ -44,7 +44,7 @@ TESSERA_INLINE void row_done(const MatrixView<T>& Y, Index i, const T* copy) {
 
 /// -inf for no elements; NaN is passed over.
 template <class V, class T>
-TESSERA_INLINE T row_max(const T* x, Index n) {
+TESSERA_FLAT T row_max(const T* x, Index n) {
   constexpr Index w = V::width;
   const V low(-std::numeric_limits<T>::infinity());
   V a = low, b = low, c = low, d = low;
@@ -62,7 +62,7 @@ TESSERA_INLINE T row_max(const T* x, Index n) {
 
 /// y = exp(x - shift), its sum returned; `next` is a row that will be wanted soon, or null.
 template <bool store, class V, class T>
-TESSERA_INLINE T row_exp(const T* x, T shift, T* y, Index n, const T* next) {
+TESSERA_FLAT T row_exp(const T* x, T shift, T* y, Index n, const T* next) {
   constexpr Index w = V::width;
   const V m(shift);
   V a(T(0)), b(T(0));
@@ -89,7 +89,7 @@ TESSERA_INLINE T row_exp(const T* x, T shift, T* y, Index n, const T* next) {
 
 /// y = x * scale, past the caches if `stream`.
 template <class V, class T>
-TESSERA_INLINE void row_scale(const T* x, T scale, T* y, Index n, bool stream) {
+TESSERA_FLAT void row_scale(const T* x, T scale, T* y, Index n, bool stream) {
   constexpr Index w = V::width;
   const V s(scale);
   Index j = 0;
@@ -112,7 +112,7 @@ TESSERA_INLINE void row_scale(const T* x, T scale, T* y, Index n, bool stream) {
 // Large results: exp goes to a scratch row that stays in L2, the scaled row past the caches, and the next row of X is
 // fetched while exp keeps the arithmetic busy.
 template <class V, class T>
-TESSERA_INLINE void softmax_run(const SoftmaxArgs<T>& a, RowRange rows) {
+TESSERA_FLAT void softmax_run(const SoftmaxArgs<T>& a, RowRange rows) {
   const Index n = a.X.cols();
   T* const xs = reinterpret_cast<T*>(a.scratch_of(rows.worker));
   T* const ys = xs + (a.scratch_bytes == 0 ? 0 : row_pitch<T>(n));
@@ -132,7 +132,7 @@ TESSERA_INLINE void softmax_run(const SoftmaxArgs<T>& a, RowRange rows) {
 
 // In blocks that stay in L1, so that memory is read once.
 template <class V, class T>
-TESSERA_INLINE void log_sum_exp_run(const RowReduceArgs<T>& a, RowRange rows) {
+TESSERA_FLAT void log_sum_exp_run(const RowReduceArgs<T>& a, RowRange rows) {
   constexpr Index block = static_cast<Index>(16384 / sizeof(T));
   constexpr T infinity = std::numeric_limits<T>::infinity();
   T* const xs = reinterpret_cast<T*>(a.scratch_of(rows.worker));
@@ -156,7 +156,7 @@ TESSERA_INLINE void log_sum_exp_run(const RowReduceArgs<T>& a, RowRange rows) {
 
 /// Σ (x - mean)²
 template <class V, class T>
-TESSERA_INLINE T row_squares(const T* x, T mean, Index n) {
+TESSERA_FLAT T row_squares(const T* x, T mean, Index n) {
   constexpr Index w = V::width;
   const V m(mean);
   V a(T(0)), b(T(0)), c(T(0)), d(T(0));
@@ -177,7 +177,7 @@ TESSERA_INLINE T row_squares(const T* x, T mean, Index n) {
 }
 
 template <class V, class T>
-TESSERA_INLINE T row_sum(const T* x, Index n) {
+TESSERA_FLAT T row_sum(const T* x, Index n) {
   constexpr Index w = V::width;
   V a(T(0)), b(T(0)), c(T(0)), d(T(0));
   Index j = 0;
@@ -193,7 +193,7 @@ TESSERA_INLINE T row_sum(const T* x, Index n) {
 
 /// (x - mean)·scale∘weight + bias of `some` <= width elements.
 template <class V, class T>
-TESSERA_INLINE V row_affine(const T* x, const V& mean, const V& scale, const T* weight, const T* bias, Index some) {
+TESSERA_FLAT V row_affine(const T* x, const V& mean, const V& scale, const T* weight, const T* bias, Index some) {
   V y = (V::load(x, some) - mean) * scale;
   if (weight != nullptr) y = y * V::load(weight, some);
   if (bias != nullptr) y = y + V::load(bias, some);
@@ -201,7 +201,7 @@ TESSERA_INLINE V row_affine(const T* x, const V& mean, const V& scale, const T* 
 }
 
 template <class V, class T>
-TESSERA_INLINE void row_normalise(const T* x, T mean, T scale, const T* weight, const T* bias, T* y, Index n,
+TESSERA_FLAT void row_normalise(const T* x, T mean, T scale, const T* weight, const T* bias, T* y, Index n,
                                   bool stream) {
   constexpr Index w = V::width;
   const V m(mean), s(scale);
@@ -224,14 +224,14 @@ TESSERA_INLINE void row_normalise(const T* x, T mean, T scale, const T* weight, 
 }
 
 template <class V, class T>
-TESSERA_INLINE void row_norms_run(const RowReduceArgs<T>& a, RowRange rows) {
+TESSERA_FLAT void row_norms_run(const RowReduceArgs<T>& a, RowRange rows) {
   T* const xs = reinterpret_cast<T*>(a.scratch_of(rows.worker));
   for (Index i = rows.begin; i < rows.end; ++i)
     a.out[i] = std::sqrt(row_squares<V>(row_in(a.X, i, xs), T(0), a.X.cols()));
 }
 
 template <class V, class T>
-TESSERA_INLINE void rmsnorm_run(const RmsnormArgs<T>& a, RowRange rows) {
+TESSERA_FLAT void rmsnorm_run(const RmsnormArgs<T>& a, RowRange rows) {
   const Index n = a.X.cols();
   T* const xs = reinterpret_cast<T*>(a.scratch_of(rows.worker));
   T* const ys = xs + (a.scratch_bytes == 0 ? 0 : row_pitch<T>(n));
@@ -247,7 +247,7 @@ TESSERA_INLINE void rmsnorm_run(const RmsnormArgs<T>& a, RowRange rows) {
 }
 
 template <class V, class T>
-TESSERA_INLINE void layernorm_run(const LayernormArgs<T>& a, RowRange rows) {
+TESSERA_FLAT void layernorm_run(const LayernormArgs<T>& a, RowRange rows) {
   const Index n = a.X.cols();
   T* const xs = reinterpret_cast<T*>(a.scratch_of(rows.worker));
   T* const ys = xs + (a.scratch_bytes == 0 ? 0 : row_pitch<T>(n));
