@@ -1,0 +1,161 @@
+/// gemm and gemv against Eigen (compiled for this machine) and, where it is installed, OpenBLAS; one thread each,
+/// except the rows that say otherwise. gemm/<type>/MxNxK: row-major factors; /bt: the second factor stored as (N,K).
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include <harness.hpp>
+#include <peer_gemm.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/gemv/gemv.hpp>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
+namespace {
+
+using namespace tessera;
+
+template <class T>
+std::shared_ptr<Buffer<T>> draws(Index n, std::uint64_t seed) {
+  auto values = std::make_shared<Buffer<T>>(n, uninitialized);
+  const Philox philox(seed);
+  for (Index i = 0; i < n; ++i) (*values)[i] = T(philox.uniform(static_cast<std::uint64_t>(i)) - 0.5f);
+  return values;
+}
+
+/// Operands are made when the row runs, not when it is registered.
+template <class TA, class T>
+struct Operands {
+  Index m, n, k;
+  std::shared_ptr<Buffer<TA>> a;
+  std::shared_ptr<Buffer<T>> b, c;
+  void make() {
+    if (a) return;
+    a = draws<TA>(m * k, 1);
+    b = draws<T>(k * n, 2);
+    c = draws<T>(m * n, 3);
+  }
+};
+
+template <class TA, class T>
+void gemm_row(Index m, Index n, Index k, bool transposed_b = false, Index threads = 1) {
+  const std::string type = std::is_same_v<TA, bf16> ? "bf16" : sizeof(T) == 4 ? "f32" : "f64";
+  std::string name = detail::concat("gemm/", type, "/", m, "x", n, "x", k, transposed_b ? "/bt" : "");
+  if (threads > 1) name += detail::concat("/threads:", threads);
+  auto x = std::make_shared<Operands<TA, T>>(Operands<TA, T>{m, n, k, {}, {}, {}});
+  auto ctx = std::make_shared<Context>(Context::with_threads(threads));
+  std::vector<bench::Peer> peers;
+  if constexpr (std::is_same_v<TA, T>) {
+    if (threads == 1) {
+      if (!transposed_b) {
+        peers.push_back({"eigen", [=] { peers::eigen_gemm(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
+        if (*peers::openblas_name() != 0)
+          peers.push_back(
+              {"openblas", [=] { peers::openblas_gemm(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
+      } else if constexpr (std::is_same_v<T, float>) {
+        peers.push_back({"eigen", [=] { peers::eigen_gemm_bt(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
+        if (*peers::openblas_name() != 0)
+          peers.push_back(
+              {"openblas", [=] { peers::openblas_gemm_bt(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
+      }
+    }
+  }
+  const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  bench::row(
+      name, "GFLOPs", flops, [=] { return static_cast<double>(threads) * bench::fma_roof<T>(); },
+      [=] {
+        x->make();
+        const auto B = transposed_b ? MatrixView<const T>(x->b->data(), n, k).transposed()
+                                    : MatrixView<const T>(x->b->data(), k, n);
+        gemm(*ctx, T(1), MatrixView<const TA>(x->a->data(), m, k), B, T(0), MatrixView<T>(x->c->data(), m, n));
+      },
+      peers);
+}
+
+/// GB/s of reading the matrix; the roof is that of reading as many other bytes.
+template <class TA>
+void gemv_row(Index m, Index k, bool column_major = false, Index n = 1) {
+  const std::string type = std::is_same_v<TA, bf16> ? "bf16" : "f32";
+  const std::string name = n == 1 ? detail::concat("gemv/", type, "/", m, "x", k, column_major ? "/columns" : "")
+                                  : detail::concat("gemm/", type, "/", m, "x", n, "x", k, "/weights");
+  auto x = std::make_shared<Operands<TA, float>>(Operands<TA, float>{m, n, k, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  auto other = std::make_shared<Buffer<float>>();
+  const Index bytes = m * k * static_cast<Index>(sizeof(TA));
+  std::vector<bench::Peer> peers;
+  if constexpr (std::is_same_v<TA, float>) {
+    if (n == 1) {
+      peers.push_back(
+          {"eigen", [=] { peers::eigen_gemv(x->a->data(), x->b->data(), x->c->data(), m, k, column_major); }});
+      if (*peers::openblas_name() != 0)
+        peers.push_back(
+            {"openblas", [=] { peers::openblas_gemv(x->a->data(), x->b->data(), x->c->data(), m, k, column_major); }});
+    } else {  // token-major: C (n,m) = X (n,k) * transpose(W (m,k))
+      peers.push_back({"eigen", [=] { peers::eigen_gemm_bt(x->b->data(), x->a->data(), x->c->data(), n, m, k); }});
+      if (*peers::openblas_name() != 0)
+        peers.push_back(
+            {"openblas", [=] { peers::openblas_gemm_bt(x->b->data(), x->a->data(), x->c->data(), n, m, k); }});
+    }
+  }
+  bench::row(
+      name, "GBs", static_cast<double>(bytes),
+      [=] {
+        if (other->size() == 0) *other = Buffer<float>(bytes / 4);
+        double best = 0;
+        for (Index i = 0; i < std::max<Index>(1, (Index{1} << 22) / bytes); ++i)
+          best = std::max(best, bench::read_roof(*other));
+        return best;
+      },
+      [=] {
+        x->make();
+        auto A = MatrixView<const TA>(x->a->data(), m, k);
+        if (column_major) A = MatrixView<const TA>(x->a->data(), k, m).transposed();
+        if (n == 1)
+          gemv(*ctx, 1.0f, A, VectorView<const float>(x->b->data(), k), 0.0f, VectorView<float>(x->c->data(), m));
+        else
+          gemm(*ctx, 1.0f, A, MatrixView<const float>(x->b->data(), n, k).transposed(), 0.0f,
+               MatrixView<float>(x->c->data(), n, m).transposed());
+      },
+      peers);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+#if defined(__linux__)
+  // Where OpenBLAS does not know the processor, or is told so, it takes AVX2 kernels; it listens only while it loads.
+  const char* chosen = std::getenv("OPENBLAS_CORETYPE");
+  if (*peers::openblas_name() != 0 && cpu_isa().has(Isa::avx512) &&
+      (chosen == nullptr || std::string_view(chosen) != "SKYLAKEX")) {
+    setenv("OPENBLAS_CORETYPE", "SKYLAKEX", 1);
+    unsetenv("OPENBLAS_L2_SIZE");
+    execv("/proc/self/exe", argv);
+  }
+#endif
+  for (Index n : {64, 96, 128, 256, 512, 1024, 2048}) gemm_row<float, float>(n, n, n);
+  for (Index n : {33, 63, 100, 200, 1000}) gemm_row<float, float>(n, n, n);
+  for (Index tokens : {16, 64, 512, 2048}) {
+    gemm_row<float, float>(tokens, 192, 192, true);
+    gemm_row<float, float>(tokens, 512, 192, true);
+    gemm_row<float, float>(tokens, 192, 512, true);
+  }
+  gemm_row<float, float>(192, 512, 2048);
+  for (Index n : {64, 256, 1024, 2048}) gemm_row<double, double>(n, n, n);
+  for (Index n : {256, 1024}) gemm_row<bf16, float>(n, n, n);
+  gemm_row<float, float>(512, 192, 192, true, 2);
+  for (Index n : {256, 1024, 2048}) gemm_row<float, float>(n, n, n, false, 2);
+  for (Index n : {2, 4, 8, 16}) gemv_row<float>(4096, 4096, false, n);
+  for (Index n : {2, 4, 8, 16}) gemv_row<float>(512, 192, false, n);
+  for (Index n : {2, 4, 8, 16}) gemv_row<bf16>(4096, 4096, false, n);
+  for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n);
+  for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n, true);
+  for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<bf16>(n, n);
+  std::printf("isa %s; OpenBLAS %s\n", isa_text(active_isa()).c_str(), peers::openblas_name());
+  return bench::run_rows(argc, argv);
+}

@@ -1,0 +1,116 @@
+/// Block-quantized products, one thread. qgemm/<format>/MxKxN. Up to 16 columns the weights come from memory (copies of
+/// the matrix, larger together than any cache, are taken in turn) and the roof is reading it: GBs counts the weights'
+/// bytes. More columns are measured against the int8 dot product, or f32 multiply-adds where there is none. vs_eigen is
+/// Eigen's f32 product of the same shape, its weights from memory too.
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <harness.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/matrix/quantized.hpp>
+
+namespace peers {
+void eigen_product(const float* w, const float* x, float* y, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+}
+
+namespace {
+
+using namespace tessera;
+
+#if TESSERA_X86
+TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VNNI)
+TESSERA_NOINLINE void dots_avx512_vnni(Index count) {
+  TESSERA_BENCH_FMA_LOOP(__m512i, "vpdpbusd", _mm512_setzero_si512(), "v", count)
+}
+TESSERA_TARGET_END
+#endif
+
+/// GOP/s of int8 dot products in registers on one core.
+double dot_roof() {
+#if TESSERA_X86
+  if (active_isa().has(Isa::avx512_vnni)) {
+    constexpr Index count = 40000;
+    const double start = bench::seconds();
+    dots_avx512_vnni(count);
+    return 12.0 * 128 * static_cast<double>(count) / (bench::seconds() - start) * 1e-9;
+  }
+#endif
+  return bench::fma_roof<float>();
+}
+
+constexpr Index beyond_caches = Index{160} << 20;  // bytes
+
+struct Eigens {
+  Buffer<float> w, x, y;
+};
+
+template <class F>
+struct Operands {
+  std::vector<Quantized<F>> weights;
+  Buffer<float> x, y;
+  std::size_t turn = 0;
+
+  void make(Index m, Index k, Index n) {
+    if (!weights.empty()) return;
+    const Philox draws(1);
+    Buffer<float> w(m * k, uninitialized);
+    x = Buffer<float>(k * n);
+    y = Buffer<float>(m * n);
+    for (Index i = 0; i < w.size(); ++i) w[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
+    for (Index i = 0; i < x.size(); ++i) x[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
+    Context ctx;
+    const auto blocks = quantize<F>(ctx, MatrixView<const float>(w.data(), m, k)).blocks();
+    const Index copies = n > 16 ? 1 : std::max<Index>(1, beyond_caches / static_cast<Index>(blocks.bytes()));
+    for (Index i = 0; i < copies; ++i)
+      weights.emplace_back(m, k, std::span<const typename F::Block>(blocks.data(), static_cast<std::size_t>(blocks.size())));
+  }
+};
+
+template <class F>
+void product_row(Index m, Index k, Index n) {
+  const std::string name = detail::concat("qgemm/", F::name, "/", m, "x", k, "x", n);
+  auto ours = std::make_shared<Operands<F>>();
+  auto theirs = std::make_shared<Eigens>();
+  auto memory = std::make_shared<Buffer<float>>();
+  auto ctx = std::make_shared<Context>();
+  const bool streamed = n <= 16;
+  const double operations = 2.0 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n);
+  const double bytes = static_cast<double>(m * ((k + 31) / 32)) * static_cast<double>(sizeof(typename F::Block));
+  bench::row(
+      name, streamed ? "GBs" : "GOPs", streamed ? bytes : operations,
+      [=] {
+        if (!streamed) return dot_roof();
+        if (memory->size() == 0) *memory = Buffer<float>(beyond_caches / 4);
+        return bench::read_roof(*memory);
+      },
+      [=] {
+        ours->make(m, k, n);
+        const auto& W = ours->weights[ours->turn++ % ours->weights.size()];
+        W.apply(*ctx, Op::none, 1.0f, MatrixView<const float>(ours->x.data(), {k, n}, {1, k}), 0.0f,
+                MatrixView<float>(ours->y.data(), {m, n}, {1, m}));
+      },
+      {{"eigen", [=] {
+          if (theirs->w.size() == 0) *theirs = {Buffer<float>(m * k), Buffer<float>(k * n), Buffer<float>(m * n)};
+          peers::eigen_product(theirs->w.data(), theirs->x.data(), theirs->y.data(), m, n, k);
+        }}});
+}
+
+template <class F>
+void format_rows() {
+  for (const Index n : {1, 4, 8, 16, 512}) product_row<F>(4096, 4096, n);
+  product_row<F>(4096, 11008, 1);
+  product_row<F>(256, 256, 512);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  format_rows<Q8_0>();
+  format_rows<Q4_0>();
+  format_rows<Q4_1>();
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,21 @@
+/// The same products by other libraries. Row-major throughout; one thread.
+#pragma once
+
+#include <cstddef>
+
+namespace peers {
+
+void eigen_gemm(const float* a, const float* b, float* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+void eigen_gemm(const double* a, const double* b, double* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+/// c = a * transpose(b), b (n,k)
+void eigen_gemm_bt(const float* a, const float* b, float* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+void eigen_gemv(const float* a, const float* x, float* y, std::ptrdiff_t m, std::ptrdiff_t k, bool column_major);
+
+/// Empty where OpenBLAS is not linked in; else the name of its chosen kernels.
+const char* openblas_name();
+void openblas_gemm(const float* a, const float* b, float* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+void openblas_gemm(const double* a, const double* b, double* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+void openblas_gemm_bt(const float* a, const float* b, float* c, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k);
+void openblas_gemv(const float* a, const float* x, float* y, std::ptrdiff_t m, std::ptrdiff_t k, bool column_major);
+
+}  // namespace peers
