@@ -22,10 +22,8 @@ using namespace tessera;
 
 #if TESSERA_X86
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VNNI)
-TESSERA_NOINLINE void dots_avx512_vnni(Index count) {
-  TESSERA_BENCH_FMA_LOOP(__m512i, "vpdpbusd", _mm512_setzero_si512(), "v", count)
-}
-TESSERA_TARGET_END
+TESSERA_NOINLINE void dots_avx512_vnni(Index count){
+    TESSERA_BENCH_FMA_LOOP(__m512i, "vpdpbusd", _mm512_setzero_si512(), "v", count)} TESSERA_TARGET_END
 #endif
 
 /// GOP/s of int8 dot products in registers on one core.
@@ -65,7 +63,8 @@ struct Operands {
     const auto blocks = quantize<F>(ctx, MatrixView<const float>(w.data(), m, k)).blocks();
     const Index copies = n > 16 ? 1 : std::max<Index>(1, beyond_caches / static_cast<Index>(blocks.bytes()));
     for (Index i = 0; i < copies; ++i)
-      weights.emplace_back(m, k, std::span<const typename F::Block>(blocks.data(), static_cast<std::size_t>(blocks.size())));
+      weights.emplace_back(m, k,
+                           std::span<const typename F::Block>(blocks.data(), static_cast<std::size_t>(blocks.size())));
   }
 };
 
