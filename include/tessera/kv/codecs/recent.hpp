@@ -22,6 +22,8 @@ class Recent {
       : packed_(std::move(packed)), d_(d), group_(group), recent_(recent) {}
 
   void append(const float* rows, Index count, Index stride) {
+    const Index leaving = std::max<Index>(tokens() + count - recent_, 0) / group_ * group_;
+    if (leaving > packed_.size() / 4) packed_.reserve(packed_.size() + leaving);  // a long prompt: exact room
     while (count > 0) {
       const Index held = tokens(), some = std::min(count, recent_ + group_ - held);
       tail_.resize((held + some) * d_);

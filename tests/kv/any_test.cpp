@@ -1,0 +1,104 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "kv/support.hpp"
+
+namespace tessera::test {
+namespace {
+
+TEST(Kivi, EvictingOneTokenAtATimeNeitherBlursNorBloats) {
+  Context ctx;
+  const Index n = 512, d = 32;
+  const Tokens K(1, n, d, 20), V(1, n, d, 21);
+  KvCache<Kivi<4>> cache(1, d);
+  cache.append(ctx, K.view(), V.view());
+  const std::size_t full = cache.bytes();
+  for (Index left = n; left > 64; --left) {
+    std::vector<Index> kept(static_cast<std::size_t>(left));
+    std::iota(kept.begin(), kept.end(), Index{0});
+    kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(Philox(1).below(static_cast<std::uint64_t>(left),
+                                                                          static_cast<std::uint64_t>(left - 32))));
+    cache.retain(0, kept);
+  }
+  const auto keys = decoded(cache, 0, true);
+  double worst = 0;
+  for (Index j = 0; j < 64; ++j)
+    for (Index c = 0; c < d; ++c)
+      worst = std::max(worst, std::abs(static_cast<double>(keys[static_cast<std::size_t>(j * d + c)] -
+                                                           K.view()(0, cache.position(0, j), c))));
+  EXPECT_LT(worst, 0.75);  // a step is near 0.3; every join may add half of one, and there are few
+  // At most twice the grids of full groups, a position a token: far from what was freed.
+  EXPECT_LT(cache.bytes(), full / 2);
+}
+
+TEST(Kivi, ChannelGridsSufferOutlierChannelsBetterThanTokenGrids) {  // KIVI's finding, table 1
+  Context ctx;
+  const Index n = 512, d = 64;
+  Tokens K(1, n, d, 22);
+  for (Index t = 0; t < n; ++t)
+    for (const Index c : {3, 17, 40}) K.view()(0, t, c) = 20 + K.view()(0, t, c);
+  KvCache<Kivi<2>> cache(1, d, {.group = 32, .recent = 0});
+  cache.append(ctx, K.view(), K.view());
+  double by_channel = 0, by_token = 0;
+  const auto keys = decoded(cache, 0, true), values = decoded(cache, 0, false);
+  for (Index i = 0; i < n * d; ++i) {
+    const auto x = static_cast<double>(K.buffer[i]);
+    by_channel += std::pow(static_cast<double>(keys[static_cast<std::size_t>(i)]) - x, 2);
+    by_token += std::pow(static_cast<double>(values[static_cast<std::size_t>(i)]) - x, 2);
+  }
+  EXPECT_LT(by_channel, by_token / 10);
+}
+
+TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
+  Context ctx;
+  const Tokens K(2, 90, 32, 23), V(2, 90, 32, 24);
+  std::size_t last = std::numeric_limits<std::size_t>::max();
+  for (const char* name : {"f32", "bf16", "int8"}) {
+    AnyKvCache cache = make_kv_cache(name, 2, 32);
+    EXPECT_EQ(cache.codec(), name);
+    cache.append(ctx, K.view(), V.view());
+    EXPECT_LT(cache.bytes(), last);
+    last = cache.bytes();
+    AnyKvCache copy = cache;
+    copy.clear();
+    EXPECT_EQ(copy.tokens(), 0);
+    EXPECT_EQ(copy.bytes(), 0u);
+    EXPECT_EQ(copy.next_position(), 0);
+    EXPECT_EQ(cache.size(1), 90);
+    copy.append(ctx, K.view(), V.view());
+    EXPECT_EQ(decoded(copy.base(), 1, true), decoded(cache.base(), 1, true));
+  }
+  for (const char* name : {"int4", "int2"}) {
+    AnyKvCache few = make_kv_cache(name, 1, 64), many = few;
+    const Tokens long_keys(1, 4096, 64, 25);
+    few.append(ctx, long_keys.part(0, 1), long_keys.part(0, 1));
+    EXPECT_EQ(few.size(0), 1);
+    many.append(ctx, long_keys.view(), long_keys.view());
+    const double bits = static_cast<double>(many.bytes()) * 8 / (2 * 4096 * 64);
+    EXPECT_LT(bits, name == std::string("int4") ? 6.0 : 4.0);
+  }
+  EXPECT_THROW(make_kv_cache("int5", 1, 8), unsupported_error);
+}
+
+TEST(KvCache, RefusesShapesThatDoNotFit) {
+  Context ctx;
+  KvCache<> cache(2, 8);
+  const Tokens K(2, 3, 8, 26), wide(2, 3, 9, 27), Q(3, 1, 8, 28);
+  Tokens out(3, 1, 8, 0);
+  EXPECT_THROW(cache.append(ctx, K.view(), wide.view()), shape_error);
+  EXPECT_THROW(cache.append(ctx, K.view(), K.part(0, 2)), shape_error);
+  EXPECT_THROW(cache.attend(ctx, Q.view(), out.view()), shape_error);
+  EXPECT_THROW(KvCache<>(0, 8), shape_error);
+  EXPECT_THROW(KvCache<Kivi<2>>(1, 8, {.group = 0, .recent = 1}), unsupported_error);
+  EXPECT_EQ(cache.tokens(), 0);
+  Tokens zeros(2, 1, 8, 29);  // nothing cached: zeros
+  cache.attend(ctx, K.part(0, 1), zeros.view());
+  for (const float x : zeros.buffer) EXPECT_EQ(x, 0.0f);
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,51 @@
+/// What the KV suites share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <tessera/kv/kv.hpp>
+#include <vector>
+
+#include "support/oracle.hpp"
+
+namespace tessera::test {
+
+using namespace tessera::kv;  // NOLINT(google-build-using-namespace)
+
+/// (heads, t, d) of N(0, 1).
+struct Tokens {
+  Tokens(Index heads, Index t, Index d, std::uint64_t seed)
+      : buffer(random_buffer<float>(heads * t * d, seed)), shape{heads, t, d} {}
+  View<float, 3> view() { return {buffer.data(), shape}; }
+  View<const float, 3> view() const { return {buffer.data(), shape}; }
+  View<const float, 3> part(Index begin, Index count) const { return view().slice(1, begin, count); }
+  Buffer<float> buffer;
+  std::array<Index, 3> shape;
+};
+
+/// All keys or values of a kv head, decoded: (size, d).
+inline std::vector<float> decoded(const KvCacheBase& cache, Index h, bool keys) {
+  const Index n = cache.size(h), d = cache.head_dim();
+  std::vector<float> all(static_cast<std::size_t>(n * d)), scratch(all.size());
+  const Context ctx;
+  const auto unpack = KvCacheBase::unpack_kernel(ctx);
+  for (Index j = 0; j < n; j += 50) {
+    const Index count = std::min<Index>(50, n - j);
+    Index stride = 0;
+    const float* rows = keys ? cache.key_tile(h, j, count, scratch.data(), stride, unpack)
+                             : cache.value_tile(h, j, count, scratch.data(), stride, unpack);
+    for (Index t = 0; t < count; ++t)
+      for (Index c = 0; c < d; ++c) all[static_cast<std::size_t>((j + t) * d + c)] = rows[t * stride + c];
+  }
+  return all;
+}
+
+inline std::vector<Index> positions(const KvCacheBase& cache, Index h) {
+  std::vector<Index> all;
+  for (Index j = 0; j < cache.size(h); ++j) all.push_back(cache.position(h, j));
+  return all;
+}
+
+using Codecs = testing::Types<F32, Bf16, Int8, Kivi<4>, Kivi<2>>;
+
+}  // namespace tessera::test
