@@ -75,6 +75,11 @@ struct Vec<T, Scalar> {
   friend T reduce_max(Vec a) { return a.v; }
 };
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push  // g++'s own AVX-512 intrinsics, through xsimd
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 template <class T, class Arch>
 struct Vec<T, Portable<Arch>> {
   using batch = xsimd::batch<T, Arch>;
@@ -161,6 +166,9 @@ struct Vec<T, Portable<Arch>> {
   static batch as_float(batch_bits x) { return xsimd::bitwise_cast<batch>(x); }
   static batch power(batch n) { return as_float(bits_of(n + (shift * T(1.5) + bias)) << digits); }  // 2^n, normal
 };
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 template <class T, class Lane>
 TESSERA_FLAT Vec<T, Lane>& operator+=(Vec<T, Lane>& a, const std::type_identity_t<Vec<T, Lane>>& b) {
