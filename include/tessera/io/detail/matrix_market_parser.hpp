@@ -190,12 +190,16 @@ class MatrixMarketParser {
       fail("a ", symmetry_name(), " matrix of ", shape_text(header.rows, header.cols), "; expected a square one");
 
     if (!header.coordinate && !array_entries()) fail("more elements than can be counted");
-    // What one line takes at least bounds how many there can be, and so what is allocated for them.
+    // Refuses a file cut short before anything is parsed or allocated.
+    const std::string_view data = text_.substr(std::min(at_, text_.size()));
+    const Index lines = std::count(data.begin(), data.end(), '\n') + (data.empty() || data.back() == '\n' ? 0 : 1);
+    if (header.entries > lines) fail("the size line promises ", header.entries, " entries; ", lines, " lines follow");
     const bool two = header.field == MatrixMarketField::complex, none = header.field == MatrixMarketField::pattern;
-    const Index least = (header.coordinate ? 4 : 0) + (two ? 4 : none ? 0 : 2);
-    const Index left = at_ < text_.size() ? static_cast<Index>(text_.size() - at_) : 0;
-    if (header.entries > (left + 1) / least)
-      fail(header.entries, " entries; the ", left, " bytes that follow hold at most ", (left + 1) / least);
+    const Index least = (header.coordinate ? 4 : 0) + (two ? 4 : none ? 0 : 2);  // bytes of a line
+    const Index most = (static_cast<Index>(data.size()) + 1) / least;
+    if (header.entries > most)
+      fail("the size line promises ", header.entries, " entries; the ", data.size(), " bytes that follow hold at most ",
+           most);
   }
   bool array_entries() {
     header.entries = header.rows;
