@@ -142,31 +142,46 @@ struct Pack {
   }
 };
 
-template <class T, Index R, Index NV, class = std::make_integer_sequence<Index, R * NV>>
+template <class T, Index R, Index NV, bool InRows, class = std::make_integer_sequence<Index, R * NV>>
 struct Tile;
 
-/// R x (NV vectors) of C in registers.
-template <class T, Index R, Index NV, Index... I>
-struct Tile<T, R, NV, std::integer_sequence<Index, I...>> {
+/// R x (NV vectors) of C in registers. InRows: rows of A are contiguous, else the R entries that belong together are.
+template <class T, Index R, Index NV, bool InRows, Index... I>
+struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
   using V = Vec<T>;
   using Reg = typename V::Reg;
 
-  static void run(Index k, const T* a, const T* b, Index ldb, T alpha, T beta, T* c, Index ldc, Index cols) noexcept {
+  static void run(Index k, const T* a, Index lda, const T* b, Index ldb, T alpha, T beta, T* c, Index ldc,
+                  Index cols) noexcept {
     for (Index i = 0; i < R; ++i) {
       _mm_prefetch(reinterpret_cast<const char*>(c + i * ldc), _MM_HINT_T0);
       _mm_prefetch(reinterpret_cast<const char*>(c + i * ldc + cols - 1), _MM_HINT_T0);
     }
     Reg sum[R * NV] = {((void)I, V::zero())...};
     Index i = 0;
-    for (; i + 4 <= k; i += 4) {
-      step(sum, a, b);
-      step(sum, a + R, b + ldb);
-      step(sum, a + 2 * R, b + 2 * ldb);
-      step(sum, a + 3 * R, b + 3 * ldb);
-      a += 4 * R;
-      b += 4 * ldb;
+    if constexpr (InRows) {
+      // A pointer for every third row: the two below it are one and two strides away, which is an addressing mode.
+      const T* row[3] = {a, a + 3 * lda, a + 6 * lda};
+      for (; i + 4 <= k; i += 4, b += 4 * ldb) {
+        step_rows<0>(sum, row, lda, b);
+        step_rows<1>(sum, row, lda, b + ldb);
+        step_rows<2>(sum, row, lda, b + 2 * ldb);
+        step_rows<3>(sum, row, lda, b + 3 * ldb);
+        for (Index g = 0; g < groups; ++g) row[g] += 4;
+      }
+      for (; i < k; ++i, b += ldb) {
+        step_rows<0>(sum, row, lda, b);
+        for (Index g = 0; g < groups; ++g) row[g] += 1;
+      }
+    } else {
+      for (; i + 4 <= k; i += 4, a += 4 * lda, b += 4 * ldb) {
+        step(sum, a, b);
+        step(sum, a + lda, b + ldb);
+        step(sum, a + 2 * lda, b + 2 * ldb);
+        step(sum, a + 3 * lda, b + 3 * ldb);
+      }
+      for (; i < k; ++i, a += lda, b += ldb) step(sum, a, b);
     }
-    for (; i < k; ++i, a += R, b += ldb) step(sum, a, b);
     const Reg alphas = V::all(alpha), betas = V::all(beta);
     if (cols == NV * V::lanes) {
       if (beta == T(0))
@@ -182,11 +197,20 @@ struct Tile<T, R, NV, std::integer_sequence<Index, I...>> {
   }
 
  private:
+  static constexpr Index groups = (R + 2) / 3;
+
   static TESSERA_INLINE void step(Reg (&sum)[R * NV], const T* a, const T* b) {
-    Reg row[NV];
-    row[0] = V::load(b);
-    if constexpr (NV > 1) row[1] = V::load(b + V::lanes);
-    ((sum[I] = V::fma(V::all(a[I / NV]), row[I % NV], sum[I])), ...);
+    Reg line[NV];
+    line[0] = V::load(b);
+    if constexpr (NV > 1) line[1] = V::load(b + V::lanes);
+    ((sum[I] = V::fma(V::all(a[I / NV]), line[I % NV], sum[I])), ...);
+  }
+  template <Index At>
+  static TESSERA_INLINE void step_rows(Reg (&sum)[R * NV], const T* const* row, Index lda, const T* b) {
+    Reg line[NV];
+    line[0] = V::load(b);
+    if constexpr (NV > 1) line[1] = V::load(b + V::lanes);
+    ((sum[I] = V::fma(V::all(row[I / NV / 3][I / NV % 3 * lda + At]), line[I % NV], sum[I])), ...);
   }
   template <Index Z>
   static TESSERA_INLINE T* at(T* c, Index ldc) {
@@ -201,11 +225,11 @@ struct Tile<T, R, NV, std::integer_sequence<Index, I...>> {
 };
 
 template <class T>
-using TileFunction = void (*)(Index, const T*, const T*, Index, T, T, T*, Index, Index) noexcept;
+using TileFunction = void (*)(Index, const T*, Index, const T*, Index, T, T, T*, Index, Index) noexcept;
 
-template <class T, Index NV, Index... R>
+template <class T, Index NV, bool InRows, Index... R>
 constexpr std::array<TileFunction<T>, sizeof...(R)> tiles_of(std::integer_sequence<Index, R...>) {
-  return {&Tile<T, R + 1, NV>::run...};
+  return {&Tile<T, R + 1, NV, InRows>::run...};
 }
 
 // 6 rows x 2 vectors are 12 sums, 2 vectors of B and 1 of A in 16 registers.
@@ -224,11 +248,23 @@ struct Ops {
   static void pack_b(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
     Pack<TX, T>::run(src, lane_stride, k_stride, lanes, tiling.nr, k, out);
   }
-  static void tile(Index rows, Index cols, Index k, const T* a, const T* b, T alpha, T beta, T* c, Index ldc) noexcept {
-    static constexpr auto narrow = tiles_of<T, 1>(std::make_integer_sequence<Index, tiling.mr>());
-    static constexpr auto wide = tiles_of<T, 2>(std::make_integer_sequence<Index, tiling.mr>());
-    (cols > Vec<T>::lanes ? wide : narrow)[static_cast<std::size_t>(rows - 1)](k, a, b, tiling.nr, alpha, beta, c, ldc,
-                                                                               cols);
+  template <class Args>
+  static bool in_place_a(const Args& args) noexcept {
+    return small_enough_for_a_in_place(args, tiling.nr);
+  }
+  template <class Args>
+  static bool in_place_b(const Args& args) noexcept {
+    return small_enough_for_b_in_place(args, tiling.mr);
+  }
+  static void tile(Index rows, Index cols, Index k, TileA<T> a, const T* b, Index ldb, T alpha, T beta, T* c,
+                   Index ldc) noexcept {
+    using Rows = std::make_integer_sequence<Index, tiling.mr>;
+    static constexpr std::array<TileFunction<T>, tiling.mr> tiles[2][2] = {
+        {tiles_of<T, 1, false>(Rows()), tiles_of<T, 2, false>(Rows())},
+        {tiles_of<T, 1, true>(Rows()), tiles_of<T, 2, true>(Rows())}};
+    const bool in_rows = a.row != 1;
+    tiles[in_rows][cols > Vec<T>::lanes][static_cast<std::size_t>(rows - 1)](k, a.data, in_rows ? a.row : a.step, b,
+                                                                             ldb, alpha, beta, c, ldc, cols);
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include <tessera/kernels/gemm/args.hpp>
 
@@ -17,13 +18,21 @@ struct GemmTiling {
 
 namespace detail {
 
+/// Rows of A as a tile reads them: entry k of row i at data[i * row + k * step]. Packed: row 1, step the tile's rows.
+template <class T>
+struct TileA {
+  const T* data;
+  Index row, step;
+};
+
 /// Kernel-independent part of a packed gemm. `Ops` brings
 ///   tiling                            a GemmTiling
 ///   PackedA, PackedB                  element types of the packed panels
 ///   k_unit                            panels hold k rounded up to this many entries
 ///   pack_a(src, lane_stride, k_stride, lanes, k, out)    lanes <= mr rows of A as k groups of `lanes`
 ///   pack_b(src, lane_stride, k_stride, lanes, k, out)    lanes <= nr columns of B as k groups of nr, padding arbitrary
-///   tile(rows, cols, k, a, b, alpha, beta, c, ldc)       C tile with unit column stride; beta == 0 never reads it
+///   in_place_a(args), in_place_b(args)                   whether tiles shall read A or B (its full panels) unpacked
+///   tile(rows, cols, k, TileA, b, ldb, alpha, beta, c, ldc)   C tile with unit column stride; beta == 0 never reads it
 /// pack_a may write up to one cache line beyond its panel. A product's rounding depends on the cuts of K alone, so rows
 /// and columns can be split at will.
 template <class Ops, class TA, class TB, class T>
@@ -85,7 +94,9 @@ struct BlockedGemm {
         const Index k = std::min(kb, args.k() - pc);
         const PackedB* b = reinterpret_cast<const PackedB*>(args.packed_b);
         if (b == nullptr) {
-          pack_panels(args, pc, k, jc, 0, (n + tiling.nr - 1) / tiling.nr, block_b);
+          // A block read in place still has its last, partial panel packed: tiles load whole vectors.
+          const Index panels = (n + tiling.nr - 1) / tiling.nr;
+          pack_panels(args, pc, k, jc, in_place_b(args) ? n / tiling.nr : 0, panels, block_b);
           b = block_b;
         }
         const T beta = pc == 0 ? args.beta : T(1);
@@ -96,36 +107,58 @@ struct BlockedGemm {
   }
 
  private:
+  static bool in_place_a(const Args& args) {
+    if constexpr (std::is_same_v<TA, PackedA>) return Ops::in_place_a(args);
+    return false;
+  }
+  static bool in_place_b(const Args& args) {
+    if constexpr (std::is_same_v<TB, PackedB>) return args.packed_b == nullptr && Ops::in_place_b(args);
+    return false;
+  }
+
   /// Rows [ic, ic + m) and columns [jc, jc + n) of C from entries [pc, pc + k) of the sum.
   static void multiply_block(const Args& args, Index ic, Index m, Index pc, Index k, Index jc, Index n,
                              PackedA* block_a, const PackedB* block_b, T beta) noexcept {
     // Rows are dealt to tiles evenly: 64 rows make 13+13+13+13+12, not 14+14+14+14+8.
     const Index tiles = (m + tiling.mr - 1) / tiling.mr, each = m / tiles, more = m % tiles;
     const Index rs = args.A.row_stride(), cs = args.A.col_stride(), kp = packed_k(k);
-    for (Index t = 0, i = 0; t < tiles; ++t) {
-      const Index r = each + (t < more ? 1 : 0);
-      Ops::pack_a(args.A.data() + (ic + i) * rs + pc * cs, rs, cs, r, k, block_a + i * kp);
-      i += r;
-    }
+    const TA* first_a = args.A.data() + ic * rs + pc * cs;
+    const bool whole_a = in_place_a(args), whole_b = in_place_b(args);
+    if (!whole_a)
+      for (Index t = 0, i = 0; t < tiles; ++t) {
+        const Index r = each + (t < more ? 1 : 0);
+        Ops::pack_a(first_a + i * rs, rs, cs, r, k, block_a + i * kp);
+        i += r;
+      }
     const Index crs = args.C.row_stride(), ccs = args.C.col_stride();
     for (Index j = 0; j < n; j += tiling.nr) {
       const Index cols = std::min(tiling.nr, n - j);
+      const PackedB* b = block_b + j * kp;
+      Index ldb = tiling.nr;
+      if constexpr (std::is_same_v<TB, PackedB>)
+        if (whole_b && cols == tiling.nr) {
+          ldb = args.B.row_stride();
+          b = args.B.data() + pc * ldb + jc + j;
+        }
       for (Index t = 0, i = 0; t < tiles; ++t) {
         const Index r = each + (t < more ? 1 : 0);
+        TileA<PackedA> a{block_a + i * kp, 1, r};
+        if constexpr (std::is_same_v<TA, PackedA>)
+          if (whole_a) a = {first_a + i * rs, rs, cs};
         T* c = args.C.data() + (ic + i) * crs + (jc + j) * ccs;
         if (ccs == 1)
-          Ops::tile(r, cols, k, block_a + i * kp, block_b + j * kp, args.alpha, beta, c, crs);
+          Ops::tile(r, cols, k, a, b, ldb, args.alpha, beta, c, crs);
         else
-          scattered_tile(r, cols, k, block_a + i * kp, block_b + j * kp, args.alpha, beta, c, crs, ccs);
+          scattered_tile(r, cols, k, a, b, ldb, args.alpha, beta, c, crs, ccs);
         i += r;
       }
     }
   }
 
-  static void scattered_tile(Index rows, Index cols, Index k, const PackedA* a, const PackedB* b, T alpha, T beta, T* c,
-                             Index crs, Index ccs) noexcept {
+  static void scattered_tile(Index rows, Index cols, Index k, TileA<PackedA> a, const PackedB* b, Index ldb, T alpha,
+                             T beta, T* c, Index crs, Index ccs) noexcept {
     alignas(64) T tile[tiling.mr * tiling.nr];
-    Ops::tile(rows, cols, k, a, b, alpha, T(0), tile, tiling.nr);
+    Ops::tile(rows, cols, k, a, b, ldb, alpha, T(0), tile, tiling.nr);
     for (Index j = 0; j < cols; ++j)
       for (Index i = 0; i < rows; ++i) {
         T& out = c[i * crs + j * ccs];
@@ -134,6 +167,19 @@ struct BlockedGemm {
       }
   }
 };
+
+/// Whether packing A would cost more than it gains: few panels of B pass by, and its lines do not fight for cache sets.
+template <class Args>
+bool small_enough_for_a_in_place(const Args& args, Index nr) {
+  const Index rs = args.A.row_stride(), cs = args.A.col_stride(), size = static_cast<Index>(sizeof(*args.A.data()));
+  if (args.n() > 8 * nr || args.packed_b != nullptr) return false;
+  return rs == 1 ? args.k() <= 256 : cs == 1 && rs * size % 2048 != 0;
+}
+/// The same for B: few tiles of rows use a panel.
+template <class Args>
+bool small_enough_for_b_in_place(const Args& args, Index mr) {
+  return args.B.col_stride() == 1 && args.m() <= 5 * mr;
+}
 
 }  // namespace detail
 }  // namespace tessera::inline TESSERA_ABI

@@ -83,9 +83,18 @@ struct Ops {
   static void pack_b(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
     pack(src, lane_stride, k_stride, lanes, tiling.nr, k, out);
   }
-  static void tile(Index rows, Index cols, Index k, const T* a, const T* b, T alpha, T beta, T* c, Index ldc) noexcept {
+  template <class Args>
+  static bool in_place_a(const Args&) noexcept {
+    return false;
+  }
+  template <class Args>
+  static bool in_place_b(const Args&) noexcept {
+    return false;
+  }
+  static void tile(Index rows, Index cols, Index k, TileA<T> a, const T* b, Index, T alpha, T beta, T* c,
+                   Index ldc) noexcept {
     static constexpr auto tiles = tiles_of<T, Arch>(std::make_integer_sequence<Index, tiling.mr>());
-    tiles[static_cast<std::size_t>(rows - 1)](k, a, b, alpha, beta, c, ldc, cols);
+    tiles[static_cast<std::size_t>(rows - 1)](k, a.data, b, alpha, beta, c, ldc, cols);
   }
 };
 
