@@ -216,6 +216,7 @@ TEST(CrossEntropy, FusedGradient) {
 struct AttentionCase {
   Index batch, heads, kv_heads, n, m, d;
   bool causal;
+  double scale = 0.4;
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) {
@@ -235,7 +236,7 @@ TEST_P(AttentionGradient, MatchesDifferences) {
     return nn::split_heads(matrix(x, c.batch * n), c.batch, count);
   };
   const View<double, 3> lse(L.data(), {c.batch, c.heads, c.n});
-  const AttentionOptions options{.scale = 0.4, .causal = c.causal};
+  const AttentionOptions options{.scale = c.scale, .causal = c.causal};
   const auto loss = [&] {
     nn::attention<double>(ctx, heads(Q, c.n, c.heads), heads(K, c.m, c.kv_heads), heads(V, c.m, c.kv_heads),
                           heads(O, c.n, c.heads), options, lse);
@@ -256,7 +257,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttentionGradient,
                                          AttentionCase{1, 2, 1, 4, 7, 8, true}, AttentionCase{1, 2, 2, 6, 3, 5, true},
                                          AttentionCase{1, 1, 1, 3, 140, 2, false},
                                          AttentionCase{1, 2, 1, 140, 140, 2, true},
-                                         AttentionCase{1, 1, 1, 150, 133, 1, true}));
+                                         AttentionCase{1, 1, 1, 150, 133, 1, true},
+                                         AttentionCase{1, 2, 1, 4, 5, 3, true, 0},
+                                         AttentionCase{1, 2, 1, 4, 5, 18, false, -0.3}));
 
 }  // namespace
 }  // namespace tessera

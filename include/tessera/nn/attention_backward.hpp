@@ -27,27 +27,44 @@ void check_batches(const View<A, 4>& Q, const View<B, 4>& K, const View<C, 4>& V
         ": expected (batch, heads, n, d), twice (batch, kv_heads, m, d) with kv_heads dividing heads, and ", text(Q)));
 }
 
-/// to (rows, d + 1; stride ld) = [factor·from, last].
+/// to (rows, d + 1; stride ld) = [from, last].
 template <class T>
-void pack_with_column(MatrixView<const T> from, T factor, const T* last, T* to, Index ld) {
-  constexpr Index strip = 16;
+void pack_with_column(MatrixView<const T> from, const T* last, T* to, Index ld) {
   const Index d = from.cols();
   for (Index i = 0; i < from.rows(); ++i, to += ld) {
-    const T* TESSERA_RESTRICT x = from.data() + i * from.row_stride();
-    T* TESSERA_RESTRICT y = to;
-    Index j = 0;
+    const T* const x = from.data() + i * from.row_stride();
     if (from.col_stride() == 1)
-      for (; j + strip <= d; j += strip)  // a known count, so that it is vectorised
-        for (Index k = 0; k < strip; ++k) y[j + k] = factor * x[j + k];
-    for (; j < d; ++j) y[j] = factor * x[j * from.col_stride()];
-    y[d] = last == nullptr ? T(1) : last[i];
+      std::memcpy(to, x, static_cast<std::size_t>(d) * sizeof(T));
+    else
+      for (Index j = 0; j < d; ++j) to[j] = x[j * from.col_stride()];
+    to[d] = last == nullptr ? T(1) : last[i];
   }
 }
 
 template <class T>
 void zero(MatrixView<T> X) {
   for (Index i = 0; i < X.rows(); ++i)
-    for (Index j = 0; j < X.cols(); ++j) X(i, j) = T(0);
+    if (X.col_stride() == 1)
+      std::memset(&X(i, 0), 0, static_cast<std::size_t>(X.cols()) * sizeof(T));
+    else
+      for (Index j = 0; j < X.cols(); ++j) X(i, j) = T(0);
+}
+
+/// Σ_j a_j·b_j; short, so the portable vectors will do.
+template <class T>
+T dot(VectorView<const T> a, VectorView<const T> b) {
+  using V = simd::Vec<T, simd::Portable<>>;
+  const Index d = a.extent(0);
+  V even, odd;
+  Index j = 0;
+  if (a.stride(0) == 1 && b.stride(0) == 1)
+    for (; j + 2 * V::width <= d; j += 2 * V::width) {
+      even = fma(V::load(a.data() + j), V::load(b.data() + j), even);
+      odd = fma(V::load(a.data() + j + V::width), V::load(b.data() + j + V::width), odd);
+    }
+  T total = reduce_add(even + odd);
+  for (; j < d; ++j) total += a[j] * b[j];
+  return total;
 }
 
 /// P = exp(log P), dS = P∘(dP - D), in place of log P and dP - D.
@@ -60,7 +77,7 @@ struct SoftmaxTile {
 };
 
 /// One kv head of one sequence. A column more on each side brings the softmax's shift into the product:
-/// [scale·Q, -lse]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
+/// scale·[Q, -lse/scale]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
 template <class T>
 struct AttentionBackward {
   static constexpr Index tile = 128;
@@ -79,8 +96,8 @@ struct AttentionBackward {
     Workspace::Scope scope(ctx.workspace);
     T* const k = scope.take<T>(K.rows() * ld());
     T* const v = scope.take<T>(K.rows() * ld());
-    pack_with_column<T>(K, T(1), nullptr, k, ld());
-    pack_with_column<T>(V, T(1), nullptr, v, ld());
+    pack_with_column<T>(K, nullptr, k, ld());
+    pack_with_column<T>(V, nullptr, v, ld());
     zero(dK);
     zero(dV);
     for (Index g = 0; g < group; ++g) one(head(g), k, v);
@@ -100,16 +117,12 @@ struct AttentionBackward {
     T* const column = scope.take<T>(n);
     T* const p = scope.take<T>(tile * tile);
     T* const ds = scope.take<T>(tile * tile);
-    for (Index i = 0; i < n; ++i) column[i] = -h.lse[i];
-    pack_with_column<T>(h.Q, scale, column, q, ld());
-    for (Index i = 0; i < n; ++i) {
-      T sum[4] = {};
-      const T* a = h.dO.data() + i * h.dO.row_stride();
-      const T* b = h.out.data() + i * h.out.row_stride();
-      for (Index j = 0; j < d(); ++j) sum[j % 4] += a[j * h.dO.col_stride()] * b[j * h.out.col_stride()];
-      column[i] = -((sum[0] + sum[1]) + (sum[2] + sum[3]));
-    }
-    pack_with_column<T>(h.dO, T(1), column, g, ld());
+    const T alpha = scale == T(0) ? T(1) : scale;  // of a product that is 0 either way
+    for (Index i = 0; i < n; ++i) column[i] = -h.lse[i] / alpha;
+    pack_with_column<T>(h.Q, column, q, ld());
+    if (scale == T(0)) zero(rows_of(q, 0, n, d(), ld()));
+    for (Index i = 0; i < n; ++i) column[i] = -dot<T>(h.dO.row(i), h.out.row(i));
+    pack_with_column<T>(h.dO, column, g, ld());
     zero(h.dQ);
     for (Index i = 0; i < n; i += tile) {
       const Index rows = std::min(tile, n - i);
@@ -117,14 +130,14 @@ struct AttentionBackward {
       for (Index j = 0; j < seen; j += tile) {
         const Index cols = std::min(tile, seen - j);
         const MatrixView<T> P(p, rows, cols), dS(ds, rows, cols);
-        gemm<T>(ctx, T(1), rows_of(q, i, rows, d() + 1, ld()), rows_of(k, j, cols, d() + 1, ld()).transposed(), T(0),
+        gemm<T>(ctx, alpha, rows_of(q, i, rows, d() + 1, ld()), rows_of(k, j, cols, d() + 1, ld()).transposed(), T(0),
                 P);
         gemm<T>(ctx, T(1), rows_of(g, i, rows, d() + 1, ld()), rows_of(v, j, cols, d() + 1, ld()).transposed(), T(0),
                 dS);
         map(ctx, SoftmaxTile{}, VectorView<T>(p, rows * cols), VectorView<T>(ds, rows * cols));
         if (causal) hide(P, dS, m - n + i + 1 - j);
         gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, d(), ld()), T(1), dV.slice(0, j, cols));
-        gemm<T>(ctx, T(1), dS.transposed(), rows_of(q, i, rows, d(), ld()), T(1), dK.slice(0, j, cols));
+        gemm<T>(ctx, alpha, dS.transposed(), rows_of(q, i, rows, d(), ld()), T(1), dK.slice(0, j, cols));
         gemm<T>(ctx, scale, dS, rows_of(k, j, cols, d(), ld()), T(1), h.dQ.slice(0, i, rows));
       }
     }
