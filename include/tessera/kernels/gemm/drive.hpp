@@ -51,6 +51,18 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
   }
 }
 
+/// Pieces of 64 columns, for a kernel without scratch.
+template <class Args>
+void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, const Args& args) {
+  const Index n = args.n(), grain = 64;
+  ctx.run((n + grain - 1) / grain, [&](Index p, Index worker) {
+    auto piece = args;
+    piece.B = args.B.slice(1, p * grain, std::min(grain, n - p * grain));
+    piece.C = args.C.slice(1, p * grain, std::min(grain, n - p * grain));
+    kernel.run(piece, {0, args.m(), worker});
+  });
+}
+
 /// Runs the entry of the list that `kernel` is.
 template <class TA, class TB, class T, class... Kernels>
 void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels...>) {
@@ -66,7 +78,10 @@ void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels.
         return true;
       }
     }
-    launch(ctx, kernel, args, args.m(), alone ? args.m() : 32);
+    if (alone || args.m() >= args.n())
+      launch(ctx, kernel, args, args.m(), alone ? args.m() : 32);
+    else
+      gemm_by_columns(ctx, kernel, args);
     return true;
   };
   (drive(std::type_identity<Kernels>()) || ...);

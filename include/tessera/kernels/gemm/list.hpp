@@ -4,6 +4,7 @@
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/gemm/avx2.hpp>
 #include <tessera/kernels/gemm/avx512.hpp>
+#include <tessera/kernels/gemm/avx512_dot.hpp>
 #include <tessera/kernels/gemm/ref.hpp>
 #include <tessera/kernels/gemm/xsimd.hpp>
 
@@ -19,6 +20,12 @@ struct GemmList {
   using type = KernelList<GemmXsimd<>, GemmRef>;
 #endif
 };
+#if TESSERA_X86
+template <class TA, class TB>
+struct GemmList<TA, TB, float> {
+  using type = KernelList<GemmAvx512Dot, GemmAvx512, GemmAvx2, GemmXsimd<>, GemmRef>;
+};
+#endif
 }  // namespace detail
 
 /// Kernels for A of TA times B of TB into C of T.
