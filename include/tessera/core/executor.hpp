@@ -52,7 +52,7 @@ struct seq {
 };
 
 /// `threads` threads, the caller among them, sharing pieces as they become free. Copies share the threads.
-/// A run from inside a piece is carried out by the calling thread alone.
+/// A run from inside a piece of any pool is carried out by the calling thread alone, so that none waits for itself.
 class thread_pool {
  public:
   /// Throws unsupported_error unless 1 <= threads <= 1024.
@@ -62,7 +62,7 @@ class thread_pool {
 
   void run(Index pieces, Task task) const {
     if (pieces <= 0) return;
-    if (pieces == 1 || state_->threads == 1 || inside() == state_.get()) {
+    if (pieces == 1 || state_->threads == 1 || inside() != nullptr) {
       for (Index p = 0; p < pieces; ++p) task(p, 0);
       return;
     }
