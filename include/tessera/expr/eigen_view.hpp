@@ -28,7 +28,11 @@ concept EigenMatrix = decltype(detail::eigen_matrix_test(static_cast<std::remove
 
 /// Its elements lie in memory at fixed strides.
 template <class E>
-concept EigenDirect = EigenDense<E> &&(std::remove_cvref_t<E>::Flags& Eigen::DirectAccessBit) != 0;
+concept EigenDirect = EigenDense<E> &&(std::remove_cvref_t<E>::Flags& Eigen::DirectAccessBit) != 0 &&
+                      requires(const std::remove_cvref_t<E>& e) {
+  e.data();  // IndexedView has the flag alone
+  e.rowStride();
+};
 
 /// It owns its elements.
 template <class E>

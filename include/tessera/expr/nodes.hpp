@@ -96,7 +96,7 @@ class Transposed : public detail::NodeBase<Transposed<A>, is_dense_valued<A>> {
 /// A + B + …
 template <class... As>
 class Sum : public detail::NodeBase<Sum<As...>, is_dense_valued<Sum<As...>>> {
-  static_assert((is_dense_valued<As> == ...) || sizeof...(As) == 0,
+  static_assert((is_dense_valued<As> && ...) || !(is_dense_valued<As> || ...),
                 "tessera: an operator and a dense value cannot be added: multiply the operator by something, or use "
                 "to_dense()");
 

@@ -118,7 +118,11 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
     }
     void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta,
               std::span<S> dparams) const override {
-      if constexpr (Trainable<A>) a.grad(ctx, X, dY, beta, dparams);
+      if constexpr (Trainable<A>)
+        a.grad(ctx, X, dY, beta, dparams);
+      else if (!dparams.empty())
+        throw shape_error(detail::concat("tessera: gradient of (", tessera::describe(a), ") into ", dparams.size(),
+                                         " values, it has no parameters"));
     }
     std::span<S> parameters() override {
       if constexpr (requires { std::span<S>(a.parameters()); })
