@@ -8,5 +8,5 @@ need $(unless g++ g++) $(unless cmake cmake) $(unless ninja ninja-build) \
   libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libfmt-dev
 
 cmake --preset release -B build/examples -DTESSERA_BUILD_TESTS=OFF -DTESSERA_BUILD_BENCH=OFF
-cmake --build build/examples -j 2
+cmake --build build/examples -j "$(nproc)"
 exec build/examples/examples/lm/compress_lm

@@ -23,7 +23,9 @@ need $(unless g++ g++) $(unless cmake cmake) $(unless ninja ninja-build) $(unles
   clang-14 clang-format-14 "clang-$newest" || exit 1
 
 passed=0 failed=0 skipped=0
-export CTEST_PARALLEL_LEVEL=2
+unset TESSERA_ISA
+CTEST_PARALLEL_LEVEL=$(nproc)
+export CTEST_PARALLEL_LEVEL ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
 
 check() {  # check NAME COMMAND…
   local name=$1 start=$SECONDS
@@ -56,7 +58,7 @@ build() {  # build PRESET DIRECTORY CONFIGURE-ARGUMENT…
   local preset=$1 directory=$2
   shift 2
   cmake --preset "$preset" -B "$directory" "$@" >"/tmp/configure.$$" 2>&1 || { cat "/tmp/configure.$$"; return 1; }
-  cmake --build "$directory" -j 2
+  cmake --build "$directory" -j "$(nproc)"
 }
 
 formatted() {  # compared by its output: its --dry-run reports the ends of `inline` namespaces that it leaves as they are
