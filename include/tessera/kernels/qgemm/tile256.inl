@@ -34,7 +34,9 @@ struct QgemmTile256 {
     const std::int8_t* x = t.x + first * block_values;
     const float* scale = t.scale + first;
     const std::int32_t* sum = t.sum + first;
+    const bool streamed = t.streamed && first == 0 && row == 0;
     for (Index b = 0; b < t.blocks; ++b) {
+      if (streamed) prefetch_panel<F>(codes, side);
       __m256i code[8];
       Dot::template load<F>(codes, code);
       const __m256 d = half(side);
