@@ -257,6 +257,9 @@ struct AttentionTiles {
 
   // ---- few rows ---------------------------------------------------------------------------------------------------
 
+  /// Tokens to prefetch ahead: keys and values take turns, a tile each, which hardware prefetchers follow badly.
+  static constexpr Index ahead = 16;
+
   /// y (R rows, stride tile) of N keys.
   template <int R, int N>
   static void dots(const T* q, Index qs, const T* k, Index ks, Index d, Index count, T* y) {
@@ -275,6 +278,7 @@ struct AttentionTiles {
         TESSERA_ATTENTION_UNROLL
         for (int j = 0; j < N; ++j) {
           const V key = V::load(k + j * ks + c);
+          __builtin_prefetch(k + (j + ahead) * ks + c);
           TESSERA_ATTENTION_UNROLL
           for (int r = 0; r < R; ++r) acc[j][r] = fma(rows[r], key, acc[j][r]);
         }
@@ -311,7 +315,10 @@ struct AttentionTiles {
       for (Index j = 0; j < count; ++j) {
         V channels[Z];
         TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) channels[z] = V::load(v + j * vs + z * W);
+        for (int z = 0; z < Z; ++z) {
+          channels[z] = V::load(v + j * vs + z * W);
+          __builtin_prefetch(v + (j + ahead) * vs + z * W);
+        }
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) {
           const V weight(y[r * tile + j]);

@@ -1,4 +1,5 @@
 /// Unpacking in AVX-512 registers: a block of 32 channels is two.
+// Tried: prefetching the codes of the next tile (no gain at 16k tokens, a few percent lost in cache).
 #pragma once
 
 #include <string_view>
@@ -83,25 +84,40 @@ struct UnpackAvx512 {
     }
   }
 
+  // Masked only at the end of a row: a masked store is not forwarded to the loads that follow it.
+  static __mmask16 rest(const UnpackArgs& a) { return static_cast<__mmask16>((1u << (a.d % 16)) - 1u); }
+
   static void int8(const UnpackArgs& a, RowRange rows) {
+    const __mmask16 last = rest(a);
     for (Index r = rows.begin; r < rows.end; ++r) {
       const std::uint8_t* const p = a.codes + r * a.row_bytes;
+      float* const out = a.out + r * a.d;
       const __m512 s = _mm512_set1_ps(a.row_scale[r]);
-      for (Index c = 0; c < a.d; c += 16) {
-        const auto some = static_cast<__mmask16>(a.d - c >= 16 ? 0xffffu : (1u << (a.d - c)) - 1u);
-        const __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(some, p + c));
-        _mm512_mask_storeu_ps(a.out + r * a.d + c, some, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), s));
+      Index c = 0;
+      for (; c + 16 <= a.d; c += 16) {
+        const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + c)));
+        _mm512_storeu_ps(out + c, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), s));
+      }
+      if (c < a.d) {
+        const __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(last, p + c));
+        _mm512_mask_storeu_ps(out + c, last, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), s));
       }
     }
   }
 
   static void bfloat16(const UnpackArgs& a, RowRange rows) {
+    const __mmask16 last = rest(a);
     for (Index r = rows.begin; r < rows.end; ++r) {
       const std::uint8_t* const p = a.codes + r * a.row_bytes;
-      for (Index c = 0; c < a.d; c += 16) {
-        const auto some = static_cast<__mmask16>(a.d - c >= 16 ? 0xffffu : (1u << (a.d - c)) - 1u);
-        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, p + 2 * c));
-        _mm512_mask_storeu_ps(a.out + r * a.d + c, some, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+      float* const out = a.out + r * a.d;
+      Index c = 0;
+      for (; c + 16 <= a.d; c += 16) {
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * c)));
+        _mm512_storeu_ps(out + c, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+      }
+      if (c < a.d) {
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(last, p + 2 * c));
+        _mm512_mask_storeu_ps(out + c, last, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
       }
     }
   }
