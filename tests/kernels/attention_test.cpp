@@ -116,8 +116,8 @@ const std::vector<Case>& cases() {
         {4, 2, 1, 65, 64, true},   {8, 1, 1, 200, 128},       {6, 2, 1, 130, 31},       {7, 1, 1, 77, 17},
         {9, 1, 1, 128, 40},        {16, 1, 1, 66, 33, true},  {3, 3, 17, 17, 32, true}, {2, 2, 64, 64, 64, true},
         {4, 2, 65, 65, 24, true},  {2, 1, 130, 130, 7, true}, {1, 1, 200, 64, 32},      {1, 1, 70, 64, 16, true},
-        {2, 2, 5, 300, 48, true},  {12, 4, 33, 129, 20},      {1, 1, 63, 65, 128},      {2, 1, 3, 4500, 16},
-        {4, 2, 1, 5000, 64, true}, {1, 1, 129, 200, 100},     {8, 2, 40, 40, 1, true},
+        {2, 2, 5, 300, 48, true},  {12, 4, 33, 129, 20},      {1, 1, 63, 65, 128},      {2, 1, 3, 4200, 16},
+        {4, 2, 1, 4100, 64, true}, {1, 1, 129, 200, 100},     {8, 2, 40, 40, 1, true},
     };
     const std::size_t plain = list.size();
     for (std::size_t i = 0; i < plain; ++i) {
@@ -219,7 +219,7 @@ TEST(Attention, MinusInfinityScoresGetNoWeight) {
 
 TEST(Attention, SameBitsForAnyNumberOfThreads) {
   for_each_kernel<float>([](Context& one) {
-    for (const Case& c : {Case{8, 2, 100, 300, 32, true}, Case{4, 2, 1, 9000, 64}, Case{4, 4, 3, 50, 20}}) {
+    for (const Case& c : {Case{8, 2, 70, 150, 32, true}, Case{2, 1, 1, 5000, 32}, Case{4, 4, 3, 50, 20}}) {
       Problem<float> a(c);
       attention(one, a.Q(), a.K(), a.V(), a.O(), {.causal = c.causal}, a.L());
       for (const Index threads : {2, 3}) {
