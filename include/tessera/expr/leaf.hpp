@@ -250,7 +250,25 @@ template <class T>
 requires tessera::is_node<T>
 struct evaluator_traits<T> {
   using Kind = IndexBased;
-  using Shape = TesseraShape;  // any shape but DenseShape makes Eigen call evalTo, addTo and subTo
+  using Shape = TesseraShape;  // assigned by the rule below
+};
+
+struct TesseraToDense {};
+template <>
+struct AssignmentKind<DenseShape, TesseraShape> {
+  using Kind = TesseraToDense;
+};
+/// As Eigen's own for EigenBase objects, but += and -= never resize, and shapes that do not fit throw.
+template <class D, class E, class F, class Weak>
+struct Assignment<D, E, F, TesseraToDense, Weak> {
+  using S = typename E::Scalar;
+  static void run(D& to, const E& from, const assign_op<typename D::Scalar, S>&) {
+    if constexpr (tessera::EigenPlain<D>)
+      if (to.rows() != from.rows() || to.cols() != from.cols()) to.resize(from.rows(), from.cols());
+    from.evalTo(to);
+  }
+  static void run(D& to, const E& from, const add_assign_op<typename D::Scalar, S>&) { from.addTo(to); }
+  static void run(D& to, const E& from, const sub_assign_op<typename D::Scalar, S>&) { from.subTo(to); }
 };
 
 }  // namespace Eigen::internal
