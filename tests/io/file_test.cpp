@@ -31,8 +31,6 @@ TEST(MappedFile, RefusalsNameTheFile) {
   EXPECT_REFUSED(MappedFile(scratch / "absent"), io_error, "absent: No such file");
   EXPECT_REFUSED(MappedFile(scratch / ""), io_error, "not a regular file");
   ASSERT_EQ(::mkfifo((scratch / "pipe").c_str(), 0600), 0);
-  // Opening a pipe for reading waits for a writer; one that is open already keeps the test from hanging.
-  const std::fstream writer(scratch / "pipe", std::ios::in | std::ios::out);
   EXPECT_REFUSED(MappedFile(scratch / "pipe"), io_error, "not a regular file");
 }
 

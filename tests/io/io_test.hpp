@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
 #include <tessera/core/error.hpp>
 #include <tessera/io/mapped_file.hpp>
+#include <utility>
 
 namespace tessera::test {
 
@@ -59,6 +61,12 @@ class ScratchDirectory {
  private:
   std::filesystem::path path_;
 };
+
+/// Bytes as a source, kept for as long as the program runs: what is read from them may be seen in place.
+inline ByteSource keep(std::string text, std::string name) {
+  static std::deque<std::string> kept;
+  return ByteSource::memory(kept.emplace_back(std::move(text)), std::move(name));
+}
 
 inline std::string slurp(const std::string& path) { return std::string(ByteSource::file(path).text()); }
 inline void spill(const std::string& path, std::string_view text) {

@@ -43,7 +43,7 @@ void expect_same(const View& a, const View& b) {
 std::string header_of(std::array<std::int32_t, 7> header) {
   return {reinterpret_cast<const char*>(header.data()), sizeof header};
 }
-Llama2c read(const std::string& text) { return read_llama2c(ByteSource::memory(text, "a.bin")); }
+Llama2c read(const std::string& text) { return read_llama2c(test::keep(text, "a.bin")); }
 
 TEST(Llama2c, WhatIsWrittenIsReadBack) {
   for (const bool shared : {true, false}) {

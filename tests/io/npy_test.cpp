@@ -23,7 +23,7 @@ template <class T>
 std::string raw(std::initializer_list<T> values) {
   return {reinterpret_cast<const char*>(std::data(values)), values.size() * sizeof(T)};
 }
-Tensor read(const std::string& text) { return read_npy(ByteSource::memory(text, "a.npy")); }
+Tensor read(const std::string& text) { return read_npy(test::keep(text, "a.npy")); }
 
 template <class T>
 class NpyTypes : public testing::Test {};

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/error.hpp>
@@ -37,7 +39,7 @@ namespace detail {
 class MappedFile {
  public:
   explicit MappedFile(std::string path) : name_(std::move(path)) {
-    const int file = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
+    const int file = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
     if (file < 0) detail::throw_io_error("open", name_, errno);
     struct stat status {};
     if (::fstat(file, &status) != 0) {
@@ -90,6 +92,10 @@ class ByteSource {
   static ByteSource memory(std::string_view text, std::string name = "(memory)") {
     return {std::as_bytes(std::span(text)), std::move(name), nullptr};
   }
+  /// Nothing would hold a temporary's bytes.
+  template <class Owner>
+  requires std::same_as<Owner, std::string> || std::same_as<Owner, std::vector<std::byte>>
+  static ByteSource memory(Owner&& temporary, std::string name = "(memory)") = delete;
 
   std::span<const std::byte> bytes() const { return bytes_; }
   std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }

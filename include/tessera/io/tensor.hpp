@@ -134,6 +134,11 @@ struct Tensor {
                                                ", which does not convert to ", dtype_name(dtype_of<T>)));
       } else {
         Buffer<T> out(size(), uninitialized);
+        if constexpr (std::is_same_v<T, From> && !std::is_same_v<T, bool>)
+          if (!swapped && (!column_major || rank() < 2)) {
+            if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
+            return out;
+          }
         for_each_row_major([&](Index to, Index from) {
           const auto value = detail::load_element<From>(data.data() + from * static_cast<Index>(sizeof(From)), swapped);
           if (!detail::convert_element<T, From>(value, out[to]))

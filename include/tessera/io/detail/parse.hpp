@@ -25,11 +25,11 @@ template <class... Pieces>
   throw format_error(concat("tessera: ", name, " at byte ", offset, ": ", pieces...));
 }
 
-/// Untrusted text for a message: quoted, unprintable bytes escaped, cut after 60.
-inline std::string quote(std::string_view text) {
+/// Untrusted text for a message: quoted, unprintable bytes escaped, cut after `most`.
+inline std::string quote(std::string_view text, std::size_t most = 60) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string out = "\"";
-  for (std::size_t i = 0; i < text.size() && i < 60; ++i) {
+  for (std::size_t i = 0; i < text.size() && i < most; ++i) {
     const auto c = static_cast<unsigned char>(text[i]);
     if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
       out += text[i];
@@ -39,7 +39,7 @@ inline std::string quote(std::string_view text) {
       out += digits[c & 15];
     }
   }
-  return out += text.size() > 60 ? "\"..." : "\"";
+  return out += text.size() > most ? "\"..." : "\"";
 }
 
 /// product *= factor; false when that does not fit an Index.

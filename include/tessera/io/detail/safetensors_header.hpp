@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
@@ -149,7 +150,7 @@ class SafetensorsHeader {
   }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception& reason) {
     progress_ = begin_ + (position > 0 ? position - 1 : 0);
-    fail("the header is not JSON: ", reason.what());
+    fail("the header is not JSON: ", quote(reason.what(), 160));  // it repeats as much of the header as it likes
   }
 
  private:
