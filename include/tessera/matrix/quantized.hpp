@@ -18,6 +18,7 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/op.hpp>
 #include <tessera/core/view.hpp>
+#include <tessera/expr/expr.hpp>
 #include <tessera/expr/operator.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/qgemm/qgemm.hpp>
