@@ -240,12 +240,12 @@ TYPED_TEST(Gemm, NaNAndInfinityStayInTheirRowsAndColumns) {
 TYPED_TEST(Gemm, SameBitsForAnyNumberOfThreads) {
   using TA = typename TypeParam::TA;
   using T = typename TypeParam::T;
-  constexpr Index shapes[][3] = {{130, 150, 120}, {300, 90, 530}, {5, 1100, 220},
-                                 {900, 3, 600},   {600, 40, 90},  {7, 900, 300}};
+  // Each is enough work to be cut into pieces.
+  constexpr Index shapes[][3] = {{130, 150, 120}, {290, 50, 530}, {5, 2100, 220}, {1300, 3, 600}, {7, 1000, 300}};
   for_each_kernel<TA, T>([&](Context& ctx) {
     const std::string forced(ctx.forced("gemm"));
     for (const auto& [m, n, k] : shapes)
-      for (const auto& layout : {layouts[0], layouts[1], layouts[4]}) {
+      for (const auto& layout : {layouts[0], layouts[1]}) {
         SCOPED_TRACE(detail::concat(m, "x", n, "x", k, " ", layout.name));
         const Placed<TA> A(m, k, layout, 1);
         const Placed<T> B(k, n, layout.row_major && std::min(m, n) <= 16 ? layouts[1] : layout, 2);
