@@ -63,8 +63,8 @@ TEST(Buffer, BadSizesAreNamed) {
   } catch (const shape_error& e) {
     EXPECT_NE(std::string(e.what()).find("-3 elements of 8 bytes"), std::string::npos) << e.what();
   }
-  EXPECT_THROW(Buffer<double>(std::numeric_limits<Index>::max()), shape_error);
-  EXPECT_THROW(Buffer<double>(std::numeric_limits<Index>::max() / 8 + 1), shape_error);
+  EXPECT_THROW((void)Buffer<double>(std::numeric_limits<Index>::max()), shape_error);
+  EXPECT_THROW((void)Buffer<double>(std::numeric_limits<Index>::max() / 8 + 1), shape_error);
 }
 
 TEST(Workspace, ScopesNestAndGiveBack) {

@@ -37,7 +37,12 @@ struct Vec;
 template <class T>
 struct Vec<T, Scalar> {
   using value_type = T;
-  using mask = bool;
+  struct mask {
+    bool m;
+    friend mask operator&(mask a, mask b) { return {a.m && b.m}; }
+    friend mask operator|(mask a, mask b) { return {a.m || b.m}; }
+    friend mask operator!(mask a) { return {!a.m}; }
+  };
   static constexpr Index width = 1;
   T v{};
 
@@ -56,13 +61,13 @@ struct Vec<T, Scalar> {
   friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
   friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
   friend Vec operator-(Vec a) { return -a.v; }
-  friend mask operator<(Vec a, Vec b) { return a.v < b.v; }
-  friend mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
-  friend mask operator>(Vec a, Vec b) { return a.v > b.v; }
-  friend mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
-  friend mask operator==(Vec a, Vec b) { return a.v == b.v; }
-  friend mask operator!=(Vec a, Vec b) { return a.v != b.v; }
-  friend Vec select(mask m, Vec a, Vec b) { return m ? a : b; }
+  friend mask operator<(Vec a, Vec b) { return {a.v < b.v}; }
+  friend mask operator<=(Vec a, Vec b) { return {a.v <= b.v}; }
+  friend mask operator>(Vec a, Vec b) { return {a.v > b.v}; }
+  friend mask operator>=(Vec a, Vec b) { return {a.v >= b.v}; }
+  friend mask operator==(Vec a, Vec b) { return {a.v == b.v}; }
+  friend mask operator!=(Vec a, Vec b) { return {a.v != b.v}; }
+  friend Vec select(mask m, Vec a, Vec b) { return m.m ? a : b; }
   friend Vec fma(Vec a, Vec b, Vec c) { return std::fma(a.v, b.v, c.v); }
   friend Vec fnma(Vec a, Vec b, Vec c) { return std::fma(-a.v, b.v, c.v); }
   friend Vec copysign(Vec a, Vec sign) { return std::copysign(a.v, sign.v); }
