@@ -1,0 +1,29 @@
+/// Models on disk: safetensors with the config in its metadata, and llama2.c's checkpoints.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <tessera/io/safetensors.hpp>
+
+#include "model.hpp"
+
+namespace lm {
+
+tessera::Metadata describe(const Config& c);
+
+/// Throws format_error unless `key` holds a whole number of at least 0.
+Index metadata_number(const tessera::Metadata& metadata, std::string_view key, const std::string& file);
+
+/// Copies the tensors that `config` needs into `values`, converted to f32. Throws format_error for one that is missing
+/// or has another size.
+void read_parameters(const tessera::Safetensors& file, const std::string& path, const Config& config, float* values,
+                     const std::string& prefix = "");
+
+/// By the file's ending: .bin is llama2.c's, anything else safetensors that train_lm saved. Throws format_error,
+/// unsupported_error for a llama2.c model whose classifier is not its embedding.
+Model load_model(const std::string& path);
+
+/// bf16 tensors, rounded to nearest.
+void save_bf16(const std::string& path, const Model& model, tessera::Metadata more = {});
+
+}  // namespace lm

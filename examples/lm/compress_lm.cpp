@@ -1,0 +1,219 @@
+/// A language model whose weights and context are held in many ways: bytes, quality and speed side by side.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <tessera/core/context.hpp>
+#include <tessera/simd/isa.hpp>
+#include <thread>
+#include <vector>
+
+#include "checkpoint.hpp"
+#include "evaluate.hpp"
+#include "formats.hpp"
+#include "plot.hpp"
+#include "progress.hpp"
+#include "sampler.hpp"
+#include "vocabulary.hpp"
+
+#ifndef LM_DEFAULT_MODEL
+#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
+#endif
+#ifndef LM_DEFAULT_TEXT
+#define LM_DEFAULT_TEXT "/usr/include/eigen3"
+#endif
+
+namespace {
+
+using namespace lm;
+
+struct Options {
+  std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot, prompt = "template<typename ";
+  Index text_bytes = 24576, under = 0, sample = 240;
+  Index threads = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
+};
+
+struct Row {
+  std::string name;
+  double bytes = 0, ratio = 1;
+  Evaluation quality;
+  double decode = 0;  // tok/s
+};
+
+class Table {
+ public:
+  Table(std::string title, std::string first) : title_(std::move(title)), first_(std::move(first)) {}
+  void add(Row row) {
+    row.ratio = rows_.empty() ? 1 : rows_.front().bytes / row.bytes;
+    rows_.push_back(std::move(row));
+  }
+  const std::vector<Row>& rows() const { return rows_; }
+
+  void print() const {
+    fmt::print("\n{}\n{:<22}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}\n", title_, first_, "bytes", "ratio", "bits/byte",
+               "KL bits", "prefill tok/s", "decode tok/s");
+    for (const auto& r : rows_)
+      fmt::print("{:<22}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}\n", r.name, r.bytes, r.ratio,
+                 r.quality.bits_per_byte, r.quality.divergence, r.quality.tokens_per_second, r.decode);
+  }
+  nlohmann::json json() const {
+    auto list = nlohmann::json::array();
+    for (const auto& r : rows_)
+      list.push_back({{first_, r.name},
+                      {"bytes", r.bytes},
+                      {"ratio", r.ratio},
+                      {"bits/byte", r.quality.bits_per_byte},
+                      {"KL bits", r.quality.divergence},
+                      {"prefill tok/s", r.quality.tokens_per_second},
+                      {"decode tok/s", r.decode}});
+    return list;
+  }
+  PlotPanel panel() const {
+    PlotPanel panel{title_, {}};
+    for (const auto& r : rows_) panel.points.push_back({r.name, r.bytes, r.quality.bits_per_byte});
+    return panel;
+  }
+
+ private:
+  std::string title_, first_;
+  std::vector<Row> rows_;
+};
+
+std::string sample(Context& ctx, const Network& network, const KvFormat& cache, const Vocabulary& vocabulary,
+                   const std::string& prompt, Index steps) {
+  Decoder decoder(network, cache);
+  const auto tokens = vocabulary.encode(prompt);
+  steps = std::min(steps, network.config().context - static_cast<Index>(tokens.size()));
+  if (steps <= 0) throw tessera::format_error("the prompt fills the context; expected a shorter --prompt");
+  Buffer<float> logits(network.config().vocab);
+  const MatrixView<float> last(logits.data(), 1, logits.size());
+  Sampler sampler({.temperature = 0.6f, .top_p = 0.9f, .seed = 7});
+  std::string text = prompt;
+  decoder.read(ctx, tokens, last);
+  for (std::int32_t previous = tokens.back(); steps > 0; --steps) {
+    const std::int32_t token = sampler.next(logits);
+    if (token == vocabulary.start()) break;
+    text += vocabulary.decode(previous, token);
+    decoder.read(ctx, {&token, 1}, last);
+    previous = token;
+  }
+  return text;
+}
+
+void run(const Options& o) {
+  const Model model = load_model(o.model);
+  const Vocabulary vocabulary(model.config, o.tokenizer);
+  const Index context = model.config.context;
+  const Corpus corpus = read_corpus(o.text);
+  // Log-probabilities of the reference are kept: at most half a GiB of them.
+  const Index most = std::min<Index>(o.text_bytes, (Index{1} << 27) / model.config.vocab);
+  const EvaluationText text = evaluation_text(vocabulary, corpus.held_out, std::max<Index>(most, 1));
+  if (text.bytes == 0)
+    throw tessera::format_error(o.text + " has no held-out text; expected more files or a longer one");
+  std::vector<std::int32_t> speed_text;  // a whole context of it, however short the documents
+  while (static_cast<Index>(speed_text.size()) < context)
+    for (const auto& d : text.documents) speed_text.insert(speed_text.end(), d.begin(), d.end());
+  const std::span<const std::int32_t> speed_tokens(speed_text.data(), static_cast<std::size_t>(context));
+
+  Context ctx = Context::with_threads(o.threads);
+  fmt::print("{}: {} parameters, context {}, on {} bytes of {} held-out documents of {}, {} threads, {}\n", o.model,
+             model.values.size(), context, text.bytes, text.documents.size(), o.text, o.threads,
+             tessera::isa_text(tessera::active_isa()));
+
+  const auto weights = weight_formats();
+  const auto caches = kv_formats(context);
+  const double steps = static_cast<double>(weights.size() + caches.size());
+  Progress progress;
+  double done = 0;
+  const auto tick = [&](const std::string& name) {
+    return [&progress, &done, steps, name](double share) { progress.bar((done + share) / steps, name); };
+  };
+
+  Reference reference;
+  Table weight_table("Weights (KV cache f32)", "weights");
+  for (const auto& format : weights) {
+    progress.bar(done / steps, format.name);
+    const bool first = &format == &weights.front();
+    const Network network(ctx, model, format);
+    Row row{format.name, static_cast<double>(network.bytes()), 1, {}, 0};
+    row.quality = evaluate(ctx, network, caches.front(), text, 0, first ? nullptr : &reference,
+                           first ? &reference : nullptr, tick("weights " + format.name));
+    row.decode = decode_speed(ctx, network, caches.front(), speed_tokens.first(static_cast<std::size_t>(context / 4)),
+                              context / 8);
+    weight_table.add(std::move(row));
+    ++done;
+  }
+
+  const Network full(ctx, model, weights.front());
+  Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes after a whole window"),
+                 "cache");
+  for (const auto& format : caches) {
+    Row row{format.name, 0, 1, {}, 0};
+    row.quality = evaluate(ctx, full, format, text, 64, &reference, nullptr, tick("cache " + format.name));
+    row.bytes = row.quality.kv_bytes;
+    row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
+    kv_table.add(std::move(row));
+    ++done;
+  }
+  progress.clear();
+  weight_table.print();
+  kv_table.print();
+
+  const double under = o.under > 0 ? static_cast<double>(o.under) : weight_table.rows().front().bytes / 4;
+  const Row* best = nullptr;
+  for (const auto& row : weight_table.rows())
+    if (row.bytes <= under && (best == nullptr || row.quality.bits_per_byte < best->quality.bits_per_byte)) best = &row;
+  nlohmann::json output{{"model", o.model},
+                        {"text", o.text},
+                        {"text bytes", text.bytes},
+                        {"threads", o.threads},
+                        {"isa", tessera::isa_text(tessera::active_isa())},
+                        {"weights", weight_table.json()},
+                        {"caches", kv_table.json()}};
+  if (best != nullptr) {
+    const Network network(ctx, model, find(weights, best->name));
+    const std::string written = sample(ctx, network, caches.front(), vocabulary, o.prompt, o.sample);
+    fmt::print("\nA sample of {}, the best weights in at most {:.0f} bytes:\n{}\n", best->name, under, written);
+    output["sample"] = {
+        {"weights", best->name},
+        {"text", nlohmann::json(written).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}};
+  } else {
+    fmt::print("\nNo weights fit in {:.0f} bytes.\n", under);
+  }
+  if (!o.json.empty()) {
+    std::ofstream file(o.json, std::ios::binary);
+    if (!(file << output.dump(2) << '\n') || !file.flush()) throw tessera::format_error("cannot write " + o.json);
+  }
+  if (!o.plot.empty()) write_plot(o.plot, {weight_table.panel(), kv_table.panel()});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Compares representations of a language model's weights and KV cache: bytes, quality, speed.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
+  app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
+  app.add_option("--text", o.text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
+  app.add_option("--bytes", o.text_bytes, "Of held-out text to evaluate on")->check(CLI::PositiveNumber);
+  app.add_option("--under", o.under, "Bytes of weights for the sample; 0: a quarter of f32's")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--prompt", o.prompt, "What the sample begins with");
+  app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::PositiveNumber);
+  app.add_option("--json", o.json, "Write the tables to this file too");
+  app.add_option("--plot", o.plot, "Draw quality against bytes into this SVG file");
+  app.add_option("--threads", o.threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run(o);
+    return 0;
+  } catch (const std::exception& failure) {
+    fmt::print(stderr, "compress_lm: {}\n", failure.what());
+    return 1;
+  }
+}

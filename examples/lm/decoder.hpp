@@ -1,0 +1,97 @@
+/// Inference: every linear layer is a tessera operator, the context is a tessera KV cache.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <tessera/kv/cache_base.hpp>
+#include <tessera/matrix/any.hpp>
+#include <tessera/nn/rope.hpp>
+#include <vector>
+
+#include "model.hpp"
+
+namespace lm {
+
+namespace nn = tessera::nn;
+namespace kv = tessera::kv;
+using tessera::AnyOperator;
+using tessera::Context;
+using tessera::View;
+
+/// How weights are held. The embedding, which is also the classifier, is f32 or bf16: its rows are looked up.
+struct WeightFormat {
+  std::string name;
+  std::function<AnyOperator<float>(Context&, MatrixView<const float>)> represent;  // W (out, in)
+  bool bf16_embedding = true;
+};
+
+/// The model with its linear layers represented; norms stay f32.
+class Network {
+ public:
+  struct Layer {
+    Buffer<float> attention_norm, ffn_norm;
+    AnyOperator<float> wq, wk, wv, wo, w1, w2, w3;
+  };
+
+  Network(Context& ctx, const Model& model, const WeightFormat& format);
+
+  const Config& config() const { return config_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const AnyOperator<float>& classifier() const { return classifier_; }  // (vocab, d)
+  VectorView<const float> norm() const { return {norm_.data(), norm_.size()}; }
+  const nn::RopeTable<float>& rope() const { return rope_; }
+
+  /// X_i = the row of tokens_i in the embedding.
+  void embed(Context& ctx, std::span<const std::int32_t> tokens, MatrixView<float> X) const;
+
+  /// What the parameters occupy.
+  std::size_t bytes() const;
+
+ private:
+  Config config_;
+  nn::RopeTable<float> rope_;
+  AnyOperator<float> classifier_;
+  Buffer<float> norm_;
+  std::vector<Layer> layers_;
+};
+
+/// How the context is held: a codec, and what is done after each block of tokens.
+struct KvFormat {
+  std::string name;
+  std::function<std::unique_ptr<kv::KvCacheBase>(Index kv_heads, Index head_dim)> make;
+  std::function<void(Context&, kv::KvCacheBase&)> compress = {};
+};
+
+/// One sequence in progress.
+class Decoder {
+ public:
+  Decoder(const Network& network, const KvFormat& format) : network_(network), format_(format) { restart(); }
+
+  void restart() {
+    const Config& c = network_.config();
+    caches_.clear();
+    for (Index l = 0; l < c.layers; ++l) caches_.push_back(format_.make(c.kv_heads, c.head_dim()));
+    position_ = 0;
+  }
+
+  Index position() const { return position_; }
+  std::size_t kv_bytes() const {
+    std::size_t total = 0;
+    for (const auto& cache : caches_) total += cache->bytes();
+    return total;
+  }
+
+  /// Reads tokens (t) and gives the logits of the last `logits.rows()` of them. Throws shape_error beyond the context.
+  void read(Context& ctx, std::span<const std::int32_t> tokens, MatrixView<float> logits);  // (rows, vocab)
+
+ private:
+  const Network& network_;
+  const KvFormat& format_;
+  std::vector<std::unique_ptr<kv::KvCacheBase>> caches_;
+  Index position_ = 0;
+};
+
+}  // namespace lm

@@ -1,0 +1,98 @@
+/// Training: the decoder's forward and backward pass over a batch of sequences, and one optimizer step.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <tessera/core/context.hpp>
+#include <tessera/nn/rope.hpp>
+#include <vector>
+
+#include "model.hpp"
+
+namespace lm {
+
+namespace nn = tessera::nn;
+using tessera::Context;
+using tessera::View;
+
+/// A zeroed (rows, cols) matrix of activations.
+class Activation {
+ public:
+  Activation(Index rows, Index cols) : values_(rows * cols), rows_(rows), cols_(cols) {}
+  operator MatrixView<float>() { return {values_.data(), rows_, cols_}; }
+  operator MatrixView<const float>() const { return {values_.data(), rows_, cols_}; }
+  MatrixView<float> view() { return *this; }
+  VectorView<float> column() { return {values_.data(), values_.size()}; }
+
+ private:
+  Buffer<float> values_;
+  Index rows_, cols_;
+};
+
+/// Forward and backward pass of `batch` sequences of `length` tokens; keeps every activation the gradient needs.
+class Trainer {
+ public:
+  Trainer(const Config& config, Index batch, Index length)
+      : config_(config),
+        batch_(batch),
+        tokens_(batch * length),
+        rope_(config.head_dim(), length, static_cast<double>(config.rope_theta)),
+        gradient_(config.parameter_count()),
+        final_(tokens_, config.dim),
+        normed_(tokens_, config.dim),
+        d_stream_(tokens_, config.dim),
+        d_normed_(tokens_, config.dim),
+        d_q_(tokens_, config.dim),
+        d_k_(tokens_, config.kv_dim()),
+        d_v_(tokens_, config.kv_dim()),
+        d_gate_(tokens_, config.hidden),
+        d_up_(tokens_, config.hidden),
+        inv_rms_(tokens_, 1) {
+    for (Index l = 0; l < config.layers; ++l) saved_.emplace_back(config, batch, tokens_);
+  }
+
+  const Buffer<float>& gradient() const { return gradient_; }  // in the parameters' layout
+
+  /// Mean loss in nats a token, and its gradient with respect to all parameters.
+  double step(Context& ctx, const Model& model, std::span<const std::int32_t> inputs,  // (batch·length)
+              std::span<const std::int32_t> targets);                                  // (batch·length)
+
+ private:
+  struct Saved {
+    Saved(const Config& c, Index batch, Index tokens)
+        : input(tokens, c.dim),
+          attention_normed(tokens, c.dim),
+          attention_inv_rms(tokens, 1),
+          q(tokens, c.dim),
+          k(tokens, c.kv_dim()),
+          v(tokens, c.kv_dim()),
+          attended(tokens, c.dim),
+          lse(batch * c.heads, tokens / batch),
+          middle(tokens, c.dim),
+          ffn_normed(tokens, c.dim),
+          ffn_inv_rms(tokens, 1),
+          gate(tokens, c.hidden),
+          up(tokens, c.hidden),
+          gated(tokens, c.hidden) {}
+    Activation input, attention_normed, attention_inv_rms, q, k, v, attended, lse, middle, ffn_normed, ffn_inv_rms,
+        gate, up, gated;
+    View<float, 3> lse_of(Index batch) {  // (batch, heads, n)
+      const auto all = lse.view();
+      return {all.data(), {batch, all.rows() / batch, all.cols()}};
+    }
+  };
+
+  View<float, 4> heads(Activation& X) const;  // (batch, heads, n, d)
+  void forward(Context& ctx, const ModelTensors<const float>& weights, std::span<const std::int32_t> inputs);
+  /// d_stream_: in, the gradient of the layer's output; out, that of its input.
+  void backward(Context& ctx, const LayerTensors<const float>& w, const LayerTensors<float>& g, Saved& s);
+
+  Config config_;
+  Index batch_, tokens_;
+  nn::RopeTable<float> rope_;
+  Buffer<float> gradient_;
+  std::vector<Saved> saved_;
+  Activation final_, normed_, d_stream_, d_normed_, d_q_, d_k_, d_v_, d_gate_, d_up_, inv_rms_;
+};
+
+}  // namespace lm
