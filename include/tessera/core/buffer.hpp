@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <limits>
 #include <new>
-#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -17,7 +16,7 @@ namespace tessera::inline TESSERA_ABI {
 struct uninitialized_t {};
 inline constexpr uninitialized_t uninitialized{};
 
-/// `size` elements at a 64-byte boundary, zero unless asked otherwise. Copies are deep.
+/// `size` elements at a 64-byte boundary, zero unless asked otherwise. Copies are deep. Converts to std::span.
 /// Throws shape_error for a negative or unrepresentable size, std::bad_alloc when memory runs out.
 template <class T>
 requires std::is_trivially_copyable_v<T>
@@ -49,8 +48,6 @@ class Buffer {
   T* end() { return data_ + size_; }
   const T* begin() const { return data_; }
   const T* end() const { return data_ + size_; }
-  operator std::span<T>() { return {data_, static_cast<std::size_t>(size_)}; }
-  operator std::span<const T>() const { return {data_, static_cast<std::size_t>(size_)}; }
 
  private:
   static T* allocate(Index size) {
