@@ -44,7 +44,7 @@ def greedy():
         assert said == read(text), said.decode(errors="replace")
 
 
-SMALL = ["--steps", 12, "--warmup", 2, "--batch", 3, "--length", 40, "--dim", 32, "--hidden", 48, "--layers", 2,
+SMALL = ["--steps", 12, "--warmup", 2, "--batch", 3, "--dim", 32, "--hidden", 48, "--layers", 2,
          "--heads", 4, "--kv-heads", 2, "--evaluate-every", 5]
 
 
@@ -64,14 +64,14 @@ def training():
         write_corpus(text)
         path = lambda name: os.path.join(folder, name)
         for threads in (1, 2, 3):
-            run("train_lm", "--data", text, "--out", path(f"m{threads}"), "--threads", threads, *SMALL)
-        run("train_lm", "--data", text, "--out", path("half"), "--threads", 2, "--stop-after", 7, *SMALL)
+            run("train_lm", "--data", text, "--out", path(f"m{threads}"), "--threads", threads, *SMALL, "--length", 40)
+        run("train_lm", "--data", text, "--out", path("half"), "--threads", 2, "--stop-after", 7, *SMALL, "--length", 40)
         assert read(path("half")) != read(path("m1"))
-        run("train_lm", "--data", text, "--out", path("half"), "--threads", 1, "--resume", *SMALL)
+        run("train_lm", "--data", text, "--out", path("half"), "--threads", 1, "--resume", *SMALL, "--length", 40)
         for other in ("m2", "m3", "half"):
             assert read(path("m1")) == read(path(other)), other
             assert read(path("m1.state")) == read(path(other + ".state")), other
-        run("train_lm", "--data", text, "--out", path("half"), "--resume", *SMALL, "--seed", 9, ok=False)
+        run("train_lm", "--data", text, "--out", path("half"), "--resume", *SMALL, "--length", 40, "--seed", 9, ok=False)
 
 
 def compression():
@@ -81,7 +81,7 @@ def compression():
         os.mkdir(text)
         write_corpus(text)
         model, output, plot = (os.path.join(folder, name) for name in ("m.safetensors", "t.json", "p.svg"))
-        run("train_lm", "--data", text, "--out", model, *SMALL)
+        run("train_lm", "--data", text, "--out", model, *SMALL, "--length", 192)  # beyond the codecs' exact windows
         printed = run("compress_lm", "--model", model, "--text", text, "--bytes", 2000, "--json", output, "--plot",
                       plot, "--prompt", "for (").decode(errors="replace")
         tables = json.loads(read(output))
@@ -105,7 +105,7 @@ def hostile():
         os.mkdir(text)
         write_corpus(text)
         model = os.path.join(folder, "m.safetensors")
-        run("train_lm", "--data", text, "--out", model, *SMALL)
+        run("train_lm", "--data", text, "--out", model, *SMALL, "--length", 40)
         whole = read(model)
         broken = os.path.join(folder, "broken.safetensors")
 
