@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -9,6 +11,22 @@
 
 namespace tessera::test {
 namespace {
+
+TEST(Bf16, RoundsAsTheTypeDoes) {
+  Context ctx;
+  Tokens K(1, 4096, 16, 19);
+  for (Index i = 0; i < K.buffer.size(); ++i) {  // every high half, each with a low half near the middle
+    const auto bits = static_cast<std::uint32_t>(i) << 16 | (0x7fffu + static_cast<std::uint32_t>(i % 3));
+    K.buffer[i] = std::bit_cast<float>(bits);
+  }
+  KvCache<Bf16> cache(1, 16);
+  cache.append(ctx, K.view(), K.view());
+  const auto got = decoded(cache, 0, true);
+  for (Index i = 0; i < K.buffer.size(); ++i)
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(got[static_cast<std::size_t>(i)]),
+              std::bit_cast<std::uint32_t>(float(bf16(K.buffer[i]))))
+        << i;
+}
 
 TEST(Kivi, EvictingOneTokenAtATimeNeitherBlursNorBloats) {
   Context ctx;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,6 +14,15 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
+namespace detail {
+/// bf16(x) without branches: to nearest even, NaN to the quiet NaN of its sign.
+inline bf16 round_to_bf16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, nan = (bits >> 31 << 15) | 0x7fc0u;
+  return bf16::from_bits((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+}  // namespace detail
+
 template <class T, class Storage>
 class PlainRows {
  public:
@@ -19,8 +30,14 @@ class PlainRows {
 
   void append(const float* rows, Index count, Index stride) {
     rows_.resize((size_ + count) * d_);
-    for (Index t = 0; t < count; ++t)
-      for (Index c = 0; c < d_; ++c) rows_[(size_ + t) * d_ + c] = T(rows[t * stride + c]);
+    T* to = rows_.data() + size_ * d_;
+    for (Index t = 0; t < count; ++t, to += d_) {
+      const float* const row = rows + t * stride;
+      if constexpr (std::same_as<T, float>)
+        std::copy_n(row, d_, to);
+      else
+        for (Index c = 0; c < d_; ++c) to[c] = detail::round_to_bf16(row[c]);
+    }
     size_ += count;
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
