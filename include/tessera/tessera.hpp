@@ -1,5 +1,5 @@
-/// Everything, for trying things out: a program compiles faster with the headers it needs. The OpenMP executor is opt-in:
-/// <tessera/core/omp.hpp>.
+/// Everything, for trying things out: a program compiles faster with the headers it needs. The OpenMP executor is
+/// opt-in: <tessera/core/omp.hpp>.
 #pragma once
 
 #include <tessera/core/buffer.hpp>

@@ -30,8 +30,9 @@ TEST(Unpack, EveryKernelEqualsTheReference) {
             a.d = d;
             a.rows = rows;
             a.row_bytes = UnpackArgs::packed_bytes(d, bits);
-            std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * a.row_bytes));  // exact: ASan sees overreads
-            for (std::size_t i = 0; i < codes.size(); ++i)  // no bf16 NaN: bit patterns below infinity
+            std::vector<std::uint8_t> codes(
+                static_cast<std::size_t>(rows * a.row_bytes));  // exact: ASan sees overreads
+            for (std::size_t i = 0; i < codes.size(); ++i)      // no bf16 NaN: bit patterns below infinity
               codes[i] = static_cast<std::uint8_t>(Philox(7).bits(i) & 0x7e);
             const Index blocks = (d + 31) / 32;
             std::vector<f16> scale, zero;

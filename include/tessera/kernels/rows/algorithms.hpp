@@ -202,7 +202,7 @@ TESSERA_FLAT V row_affine(const T* x, const V& mean, const V& scale, const T* we
 
 template <class V, class T>
 TESSERA_FLAT void row_normalise(const T* x, T mean, T scale, const T* weight, const T* bias, T* y, Index n,
-                                  bool stream) {
+                                bool stream) {
   constexpr Index w = V::width;
   const V m(mean), s(scale);
   Index j = 0;
