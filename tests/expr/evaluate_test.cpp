@@ -115,6 +115,27 @@ TEST_F(Evaluate, ChangedShapesAreRefused) {
   expect_near(y, q * v);
 }
 
+TEST_F(Evaluate, BlocksOfResizedMatricesAreRefused) {
+  VectorXf longer = VectorXf::LinSpaced(9, 1, 9);
+  VectorXf y = longer;
+  EXPECT_THROW(y = Q * y.segment(1, 6), shape_error);
+  MatrixXf Y = MatrixXf::Random(12, 8);
+  EXPECT_THROW(Y = Q * Y.block(1, 2, 4, 6).transpose(), shape_error);
+  Y = MatrixXf::Random(6, 5);  // the same number of elements in another order
+  EXPECT_THROW(Y = Q * Y.leftCols(5) * MatrixXf::Ones(5, 6), shape_error);
+  const auto later = Q * longer.head(6);
+  y = longer;
+  longer.swap(y);
+  EXPECT_THROW(later.eval(), shape_error);
+  y = longer;
+  y = (Q * y.segment(1, 6)).eval();
+  expect_near(y, q * longer.segment(1, 6));
+  Context ctx;
+  y = longer;
+  evaluate(ctx, Q * y.segment(1, 6), y);
+  expect_near(y, q * longer.segment(1, 6));
+}
+
 TEST_F(Evaluate, NoaliasWritesStraight) {
   MatrixXf Y;
   noalias(Y) = W * x;

@@ -158,6 +158,29 @@ class Ref : public detail::NodeBase<Ref<A>, is_dense_valued<A>> {
   const A* a_;
 };
 
+namespace detail {
+
+/// False when a block's matrix was resized, moved or swapped after the block was taken: its memory may be gone.
+/// Objects that are neither blocks of a matrix nor made of them are trusted.
+template <class E>
+bool still_there([[maybe_unused]] const E& object) {
+  if constexpr (!EigenPlain<E> && requires { object.nestedExpression(); }) {
+    const auto& inner = object.nestedExpression();
+    using Inner = std::remove_cvref_t<decltype(inner)>;
+    if constexpr (EigenPlain<Inner> && requires { object.startRow(); })
+      return object.startRow() + object.rows() <= inner.rows() && object.startCol() + object.cols() <= inner.cols() &&
+             object.rowStride() == inner.rowStride() && object.colStride() == inner.colStride() &&
+             object.data() ==
+                 inner.data() + object.startRow() * inner.rowStride() + object.startCol() * inner.colStride();
+    else
+      return still_there(inner);
+  } else {
+    return true;
+  }
+}
+
+}  // namespace detail
+
 /// A dense Eigen operand. H is `const E*` for an lvalue that owns its elements, else E itself.
 template <class H>
 class EigenLeaf : public detail::NodeBase<EigenLeaf<H>, true> {
@@ -182,6 +205,10 @@ class EigenLeaf : public detail::NodeBase<EigenLeaf<H>, true> {
                                        " when the expression was built and is ",
                                        detail::shape_text(object().rows(), object().cols()),
                                        " now; where y = A * y changes y's shape, write y = (A * y).eval()"));
+    if (!detail::still_there(object()))
+      throw shape_error(detail::concat("tessera: an Eigen operand, a block of ", detail::shape_text(rows_, cols_),
+                                       ", lost its matrix, which was resized or moved since the expression was built; "
+                                       "where y = A * y.head(n) changes y's shape, write y = (A * y.head(n)).eval()"));
     return tessera::view(object());
   }
   template <class F>
