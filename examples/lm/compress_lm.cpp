@@ -111,7 +111,7 @@ void run(const Options& o) {
   const Corpus corpus = read_corpus(o.text);
   // Log-probabilities of the reference are kept: at most half a GiB of them.
   const Index most = std::min<Index>(o.text_bytes, (Index{1} << 27) / model.config.vocab);
-  const EvaluationText text = evaluation_text(vocabulary, corpus.held_out, std::max<Index>(most, 1));
+  const EvaluationText text = evaluation_text(vocabulary, corpus.held_out, context, most);
   if (text.bytes == 0)
     throw tessera::format_error(o.text + " has no held-out text; expected more files or a longer one");
   std::vector<std::int32_t> speed_text;  // a whole context of it, however short the documents
@@ -120,8 +120,8 @@ void run(const Options& o) {
   const std::span<const std::int32_t> speed_tokens(speed_text.data(), static_cast<std::size_t>(context));
 
   Context ctx = Context::with_threads(o.threads);
-  fmt::print("{}: {} parameters, context {}, on {} bytes of {} held-out documents of {}, {} threads, {}\n", o.model,
-             model.values.size(), context, text.bytes, text.documents.size(), o.text, o.threads,
+  fmt::print("{}: {} parameters, context {}, on {} bytes from {} held-out files of {}, {} threads, {}\n", o.model,
+             model.values.size(), context, text.bytes, corpus.held_out.size(), o.text, o.threads,
              tessera::isa_text(tessera::active_isa()));
 
   const auto weights = weight_formats();

@@ -23,18 +23,22 @@ std::vector<Window> windows(std::span<const std::int32_t> document, Index contex
   return all;
 }
 
-EvaluationText evaluation_text(const Vocabulary& vocabulary, const std::vector<Document>& documents, Index most) {
+EvaluationText evaluation_text(const Vocabulary& vocabulary, const std::vector<Document>& documents, Index context,
+                               Index most) {
   EvaluationText text;
-  Index left = most, remaining = static_cast<Index>(documents.size());
+  std::vector<Window> all;
   for (const auto& document : documents) {
-    const Index size = static_cast<Index>(document.text.size());
-    const Index share = most == 0 ? size : std::min(size, left / remaining);
-    left -= share;
-    --remaining;
-    if (share == 0) continue;
-    text.documents.push_back(
-        vocabulary.encode(std::string_view(document.text).substr(0, static_cast<std::size_t>(share))));
-    text.bytes += share;
+    text.documents.push_back(vocabulary.encode(document.text));
+    const auto more = windows(text.documents.back(), context);  // moving a vector leaves its elements where they are
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  const Index total = static_cast<Index>(bytes(documents));
+  const auto each = static_cast<std::size_t>(most == 0 ? 1 : std::max<Index>((total + most - 1) / most, 1));
+  for (std::size_t w = std::min(each / 2, std::max<std::size_t>(all.size(), 1) - 1); w < all.size(); w += each) {
+    const auto tokens = all[w].tokens;
+    for (auto i = static_cast<std::size_t>(all[w].first_scored); i + 1 < tokens.size(); ++i)
+      text.bytes += static_cast<Index>(vocabulary.decode(tokens[i], tokens[i + 1]).size());
+    text.windows.push_back(all[w]);
   }
   return text;
 }
@@ -47,12 +51,7 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
   double nats = 0, divergence = 0, seconds = 0, kv_bytes = 0;
   Index scored = 0, read = 0, count = 0;
   std::size_t at = 0;
-  std::vector<Window> all;
-  for (const auto& document : text.documents) {
-    const auto more = windows(document, c.context);
-    all.insert(all.end(), more.begin(), more.end());
-  }
-  for (const Window& window : all) {
+  for (const Window& window : text.windows) {
     const Index n = static_cast<Index>(window.tokens.size()) - 1;
     const MatrixView<float> logits(memory.data(), n, c.vocab);
     const Stopwatch clock;
@@ -80,13 +79,13 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
           divergence += std::exp(expected) * (expected - static_cast<double>(row[j] - sums[i]));
         }
     }
-    if (tick) tick(static_cast<double>(++count) / static_cast<double>(all.size()));
+    if (tick) tick(static_cast<double>(++count) / static_cast<double>(text.windows.size()));
   }
   Evaluation result;
   result.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(std::max<Index>(text.bytes, 1));
   result.divergence = divergence / std::numbers::ln2 / static_cast<double>(std::max<Index>(scored, 1));
   result.tokens_per_second = static_cast<double>(read) / std::max(seconds, 1e-9);
-  result.kv_bytes = kv_bytes / static_cast<double>(std::max<std::size_t>(all.size(), 1));
+  result.kv_bytes = kv_bytes / static_cast<double>(std::max<std::size_t>(text.windows.size(), 1));
   return result;
 }
 
@@ -94,7 +93,8 @@ double bits_per_byte(Context& ctx, const Model& model, const std::vector<Documen
   const Network network(ctx, model, weight_formats().front());
   const auto caches = kv_formats(model.config.context);
   const Vocabulary bytes(model.config, "");
-  return evaluate(ctx, network, caches.front(), evaluation_text(bytes, documents, most)).bits_per_byte;
+  return evaluate(ctx, network, caches.front(), evaluation_text(bytes, documents, model.config.context, most))
+      .bits_per_byte;
 }
 
 double decode_speed(Context& ctx, const Network& network, const KvFormat& format, std::span<const std::int32_t> tokens,

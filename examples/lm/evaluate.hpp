@@ -22,14 +22,16 @@ struct Window {
 /// first is scored once, and past the first window with at least half a context before it.
 std::vector<Window> windows(std::span<const std::int32_t> document, Index context);
 
-/// Documents cut into windows, with the number of bytes their scored tokens stand for.
+/// Documents cut into windows.
 struct EvaluationText {
   std::vector<std::vector<std::int32_t>> documents;  // each with its start token
-  Index bytes = 0;
+  std::vector<Window> windows;                       // of the documents
+  Index bytes = 0;                                   // that the scored tokens stand for
 };
 
-/// The head of each document in turn, `most` bytes in all, spread evenly over the documents; 0: everything.
-EvaluationText evaluation_text(const Vocabulary& vocabulary, const std::vector<Document>& documents, Index most = 0);
+/// Windows spread evenly over all documents, of about `most` scored bytes; 0: all of them.
+EvaluationText evaluation_text(const Vocabulary& vocabulary, const std::vector<Document>& documents, Index context,
+                               Index most = 0);
 
 /// Log-probabilities of the reference model at every scored place, (places, vocab).
 using Reference = std::vector<float>;

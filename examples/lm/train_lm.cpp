@@ -163,6 +163,12 @@ int train(const Options& o) {
   save_state(o, model, state);
   save_bf16(o.out, model, {{"step", std::to_string(state.count)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
   progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), state.count));
+  if (state.count == o.steps && !corpus.held_out.empty()) {
+    progress.log("evaluating on all held-out text");
+    progress.log(fmt::format("held out, {} bytes: {:.4f} bits/byte (as saved, bf16: {:.4f})", bytes(corpus.held_out),
+                             bits_per_byte(ctx, model, corpus.held_out),
+                             bits_per_byte(ctx, load_model(o.out), corpus.held_out)));
+  }
   return 0;
 }
 
