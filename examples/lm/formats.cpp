@@ -81,11 +81,11 @@ std::vector<WeightFormat> weight_formats() {
       {"f32", [](Context&, MatrixView<const float> W) { return AnyOperator<float>(tessera::Dense<float>(W)); }, false},
       {"bf16",
        [](Context&, MatrixView<const float> W) { return AnyOperator<float>(tessera::Dense<tessera::bf16>(W)); }},
-      quantized<tessera::Q8_0>("int8"),
       low_rank_weights("low-rank 1/2", 0.5),
+      quantized<tessera::Q8_0>("int8"),
       low_rank_and_int4("low-rank 1/16 + int4", 1.0 / 16),
-      quantized<tessera::Q4_0>("int4"),
-      low_rank_weights("low-rank 1/4", 0.25)};
+      low_rank_weights("low-rank 1/4", 0.25),
+      quantized<tessera::Q4_0>("int4")};
 }
 
 std::vector<KvFormat> kv_formats(Index context) {
