@@ -133,6 +133,7 @@ TEST(Workspace, ImpossibleSizesThrow) {
   Workspace::Scope scope(w);
   EXPECT_THROW(scope.take<double>(-1), std::bad_alloc);
   EXPECT_THROW(scope.take<double>(std::numeric_limits<Index>::max()), std::bad_alloc);
+  EXPECT_THROW(scope.take<char>(std::numeric_limits<Index>::max()), std::bad_alloc);
 }
 
 }  // namespace

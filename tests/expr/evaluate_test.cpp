@@ -123,6 +123,10 @@ TEST_F(Evaluate, BlocksOfResizedMatricesAreRefused) {
   EXPECT_THROW(Y = Q * Y.block(1, 2, 4, 6).transpose(), shape_error);
   Y = MatrixXf::Random(6, 5);  // the same number of elements in another order
   EXPECT_THROW(Y = Q * Y.leftCols(5) * MatrixXf::Ones(5, 6), shape_error);
+  Y = MatrixXf::Random(3, 8);
+  EXPECT_THROW(Y = Q * Y.reshaped(6, 4), shape_error);
+  Y = MatrixXf::Random(3, 8);
+  expect_near((Q * Y.reshaped(6, 4)).eval(), q * Y.reshaped(6, 4));
   const auto later = Q * longer.head(6);
   y = longer;
   longer.swap(y);

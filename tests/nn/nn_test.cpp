@@ -113,6 +113,19 @@ TEST(Rope, MatchesItsDefinitionAndTurnsBack) {
   }
 }
 
+TEST(Rope, PositionsOutsideTheTableThrow) {
+  Context ctx;
+  const nn::RopeTable<double> table(4, 8);
+  Buffer<double> X(5 * 4);
+  const auto at = [&](Index offset, Index period) { nn::rope(ctx, table, matrix(X, 5), offset, period); };
+  EXPECT_NO_THROW(at(3, 0));
+  EXPECT_NO_THROW(at(6, 2));
+  for (const Index offset : {Index{-1}, Index{4}, Index{8}, std::numeric_limits<Index>::max()})
+    EXPECT_THROW(at(offset, 0), shape_error) << offset;
+  EXPECT_THROW(nn::rope(ctx, table, matrix(X, 5), std::vector<Index>{0, 1, 2, 3, 8}), shape_error);
+  EXPECT_THROW(nn::rope(ctx, table, matrix(X, 5), std::vector<Index>{0, 1, 2, 3}), shape_error);
+}
+
 TEST(Swiglu, Gradient) {
   Context ctx;
   auto g = random_buffer<double>(22, 1), u = random_buffer<double>(22, 2), dY = random_buffer<double>(22, 3);

@@ -29,8 +29,8 @@ class Workspace {
     /// `count` uninitialised elements. Throws std::bad_alloc.
     template <class T>
     requires std::is_trivially_copyable_v<T> T* take(Index count) {
-      if (count < 0 || static_cast<std::size_t>(count) > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T))
-        throw std::bad_alloc();
+      constexpr Index most = std::numeric_limits<Index>::max() - static_cast<Index>(cache_line);  // bytes, rounded up
+      if (count < 0 || count > most / static_cast<Index>(sizeof(T))) throw std::bad_alloc();
       return static_cast<T*>(workspace_.take_bytes(static_cast<std::size_t>(count) * sizeof(T)));
     }
 

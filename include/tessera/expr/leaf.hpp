@@ -160,8 +160,8 @@ class Ref : public detail::NodeBase<Ref<A>, is_dense_valued<A>> {
 
 namespace detail {
 
-/// False when a block's matrix was resized, moved or swapped after the block was taken: its memory may be gone.
-/// Objects that are neither blocks of a matrix nor made of them are trusted.
+/// False when the matrix that a block or a reshaped view was taken of has been resized, moved or swapped since: its
+/// memory may be gone. Objects that are neither, nor made of them, are trusted.
 template <class E>
 bool still_there([[maybe_unused]] const E& object) {
   if constexpr (!EigenPlain<E> && requires { object.nestedExpression(); }) {
@@ -172,6 +172,8 @@ bool still_there([[maybe_unused]] const E& object) {
              object.rowStride() == inner.rowStride() && object.colStride() == inner.colStride() &&
              object.data() ==
                  inner.data() + object.startRow() * inner.rowStride() + object.startCol() * inner.colStride();
+    else if constexpr (EigenPlain<Inner> && std::is_base_of_v<Eigen::MapBase<E, Eigen::ReadOnlyAccessors>, E>)
+      return object.data() == inner.data() && object.size() == inner.size();
     else
       return still_there(inner);
   } else {

@@ -71,7 +71,8 @@ void rope_run(Context& ctx, const RopeTable<T>& table, MatrixView<T> X, Index of
   RopeArgs<T> args;
   args.offset = offset;
   args.period = period;
-  rope_turn(ctx, table, X, args, offset + std::min(period, X.rows()) - 1, sign);
+  const Index last = std::min(period, X.rows()) - 1;
+  rope_turn(ctx, table, X, args, offset > table.positions() ? offset : offset + last, sign);  // no overflow
 }
 
 template <class T>
