@@ -24,7 +24,7 @@ namespace tessera::inline TESSERA_ABI {
 /// one feature only. `portable` is what the unit's own flags allow.
 enum class Isa : std::uint32_t {
   portable = 0,
-  avx2 = 1u << 0,           // avx2 fma f16c
+  avx2 = 1u << 0,           // avx2 fma f16c bmi bmi2 lzcnt popcnt
   avx_vnni = 1u << 1,       // avx2 + 256-bit vpdpbusd
   avx512 = 1u << 2,         // f cd bw dq vl, and avx2
   avx512_vnni = 1u << 3,    // avx512 + vpdpbusd
@@ -100,11 +100,14 @@ inline IsaSet detect_isa() {
   std::uint32_t a = 0, b = 0, c = 0, d = 0;
   const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
   if (__get_cpuid(1, &a, &b, &c, &d) == 0) return {};
-  if (!bit(c, 27) || !bit(c, 28) || !bit(c, 12) || !bit(c, 29)) return {};  // osxsave avx fma f16c
+  if (!bit(c, 27) || !bit(c, 28) || !bit(c, 12) || !bit(c, 29) || !bit(c, 23))
+    return {};  // osxsave avx fma f16c popcnt
   const std::uint64_t state = read_xcr0();
   if ((state & 0x6) != 0x6) return {};  // xmm ymm
   std::uint32_t b7 = 0, c7 = 0, d7 = 0, a71 = 0, highest = 0;
-  if (__get_cpuid_count(7, 0, &highest, &b7, &c7, &d7) == 0 || !bit(b7, 5)) return {};
+  if (__get_cpuid_count(7, 0, &highest, &b7, &c7, &d7) == 0) return {};
+  if (!bit(b7, 5) || !bit(b7, 3) || !bit(b7, 8)) return {};                    // avx2 bmi bmi2
+  if (__get_cpuid(0x80000001u, &a, &b, &c, &d) == 0 || !bit(c, 5)) return {};  // lzcnt
   if (highest >= 1) {
     std::uint32_t b71 = 0, c71 = 0, d71 = 0;
     __cpuid_count(7, 1, a71, b71, c71, d71);
