@@ -70,9 +70,9 @@ trap 'rm -f "/tmp/configure.$$"' EXIT
 check format formatted
 check "build release" build release build/release && suite build/release
 # Sanitizers and the newest clang are one build, so that all of it fits into the time there is.
-check "build asan with clang-$newest" build asan build/asan -DCMAKE_CXX_COMPILER="clang++-$newest" \
+check "build asan with clang-$newest" build asan "build/check-asan-$newest" -DCMAKE_CXX_COMPILER="clang++-$newest" \
   -DTESSERA_BUILD_BENCH=ON &&
-  suite build/asan -E '@' -LE 'slow|build'
+  suite "build/check-asan-$newest" -E '@' -LE 'slow|build'
 check "build clang-14" build clang-14 build/check-clang-14 -DCMAKE_CXX_FLAGS_RELEASE="-O0 -DNDEBUG"
 
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
