@@ -227,6 +227,7 @@ TYPED_TEST(QuantizedLaws, MistakesThrow) {
   const auto blocks = W.blocks();
   EXPECT_THROW((Quantized<TypeParam>(20, 65, blocks)), shape_error);
   EXPECT_THROW((QuantizedView<TypeParam>(21, 40, blocks)), shape_error);
+  EXPECT_THROW((QuantizedView<TypeParam>(1, std::numeric_limits<Index>::max(), {})), shape_error);
   EXPECT_THROW((Quantized<TypeParam>(-1, 40, blocks)), shape_error);
   EXPECT_THROW((Quantized<TypeParam>(Index{1} << 40, Index{1} << 40, blocks)), shape_error);
 }

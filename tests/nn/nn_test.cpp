@@ -124,6 +124,7 @@ TEST(Rope, PositionsOutsideTheTableThrow) {
     EXPECT_THROW(at(offset, 0), shape_error) << offset;
   EXPECT_THROW(nn::rope(ctx, table, matrix(X, 5), std::vector<Index>{0, 1, 2, 3, 8}), shape_error);
   EXPECT_THROW(nn::rope(ctx, table, matrix(X, 5), std::vector<Index>{0, 1, 2, 3}), shape_error);
+  EXPECT_THROW(nn::RopeTable<double>(4, Index{1} << 62), shape_error);  // 4 * 2^62 would wrap to 0
 }
 
 TEST(Swiglu, Gradient) {

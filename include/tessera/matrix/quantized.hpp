@@ -113,7 +113,8 @@ class QuantizedView : public detail::QuantizedOperator<QuantizedView<F>, F> {
     view_.blocks = blocks.data();
     view_.rows = rows;
     view_.cols = cols;
-    if (rows < 0 || cols < 0 || (rows > 0 && view_.row_blocks() > std::numeric_limits<Index>::max() / rows) ||
+    constexpr Index most = std::numeric_limits<Index>::max() - block_values;
+    if (rows < 0 || cols < 0 || cols > most || (rows > 0 && view_.row_blocks() > most / rows) ||
         static_cast<Index>(blocks.size()) != rows * view_.row_blocks())
       throw shape_error(detail::concat("tessera: QuantizedView<", F::name, "> ", detail::shape_text(rows, cols),
                                        " over ", blocks.size(), " blocks: expected (cols + 31) / 32 a row"));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include <tessera/core/buffer.hpp>
@@ -16,11 +17,11 @@ namespace tessera::inline TESSERA_ABI::nn {
 template <class T>
 class RopeTable {
  public:
-  /// Throws shape_error unless d is even and positive and positions >= 0.
+  /// Throws shape_error unless d is even and positive, positions >= 0 and their product fits.
   RopeTable(Index d, Index positions, double theta = 10000) : d_(d), positions_(positions) {
-    if (d <= 0 || d % 2 != 0 || positions < 0)
+    if (d <= 0 || d % 2 != 0 || positions < 0 || positions > std::numeric_limits<Index>::max() / d)
       throw shape_error(tessera::detail::concat("tessera: RopeTable(d = ", d, ", positions = ", positions,
-                                                "): expected an even d and at least 0 positions"));
+                                                "): expected an even d and at least 0 positions, whose product fits"));
     cos_ = Buffer<T>(d * positions);
     sin_ = Buffer<T>(d * positions);
     for (Index i = 0; i < d; ++i) {
