@@ -39,7 +39,7 @@ def greedy():
     """The published text at temperature 0, whatever the number of threads."""
     model, tokenizer, text = need("stories260K.bin", "tok512.bin", "stories260K.greedy.txt")
     for threads in (1, 2, 3):
-        said = run("generate", "--model", model, "--tokenizer", tokenizer, "--temperature", 0, "--steps", 200,
+        said = run("generate", "--model", model, "--tokenizer", tokenizer, "--temperature", 0,
                    "--threads", threads)
         assert said == read(text), said.decode(errors="replace")
 
@@ -72,6 +72,9 @@ def training():
             assert read(path("m1")) == read(path(other)), other
             assert read(path("m1.state")) == read(path(other + ".state")), other
         run("train_lm", "--data", text, "--out", path("half"), "--resume", *SMALL, "--length", 40, "--seed", 9, ok=False)
+        with open(os.path.join(text, "file0.txt"), "a") as file:
+            file.write("more")
+        run("train_lm", "--data", text, "--out", path("half"), "--resume", *SMALL, "--length", 40, ok=False)
 
 
 def compression():

@@ -104,7 +104,15 @@ std::string sample(Context& ctx, const Network& network, const KvFormat& cache, 
   return text;
 }
 
+/// Throws at once where the results could not be written after the work.
+void check_writable(const std::string& file) {
+  if (!file.empty() && !std::ofstream(file, std::ios::binary | std::ios::app))
+    throw tessera::format_error("cannot write " + file);
+}
+
 void run(const Options& o) {
+  check_writable(o.json);
+  check_writable(o.plot);
   const Model model = load_model(o.model);
   const Vocabulary vocabulary(model.config, o.tokenizer);
   const Index context = model.config.context;
@@ -200,11 +208,11 @@ int main(int argc, char** argv) {
   app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
   app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
   app.add_option("--text", o.text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
-  app.add_option("--bytes", o.text_bytes, "Of held-out text to evaluate on")->check(CLI::PositiveNumber);
+  app.add_option("--bytes", o.text_bytes, "Of held-out text to evaluate on")->check(CLI::Range(1, 1000000000));
   app.add_option("--under", o.under, "Bytes of weights for the sample; 0: a quarter of f32's")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--prompt", o.prompt, "What the sample begins with");
-  app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::PositiveNumber);
+  app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::Range(1, 1000000000));
   app.add_option("--json", o.json, "Write the tables to this file too");
   app.add_option("--plot", o.plot, "Draw quality against bytes into this SVG file");
   app.add_option("--threads", o.threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));

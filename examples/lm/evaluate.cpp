@@ -83,7 +83,7 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
   }
   Evaluation result;
   result.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(std::max<Index>(text.bytes, 1));
-  result.divergence = divergence / std::numbers::ln2 / static_cast<double>(std::max<Index>(scored, 1));
+  result.divergence = std::max(0.0, divergence) / std::numbers::ln2 / static_cast<double>(std::max<Index>(scored, 1));
   result.tokens_per_second = static_cast<double>(read) / std::max(seconds, 1e-9);
   result.kv_bytes = kv_bytes / static_cast<double>(std::max<std::size_t>(text.windows.size(), 1));
   return result;

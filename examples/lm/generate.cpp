@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <tessera/core/context.hpp>
 #include <vector>
@@ -25,14 +27,17 @@ using namespace lm;
 struct Options {
   std::string model = LM_DEFAULT_MODEL, tokenizer, prompt, weights = "f32", kv = "f32";
   Sampling sampling;
-  Index steps = 400, threads = 1;
+  Index steps = 200, threads = 1;
 };
 
 void generate(const Options& o) {
+  const auto weights = weight_formats();
+  const WeightFormat& format = find(weights, o.weights);
+  find(kv_formats(512), o.kv);  // a name that is none is said before the model is read
   const Model model = load_model(o.model);
   const Vocabulary vocabulary(model.config, o.tokenizer);
   Context ctx = Context::with_threads(o.threads);
-  const Network network(ctx, model, find(weight_formats(), o.weights));
+  const Network network(ctx, model, format);
   const auto caches = kv_formats(model.config.context);
   Decoder decoder(network, find(caches, o.kv));
 
@@ -61,6 +66,7 @@ void generate(const Options& o) {
     if (made < steps) decoder.read(ctx, {&token, 1}, last);
   }
   fmt::print("\n");
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw tessera::io_error("cannot write the text");
   fmt::print(stderr, "{} tokens, {:.0f} tok/s, weights {} bytes, KV cache {} bytes\n", made,
              static_cast<double>(made) / clock.seconds(), network.bytes(), decoder.kv_bytes());
 }
@@ -72,6 +78,13 @@ std::string names(const std::vector<Format>& formats) {
   return all;
 }
 
+CLI::Validator number_in(double least, double most) {  // CLI::Range lets NaN pass
+  return CLI::Range(least, most) &
+         CLI::Validator(
+             [](std::string& text) { return std::isnan(std::strtod(text.c_str(), nullptr)) ? "not a number" : ""; },
+             "NUMBER");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,9 +94,9 @@ int main(int argc, char** argv) {
   app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
   app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
   app.add_option("--prompt", o.prompt, "The beginning");
-  app.add_option("--steps", o.steps, "Tokens at most; the context is a bound too")->check(CLI::PositiveNumber);
-  app.add_option("--temperature", o.sampling.temperature, "0: always the likeliest")->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top-p", o.sampling.top_p, "Mass of the tokens drawn from")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--steps", o.steps, "Tokens at most; the context is a bound too")->check(CLI::Range(1, 1000000000));
+  app.add_option("--temperature", o.sampling.temperature, "0: always the likeliest")->check(number_in(0, 100));
+  app.add_option("--top-p", o.sampling.top_p, "Mass of the tokens drawn from")->check(number_in(0, 1));
   app.add_option("--seed", o.sampling.seed, "Of the draws");
   app.add_option("--weights", o.weights, "One of " + names(weight_formats()));
   app.add_option("--kv", o.kv, "One of " + names(kv_formats(512)));

@@ -55,12 +55,13 @@ inline std::string clock_text(double seconds) {
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-/// True once SIGINT or SIGTERM has come; a second one ends the program at once.
+/// True once SIGINT, SIGTERM or SIGHUP has come; a second one ends the program at once.
 class StopRequest {
  public:
   StopRequest() {
     std::signal(SIGINT, handler);
     std::signal(SIGTERM, handler);
+    std::signal(SIGHUP, handler);
   }
   operator bool() const { return requested() != 0; }
 

@@ -31,8 +31,9 @@ struct Options {
   std::string state = "";
   bool resume = false;
   Config model;
-  Index steps = 6000, batch = 8, length = 512, warmup = 200, stop_after = 0, evaluate_every = 1000, held_out_kib = 64;
-  double rate = 3e-3, weight_decay = 0.1, beta2 = 0.99;
+  Index steps = 8000, batch = 4, length = 512, warmup = 300, stop_after = 0, save_every = 1000, evaluate_every = 1000,
+        held_out_kib = 64;
+  double rate = 2e-3, weight_decay = 0.1, beta2 = 0.99;
   std::uint64_t seed = 1;
   Index threads = static_cast<Index>(std::max(1u, std::thread::hardware_concurrency()));
 
@@ -54,8 +55,11 @@ optim::Parameters<float> blocks(const Config& config, float* values) {
 }
 
 /// Everything that decides the next steps; a resumed run must be given the same.
-tessera::Metadata run_metadata(const Options& o) {
+tessera::Metadata run_metadata(const Options& o, const std::vector<std::int32_t>& text) {
   auto metadata = describe(o.model);
+  metadata["text"] =
+      fmt::format("{} bytes, hash {:016x}", text.size(),
+                  stable_hash({reinterpret_cast<const char*>(text.data()), text.size() * sizeof(text[0])}));
   metadata["steps"] = std::to_string(o.steps);
   metadata["batch"] = std::to_string(o.batch);
   metadata["length"] = std::to_string(o.length);
@@ -68,7 +72,7 @@ tessera::Metadata run_metadata(const Options& o) {
 }
 
 template <class State>
-void save_state(const Options& o, Model& model, State& state) {
+void save_state(const Options& o, const tessera::Metadata& run, Model& model, State& state) {
   std::vector<tessera::Tensor> all;
   tensors<const float>(model.config, model.values.data(), [&](const std::string& name, MatrixView<const float> t) {
     all.push_back(tessera::as_tensor("model." + name, t));
@@ -77,16 +81,16 @@ void save_state(const Options& o, Model& model, State& state) {
     all.push_back(tessera::as_tensor("optimizer." + name,
                                      VectorView<const float>(values.data(), static_cast<Index>(values.size()))));
   });
-  auto metadata = run_metadata(o);
+  auto metadata = run;
   metadata["step"] = std::to_string(state.count);
   tessera::write_safetensors(o.state_file(), all, metadata);
 }
 
 template <class State>
-void load_state(const Options& o, Model& model, State& state) {
+void load_state(const Options& o, const tessera::Metadata& run, Model& model, State& state) {
   const std::string path = o.state_file();
   const auto file = tessera::read_safetensors(path);
-  for (const auto& [key, value] : run_metadata(o)) {
+  for (const auto& [key, value] : run) {
     const auto found = file.metadata().find(key);
     const std::string held = found == file.metadata().end() ? "missing" : found->second;
     if (held != value)
@@ -133,7 +137,8 @@ int train(const Options& o) {
   auto params = blocks(model.config, model.values.data());
   const auto opt = optimizer(o);
   auto state = opt.init(params);
-  if (o.resume) load_state(o, model, state);
+  const auto run = run_metadata(o, text);
+  if (o.resume) load_state(o, run, model, state);
   const Index first = state.count;
 
   Trainer trainer(o.model, o.batch, o.length);
@@ -143,6 +148,12 @@ int train(const Options& o) {
   const Stopwatch clock;
   double recent = 0;
   const Index last = o.stop_after > 0 ? std::min(o.steps, o.stop_after) : o.steps;
+  const auto save = [&] {
+    save_state(o, run, model, state);
+    save_bf16(o.out, model,
+              {{"step", std::to_string(state.count)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
+    progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), state.count));
+  };
   while (state.count < last && !stop) {
     draw_batch(o, text, state.count, inputs, targets);
     const double loss = trainer.step(ctx, model, inputs, targets);
@@ -155,14 +166,13 @@ int train(const Options& o) {
                     recent / std::numbers::ln2, static_cast<double>(done * o.batch * o.length) / seconds,
                     clock_text(seconds / static_cast<double>(done) * static_cast<double>(last - state.count)));
     state.count % 100 == 0 ? progress.log(line) : progress.show(line);
+    if (o.save_every > 0 && state.count % o.save_every == 0 && state.count < last) save();
     if (o.evaluate_every > 0 && state.count % o.evaluate_every == 0 && !corpus.held_out.empty())
       progress.log(fmt::format("step {}  held out ({} KiB of it): {:.4f} bits/byte", state.count, o.held_out_kib,
                                bits_per_byte(ctx, model, corpus.held_out, o.held_out_kib * 1024)));
   }
   progress.clear();
-  save_state(o, model, state);
-  save_bf16(o.out, model, {{"step", std::to_string(state.count)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
-  progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), state.count));
+  save();
   if (state.count == o.steps && !corpus.held_out.empty()) {
     progress.log("evaluating on all held-out text");
     progress.log(fmt::format("held out, {} bytes: {:.4f} bits/byte (as saved, bf16: {:.4f})", bytes(corpus.held_out),
@@ -182,7 +192,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", o.out, "Where the model goes, as bf16 safetensors");
   app.add_option("--state", o.state, "Where the training state goes, by default OUT.state");
   app.add_flag("--resume", o.resume, "Go on from the training state");
-  app.add_option("--steps", o.steps, "Steps of the whole schedule")->check(CLI::PositiveNumber);
+  app.add_option("--steps", o.steps, "Steps of the whole schedule")->check(CLI::Range(1, 1000000000));
   app.add_option("--stop-after", o.stop_after, "Save and stop at this step; 0: at the end")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--batch", o.batch, "Sequences a step")->check(CLI::Range(1, 4096));
@@ -193,6 +203,8 @@ int main(int argc, char** argv) {
   app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(CLI::Range(0.0, 1.0));
   app.add_option("--seed", o.seed, "Of the initial weights and the batches");
   app.add_option("--threads", o.threads, "The same weights for any number")->check(CLI::Range(1, 1024));
+  app.add_option("--save-every", o.save_every, "Steps between saves; 0: at the end, Ctrl-C and hang-up alone")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--evaluate-every", o.evaluate_every, "Steps between looks at held-out text; 0: never");
   app.add_option("--dim", o.model.dim, "Model width");
   app.add_option("--hidden", o.model.hidden, "Width of the SwiGLU layers");
