@@ -63,8 +63,8 @@ QgemmArgs qgemm_args(const BlockView<F>& W, float alpha, float beta, MatrixView<
 /// X is rounded to int8, a scale for each 32 values of a column: |error| <= max|x| / 254 a value, see
 /// QuantizeActivationsRef. Codes are multiplied in integers, exactly; blocks are summed in f32, in order. All kernels
 /// and all thread counts give the same bits. A block of X or W that is not finite makes its products NaN.
-/// beta == 0 does not read Y. O(MNK); scratch of at most 512 columns of int8 activations.
-/// Throws shape_error.
+/// beta == 0 does not read Y; alpha == 0 still reads W and X. O(MNK); scratch of at most 512 columns of int8
+/// activations. Throws shape_error.
 template <class F>
 void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_t<MatrixView<const float>> X,
            float beta, std::type_identity_t<MatrixView<float>> Y) {
