@@ -33,7 +33,8 @@ class Sampler {
     }
     order_.resize(logits.size());
     std::iota(order_.begin(), order_.end(), 0);
-    std::stable_sort(order_.begin(), order_.end(), [&](auto a, auto b) { return weight(a) > weight(b); });
+    std::sort(order_.begin(), order_.end(),
+              [&](auto a, auto b) { return weight(a) != weight(b) ? weight(a) > weight(b) : a < b; });
     double kept = 0;
     std::size_t count = 0;
     do kept += weight(order_[count++]);
