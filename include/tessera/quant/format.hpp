@@ -26,6 +26,23 @@ concept BlockFormat = std::is_trivially_copyable_v<typename F::Block> &&
   F::decode(stored, out);
 };
 
+/// A block format whose values are products of small integers: of each `group` values, all of them
+/// x[i] = scale(block, g) * q[i] (+ minimum(block, g) when `has_minimum`), g = i / group, with one rounding for the
+/// product and one for the sum; q are the int8 that integers(block, q) writes. `bits` is what a code takes.
+/// Formats of at most 7 bits also give the codes themselves, in the order of the values: codes(block, c), where
+/// q = codebook[c] if there is a `codebook` of int8 and q = c - zero otherwise; set_codes(block, c) stores them.
+/// Where scales are quantized themselves (`two_level`), scale = d * scale_code(block, g) and
+/// minimum = -(dmin * minimum_code(block, g)), with integers scale_code and minimum_code.
+template <class F>
+concept GroupedBlockFormat = BlockFormat<F> &&
+    requires(const typename F::Block& block, std::span<std::int8_t> q, Index g) {
+  { F::bits } -> std::convertible_to<int>;
+  { F::group } -> std::convertible_to<Index>;
+  { F::has_minimum } -> std::convertible_to<bool>;
+  F::integers(block, q);
+  { F::scale(block, g) } -> std::same_as<float>;
+};
+
 /// A block of 32 codes with value = d * (code - zero), or d * (code - zero) + m: the kernels of qgemm multiply these
 /// without decoding. `bits` is 8 (int8 codes, zero 0) or 4 (code i of 0..15 in the low half of byte i, code 16 + i in
 /// its high half). Block has the members `f16 d`, `qs`, and `f16 m` when `has_minimum`.
@@ -77,6 +94,36 @@ inline float extreme(std::span<const float> x) {
 }
 
 inline bool is_nan(f16 v) { return (v.bits & 0x7fff) > f16::infinity_code; }
+
+/// integers() from codes().
+template <class F>
+void integers_of_codes(const typename F::Block& block, std::span<std::int8_t> q) {
+  std::uint8_t codes[F::block_size];
+  F::codes(block, codes);
+  for (std::size_t i = 0; i < F::block_size; ++i) {
+    if constexpr (requires { F::codebook; })
+      q[i] = F::codebook[codes[i]];
+    else
+      q[i] = static_cast<std::int8_t>(codes[i] - F::zero);
+  }
+}
+
+/// decode() by the definition of GroupedBlockFormat.
+template <class F>
+void decode_groups(const typename F::Block& block, std::span<float> x) {
+  std::int8_t q[F::block_size];
+  F::integers(block, q);
+  for (Index g = 0; g < F::block_size / F::group; ++g) {
+    const float scale = F::scale(block, g);
+    const std::size_t begin = static_cast<std::size_t>(g * F::group), end = begin + static_cast<std::size_t>(F::group);
+    if constexpr (F::has_minimum) {
+      const float minimum = F::minimum(block, g);
+      for (std::size_t i = begin; i < end; ++i) x[i] = scale * static_cast<float>(q[i]) + minimum;
+    } else {
+      for (std::size_t i = begin; i < end; ++i) x[i] = scale * static_cast<float>(q[i]);
+    }
+  }
+}
 
 }  // namespace detail
 }  // namespace tessera::inline TESSERA_ABI
