@@ -128,9 +128,8 @@ void run(const Options& o) {
   const std::span<const std::int32_t> speed_tokens(speed_text.data(), static_cast<std::size_t>(context));
 
   Context ctx = Context::with_threads(o.threads);
-  Context alone;  // waking a second thread costs more than a token's layers, for models that fit into a cache
-  fmt::print("{}: {} parameters, context {}, on {} bytes from {} held-out files of {}, {} threads (decoding: 1), {}\n",
-             o.model, model.values.size(), context, text.bytes, corpus.held_out.size(), o.text, o.threads,
+  fmt::print("{}: {} parameters, context {}, on {} bytes from {} held-out files of {}, {} threads, {}\n", o.model,
+             model.values.size(), context, text.bytes, corpus.held_out.size(), o.text, o.threads,
              tessera::isa_text(tessera::active_isa()));
 
   const auto weights = weight_formats();
@@ -151,7 +150,7 @@ void run(const Options& o) {
     Row row{format.name, static_cast<double>(network.bytes()), 1, {}, 0};
     row.quality = evaluate(ctx, network, caches.front(), text, 0, first ? nullptr : &reference,
                            first ? &reference : nullptr, tick("weights " + format.name));
-    row.decode = decode_speed(alone, network, caches.front(), speed_tokens.first(static_cast<std::size_t>(context / 4)),
+    row.decode = decode_speed(ctx, network, caches.front(), speed_tokens.first(static_cast<std::size_t>(context / 4)),
                               context / 8);
     weight_table.add(std::move(row));
     ++done;
@@ -164,7 +163,7 @@ void run(const Options& o) {
     Row row{format.name, 0, 1, {}, 0};
     row.quality = evaluate(ctx, full, format, text, 64, &reference, nullptr, tick("cache " + format.name));
     row.bytes = row.quality.kv_bytes;
-    row.decode = decode_speed(alone, full, format, speed_tokens, context - context / 8);
+    row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
     kv_table.add(std::move(row));
     ++done;
   }

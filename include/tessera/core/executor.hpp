@@ -3,8 +3,9 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <concepts>
-#include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -51,6 +52,32 @@ struct seq {
   }
 };
 
+namespace detail {
+
+inline void relax() {
+#if TESSERA_X86
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+/// Waits until `value` is not `old`, and returns it: awake for 50 µs, for a sleeping thread costs its waker several
+/// microseconds and sleeps through a small operation; then asleep.
+inline std::uint32_t changed(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (const auto now = value.load(std::memory_order_acquire); now != old) return now;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < until);
+  value.wait(old, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
+}
+
+}  // namespace detail
+
 /// `threads` threads, the caller among them, sharing pieces as they become free. Copies share the threads.
 /// A run from inside a piece of any pool is carried out by the calling thread alone, so that none waits for itself.
 class thread_pool {
@@ -85,44 +112,40 @@ class thread_pool {
     ~State() { stop(); }
 
     void stop() {
-      {
-        std::lock_guard lock(mutex);
-        stopping = true;
-      }
-      wake.notify_all();
+      stopping.store(true, std::memory_order_relaxed);
+      announce();
       for (auto& worker : workers) worker.join();
     }
 
+    /// Nobody waits for a thread that is still waking: who comes too late finds the gate closed.
     void run(Index count, Task work) {
       std::lock_guard one_run(running);
-      {
-        std::lock_guard lock(mutex);
-        task = &work;
-        pieces = count;
-        next.store(0, std::memory_order_relaxed);
-        busy = threads - 1;
-        ++generation;
-      }
-      wake.notify_all();
+      task = &work;
+      pieces = count;
+      next.store(0, std::memory_order_relaxed);
+      gate.store(open, std::memory_order_release);
+      announce();
       work_on(0);
-      std::unique_lock lock(mutex);
-      done.wait(lock, [this] { return busy == 0; });
-      task = nullptr;
+      for (auto left = gate.fetch_and(~open, std::memory_order_acq_rel) & ~open; left != 0;)
+        left = detail::changed(gate, left);
       if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
     }
 
+    void announce() {
+      generation.fetch_add(1, std::memory_order_release);
+      generation.notify_all();
+    }
+
     void serve(Index worker) {
-      unsigned long seen = 0;
-      for (;;) {
-        {
-          std::unique_lock lock(mutex);
-          wake.wait(lock, [&] { return stopping || generation != seen; });
-          if (stopping) return;
-          seen = generation;
+      for (std::uint32_t seen = 0;;) {
+        seen = detail::changed(generation, seen);
+        if (stopping.load(std::memory_order_relaxed)) return;
+        auto through = gate.load(std::memory_order_relaxed);
+        while ((through & open) != 0 && !gate.compare_exchange_weak(through, through + 1, std::memory_order_acquire)) {
         }
+        if ((through & open) == 0) continue;
         work_on(worker);
-        std::lock_guard lock(mutex);
-        if (--busy == 0) done.notify_one();
+        if (gate.fetch_sub(1, std::memory_order_acq_rel) == 1) gate.notify_one();
       }
     }
 
@@ -132,23 +155,24 @@ class thread_pool {
         try {
           (*task)(p, worker);
         } catch (...) {
-          std::lock_guard lock(mutex);
+          std::lock_guard lock(failing);
           if (!failure) failure = std::current_exception();
         }
       }
       inside() = outer;
     }
 
+    static constexpr std::uint32_t open = 1u << 31;
+
     const Index threads;
     std::vector<std::thread> workers;
-    std::mutex running, mutex;
-    std::condition_variable wake, done;
-    const Task* task = nullptr;
+    std::mutex running, failing;
+    const Task* task = nullptr;  // this and `pieces` change only while the gate is closed and nobody is inside
     Index pieces = 0;
     std::atomic<Index> next{0};
-    Index busy = 0;
-    unsigned long generation = 0;
-    bool stopping = false;
+    std::atomic<std::uint32_t> generation{0};  // of the run; workers wait for the next
+    std::atomic<std::uint32_t> gate{0};        // workers inside the run, and `open` while it takes more
+    std::atomic<bool> stopping{false};
     std::exception_ptr failure;
   };
 

@@ -148,6 +148,9 @@ class Ref : public detail::NodeBase<Ref<A>, is_dense_valued<A>> {
   std::size_t bytes() const requires(!is_dense_valued<A>) { return tessera::bytes(*a_); }
   auto diagonal() const requires requires(const A& a) { a.diagonal(); }
   { return a_->diagonal(); }
+  void solve(Context& ctx, Op op, MatrixView<const Scalar> B, MatrixView<Scalar> X) const requires Solvable<A> {
+    a_->solve(ctx, op, B, X);
+  }
   Index parameter_count() const requires Trainable<A> { return a_->parameter_count(); }
   void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
             std::span<Scalar> dparams) const requires Trainable<A> {

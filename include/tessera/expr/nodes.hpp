@@ -3,7 +3,9 @@
 /// LinearOperator itself.
 #pragma once
 
+#include <array>
 #include <concepts>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -189,6 +191,36 @@ class Product : public detail::NodeBase<Product<As...>, is_dense_valued<Product<
   }
   double flops(Index n) const requires(!is_dense_valued<Product>) {
     return std::apply([&](const As&... factor) { return (tessera::flops(factor, n) + ...); }, factors_);
+  }
+
+  /// Factors without parameters count none.
+  Index parameter_count() const requires(!is_dense_valued<Product> && (Trainable<As> || ...)) {
+    return std::apply([](const As&... factor) { return (detail::parameters_of(factor) + ...); }, factors_);
+  }
+  /// The parameters of the factors, one after another: <dY, A B X> is A's of <dY, A (B X)> and B's of <Aᵀ dY, B X>.
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const requires(!is_dense_valued<Product> && (Trainable<As> || ...)) {
+    detail::check_grad(*this, X, dY, dparams);
+    Workspace::Scope scope(ctx.workspace);
+    const auto applied = [&](const auto& factor, Op op, MatrixView<const Scalar> to) {
+      const Index rows = op == Op::none ? factor.rows() : factor.cols();
+      const MatrixView<Scalar> result(scope.take<Scalar>(rows * to.cols()), rows, to.cols());
+      factor.apply(ctx, op, Scalar(1), to, Scalar(0), result);
+      return MatrixView<const Scalar>(result);
+    };
+    constexpr std::size_t count = sizeof...(As);
+    std::array<MatrixView<const Scalar>, count> input;  // of each factor
+    input[count - 1] = X;
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      ((input[count - 2 - I] = applied(std::get<count - 1 - I>(factors_), Op::none, input[count - 1 - I])), ...);
+      const auto pull = [&](const auto& factor, std::size_t i) {
+        detail::grad_next(factor, ctx, input[i], dY, beta, dparams);
+        if (i + 1 < count) dY = applied(factor, Op::transpose, dY);
+      };
+      (pull(std::get<I>(factors_), I), ...);
+      pull(std::get<count - 1>(factors_), count - 1);
+    }
+    (std::make_index_sequence<count - 1>());
   }
 
  private:

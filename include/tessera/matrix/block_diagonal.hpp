@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/expr/inverse.hpp>
 #include <tessera/matrix/any.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -68,9 +69,15 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
   std::string describe() const {
     return detail::concat("BlockDiagonal<", blocks_.size(), "> ", detail::shape_text(rows_, cols_));
   }
-  /// The kernels of the first block.
+  /// The kernels of each kind of block.
   void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
-    if (!blocks_.empty()) detail::explain_operator(blocks_.front(), ctx, op, n, sink);
+    std::vector<std::string> seen;
+    for (const auto& b : blocks_) {
+      std::string kind = tessera::describe(b);
+      if (std::find(seen.begin(), seen.end(), kind) != seen.end()) continue;
+      detail::explain_operator(b, ctx, op, n, sink);
+      seen.push_back(std::move(kind));
+    }
   }
   Eigen::MatrixX<Scalar> to_dense() const {
     Eigen::MatrixX<Scalar> dense = Eigen::MatrixX<Scalar>::Zero(rows_, cols_);
@@ -148,6 +155,15 @@ auto block_diagonal(B first, Bs... rest) {
   blocks.emplace_back(std::move(first));
   (blocks.emplace_back(std::move(rest)), ...);
   return BlockDiagonal<Block>(std::move(blocks));
+}
+
+/// diag(B_0, …)⁻¹ = diag(B_0⁻¹, …); each block must be square.
+template <class B>
+auto inverted(const BlockDiagonal<B>& A) {
+  std::vector<decltype(inverse(A.blocks().front()))> blocks;
+  blocks.reserve(A.blocks().size());
+  for (const auto& b : A.blocks()) blocks.push_back(inverse(b));
+  return BlockDiagonal(std::move(blocks));
 }
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -46,6 +46,11 @@ class Diagonal : public OperatorBase<Diagonal<S>> {
   }
   std::size_t bytes() const { return entries_.bytes(); }
   double flops(Index n) const { return static_cast<double>(rows()) * static_cast<double>(n); }
+  void explain(Context& ctx, Op, Index, const KernelSink& sink) const {
+    const auto scale = [](auto& y, const auto& x, const auto& d) { y = d * x; };
+    const MapArgs<decltype(scale), S, const S, const S> args{{}, &scale, {}, {1, 1, 1}};
+    MapKernels::explain(ctx, args, sink);
+  }
   Eigen::VectorX<S> diagonal() const { return Eigen::Map<const Eigen::VectorX<S>>(entries_.data(), rows()); }
   Eigen::MatrixX<S> to_dense() const { return diagonal().asDiagonal(); }
 
@@ -86,6 +91,14 @@ auto diagonal(const E& d) {
 template <class S>
 keep_left transposed(const Diagonal<S>&) {
   return {};
+}
+
+/// diag(d)⁻¹ = diag(1/d). A zero gives an infinity.
+template <class S>
+Diagonal<S> inverted(const Diagonal<S>& D) {
+  Buffer<S> entries(D.rows(), uninitialized);
+  for (Index i = 0; i < D.rows(); ++i) entries[i] = S(1) / D.entries()[i];
+  return Diagonal<S>(std::move(entries));
 }
 
 namespace detail {

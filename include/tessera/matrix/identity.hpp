@@ -95,6 +95,10 @@ keep_left transposed(const Identity<S>&) {
   return {};
 }
 template <class S>
+keep_left inverted(const Identity<S>&) {
+  return {};
+}
+template <class S>
 Zero<S> transposed(const Zero<S>& z) {
   return {z.cols(), z.rows()};
 }

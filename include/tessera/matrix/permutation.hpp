@@ -112,6 +112,12 @@ Permutation<S> transposed(const Permutation<S>& P) {
   return {std::move(sources), typename Permutation<S>::Trusted{}};
 }
 
+/// P⁻¹ = Pᵀ.
+template <std::floating_point S>
+Permutation<S> inverted(const Permutation<S>& P) {
+  return transposed(P);
+}
+
 /// (P Q)(i) = q(p(i)). O(N).
 template <std::floating_point S>
 Permutation<S> multiply(const Permutation<S>& P, const Permutation<S>& Q) {

@@ -65,7 +65,9 @@ void run_attention(Context& ctx, AttentionArgs<T> args) {
   Index most = 0;
   for (Index h = 0; h < args.kv_heads; ++h) most = std::max(most, args.length(h));
   if (args.row_blocks() > 1 || most < 2 * split_tokens) {
-    launch(ctx, kernel, args, args.pieces(), 1);
+    // Some microseconds of work at least: less does not pay for sharing.
+    const Index products = 2 * std::min(args.rows(), args.block_rows) * std::max<Index>(1, most) * args.d;
+    launch(ctx, kernel, args, args.pieces(), std::max<Index>(1, (Index{1} << 17) / std::max<Index>(1, products)));
     return;
   }
   const Index heads = args.out.extent(0), n = args.n, d = args.d;

@@ -18,7 +18,11 @@ namespace tessera::inline TESSERA_ABI {
 namespace detail {
 
 inline constexpr Index qgemm_columns = 512;  // activations quantized at a time: bounds the scratch
-inline constexpr Index qgemm_grain = 64;     // rows of a piece
+
+/// Rows of a piece: at least half a million products, some microseconds; less does not pay for sharing.
+inline Index qgemm_grain(Index k, Index n) {
+  return std::max<Index>(1, (Index{1} << 13) / std::max<Index>(1, k * n)) * 64;
+}
 
 /// (K, N) activations as int8 blocks in `scope`'s memory.
 inline ActivationBlocks quantize_activations(Context& ctx, Workspace::Scope& scope, MatrixView<const float> X) {
@@ -78,7 +82,7 @@ void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_
     Workspace::Scope scope(ctx.workspace);
     QgemmArgs args = detail::qgemm_args(W, alpha, beta, Y.slice(1, first, count));
     args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count));
-    launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain);
+    launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain(W.cols, count));
   }
 }
 
