@@ -35,6 +35,7 @@
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/eigen_adaptor.hpp>
 #include <tessera/matrix/identity.hpp>
+#include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>

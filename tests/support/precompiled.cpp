@@ -1,0 +1,1 @@
+// The program of no test: its precompiled headers are shared.
