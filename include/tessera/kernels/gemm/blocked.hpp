@@ -168,6 +168,26 @@ struct BlockedGemm {
   }
 };
 
+/// The kernel around BlockedGemm; derived ones add their name and ISA.
+template <template <class> class Ops>
+struct PackedGemm {
+  template <class TA, class TB, class T>
+  using Blocked = BlockedGemm<Ops<T>, TA, TB, T>;
+
+  template <class TA, class TB, class T>
+  static const char* reject(const GemmArgs<TA, TB, T>&) {
+    return nullptr;
+  }
+  template <class TA, class TB, class T>
+  static std::size_t scratch(const GemmArgs<TA, TB, T>& args) {
+    return Blocked<TA, TB, T>::scratch(args);
+  }
+  template <class TA, class TB, class T>
+  static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
+    Blocked<TA, TB, T>::run(args, rows);
+  }
+};
+
 /// Whether packing A would cost more than it gains: few panels of B pass by, and its lines do not fight for cache sets.
 template <class Args>
 bool small_enough_for_a_in_place(const Args& args, Index nr) {

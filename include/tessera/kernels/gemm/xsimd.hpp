@@ -98,29 +98,20 @@ struct Ops {
   }
 };
 
+/// Ops as PackedGemm takes it.
+template <class Arch>
+struct Portable {
+  template <class T>
+  using Ops = gemm_xsimd::Ops<T, Arch>;
+};
+
 }  // namespace detail::gemm_xsimd
 
 /// The portable lane: packed panels, tiles of 6 rows by 2 vectors of the unit's own flags.
 template <class Arch = xsimd::default_arch>
-struct GemmXsimd {
+struct GemmXsimd : detail::PackedGemm<detail::gemm_xsimd::Portable<Arch>::template Ops> {
   static constexpr std::string_view name = "gemm:xsimd";
   static constexpr Isa isa = Isa::portable;
-
-  template <class TA, class TB, class T>
-  using Blocked = detail::BlockedGemm<detail::gemm_xsimd::Ops<T, Arch>, TA, TB, T>;
-
-  template <class TA, class TB, class T>
-  static const char* reject(const GemmArgs<TA, TB, T>&) {
-    return nullptr;
-  }
-  template <class TA, class TB, class T>
-  static std::size_t scratch(const GemmArgs<TA, TB, T>& args) {
-    return Blocked<TA, TB, T>::scratch(args);
-  }
-  template <class TA, class TB, class T>
-  static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
-    Blocked<TA, TB, T>::run(args, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

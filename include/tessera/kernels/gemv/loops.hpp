@@ -55,4 +55,21 @@ void gemv_rows(const GemvArgs<TA, T>& args, RowRange rows) noexcept {
   }
 }
 
+/// The kernel around them; derived ones add their name and ISA.
+template <template <class, class> class Loops>
+struct LoopsGemv {
+  template <class TA, class T>
+  static const char* reject(const GemvArgs<TA, T>& args) {
+    return unit_stride_missing(args);
+  }
+  template <class TA, class T>
+  static std::size_t scratch(const GemvArgs<TA, T>& args) {
+    return gemv_scratch(args);
+  }
+  template <class TA, class T>
+  static void run(const GemvArgs<TA, T>& args, RowRange rows) noexcept {
+    gemv_rows<Loops<TA, T>>(args, rows);
+  }
+};
+
 }  // namespace tessera::inline TESSERA_ABI::detail

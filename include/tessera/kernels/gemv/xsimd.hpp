@@ -89,26 +89,20 @@ struct Loops {
   }
 };
 
+/// Loops as LoopsGemv takes them.
+template <class Arch>
+struct Portable {
+  template <class TA, class T>
+  using Loops = gemv_xsimd::Loops<TA, T, Arch>;
+};
+
 }  // namespace detail::gemv_xsimd
 
 /// The portable lane: four dot products or four axpys at a time.
 template <class Arch = xsimd::default_arch>
-struct GemvXsimd {
+struct GemvXsimd : detail::LoopsGemv<detail::gemv_xsimd::Portable<Arch>::template Loops> {
   static constexpr std::string_view name = "gemv:xsimd";
   static constexpr Isa isa = Isa::portable;
-
-  template <class TA, class T>
-  static const char* reject(const GemvArgs<TA, T>& args) {
-    return detail::unit_stride_missing(args);
-  }
-  template <class TA, class T>
-  static std::size_t scratch(const GemvArgs<TA, T>& args) {
-    return detail::gemv_scratch(args);
-  }
-  template <class TA, class T>
-  static void run(const GemvArgs<TA, T>& args, RowRange rows) noexcept {
-    detail::gemv_rows<detail::gemv_xsimd::Loops<TA, T, Arch>>(args, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -43,17 +43,9 @@ struct Pairs<double> {
 
 }  // namespace detail::rope_avx512
 
-struct RopeAvx512 {
+struct RopeAvx512 : detail::rope_avx512::RopeKernel {
   static constexpr std::string_view name = "rope:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  static const char* reject(const RopeArgs<T>& a) {
-    return a.d < detail::rope_avx512::Pairs<T>::width ? "vectors are shorter than a register" : nullptr;
-  }
-  template <class T>
-  static void run(const RopeArgs<T>& a, RowRange rows) noexcept {
-    detail::rope_avx512::RopeRows<detail::rope_avx512::Pairs<T>>::run(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -25,3 +25,14 @@ struct RopeRows {
     }
   }
 };
+
+struct RopeKernel {
+  template <class T>
+  static const char* reject(const RopeArgs<T>& a) {
+    return a.d < Pairs<T>::width ? "vectors are shorter than a register" : nullptr;
+  }
+  template <class T>
+  static void run(const RopeArgs<T>& a, RowRange rows) noexcept {
+    RopeRows<Pairs<T>>::run(a, rows);
+  }
+};

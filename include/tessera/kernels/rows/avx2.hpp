@@ -9,49 +9,29 @@
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
 namespace tessera::inline TESSERA_ABI {
 
-struct SoftmaxAvx2 : detail::RowKernel {
+namespace detail::rows_avx2 {
+#include <tessera/kernels/rows/lane.inl>
+}  // namespace detail::rows_avx2
+
+struct SoftmaxAvx2 : detail::rows_avx2::Softmax<simd::Avx2> {
   static constexpr std::string_view name = "softmax:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T>
-  TESSERA_FLATTEN static void run(const SoftmaxArgs<T>& a, RowRange rows) noexcept {
-    detail::softmax_run<simd::Vec<T, simd::Avx2>>(a, rows);
-  }
 };
-
-struct LogSumExpAvx2 : detail::RowKernel {
+struct LogSumExpAvx2 : detail::rows_avx2::LogSumExp<simd::Avx2> {
   static constexpr std::string_view name = "log_sum_exp:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RowReduceArgs<T>& a, RowRange rows) noexcept {
-    detail::log_sum_exp_run<simd::Vec<T, simd::Avx2>>(a, rows);
-  }
 };
-
-struct RowNormsAvx2 : detail::RowKernel {
+struct RowNormsAvx2 : detail::rows_avx2::RowNorms<simd::Avx2> {
   static constexpr std::string_view name = "row_norms:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RowReduceArgs<T>& a, RowRange rows) noexcept {
-    detail::row_norms_run<simd::Vec<T, simd::Avx2>>(a, rows);
-  }
 };
-
-struct RmsnormAvx2 : detail::RowKernel {
+struct RmsnormAvx2 : detail::rows_avx2::Rmsnorm<simd::Avx2> {
   static constexpr std::string_view name = "rmsnorm:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RmsnormArgs<T>& a, RowRange rows) noexcept {
-    detail::rmsnorm_run<simd::Vec<T, simd::Avx2>>(a, rows);
-  }
 };
-
-struct LayernormAvx2 : detail::RowKernel {
+struct LayernormAvx2 : detail::rows_avx2::Layernorm<simd::Avx2> {
   static constexpr std::string_view name = "layernorm:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T>
-  TESSERA_FLATTEN static void run(const LayernormArgs<T>& a, RowRange rows) noexcept {
-    detail::layernorm_run<simd::Vec<T, simd::Avx2>>(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -9,49 +9,29 @@
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512)
 namespace tessera::inline TESSERA_ABI {
 
-struct SoftmaxAvx512 : detail::RowKernel {
+namespace detail::rows_avx512 {
+#include <tessera/kernels/rows/lane.inl>
+}  // namespace detail::rows_avx512
+
+struct SoftmaxAvx512 : detail::rows_avx512::Softmax<simd::Avx512> {
   static constexpr std::string_view name = "softmax:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  TESSERA_FLATTEN static void run(const SoftmaxArgs<T>& a, RowRange rows) noexcept {
-    detail::softmax_run<simd::Vec<T, simd::Avx512>>(a, rows);
-  }
 };
-
-struct LogSumExpAvx512 : detail::RowKernel {
+struct LogSumExpAvx512 : detail::rows_avx512::LogSumExp<simd::Avx512> {
   static constexpr std::string_view name = "log_sum_exp:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RowReduceArgs<T>& a, RowRange rows) noexcept {
-    detail::log_sum_exp_run<simd::Vec<T, simd::Avx512>>(a, rows);
-  }
 };
-
-struct RowNormsAvx512 : detail::RowKernel {
+struct RowNormsAvx512 : detail::rows_avx512::RowNorms<simd::Avx512> {
   static constexpr std::string_view name = "row_norms:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RowReduceArgs<T>& a, RowRange rows) noexcept {
-    detail::row_norms_run<simd::Vec<T, simd::Avx512>>(a, rows);
-  }
 };
-
-struct RmsnormAvx512 : detail::RowKernel {
+struct RmsnormAvx512 : detail::rows_avx512::Rmsnorm<simd::Avx512> {
   static constexpr std::string_view name = "rmsnorm:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  TESSERA_FLATTEN static void run(const RmsnormArgs<T>& a, RowRange rows) noexcept {
-    detail::rmsnorm_run<simd::Vec<T, simd::Avx512>>(a, rows);
-  }
 };
-
-struct LayernormAvx512 : detail::RowKernel {
+struct LayernormAvx512 : detail::rows_avx512::Layernorm<simd::Avx512> {
   static constexpr std::string_view name = "layernorm:avx512";
   static constexpr Isa isa = Isa::avx512;
-  template <class T>
-  TESSERA_FLATTEN static void run(const LayernormArgs<T>& a, RowRange rows) noexcept {
-    detail::layernorm_run<simd::Vec<T, simd::Avx512>>(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI
