@@ -157,7 +157,7 @@ void run(const Options& o) {
   }
 
   const Network full(ctx, model, weights.front());
-  Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes after a whole window"),
+  Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block"),
                  "cache");
   for (const auto& format : caches) {
     Row row{format.name, 0, 1, {}, 0};

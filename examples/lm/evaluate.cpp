@@ -57,14 +57,16 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
     const Stopwatch clock;
     decoder.restart();
     const Index step = block > 0 ? block : n;
+    std::size_t most_held = 0;
     for (Index begin = 0; begin < n; begin += step) {
       const Index part = std::min(step, n - begin);
       decoder.read(ctx, window.tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(part)),
                    logits.slice(0, begin, part));
+      most_held = std::max(most_held, decoder.kv_bytes());
     }
     seconds += clock.seconds();
     read += n;
-    kv_bytes += static_cast<double>(decoder.kv_bytes());
+    kv_bytes += static_cast<double>(most_held);
     const VectorView<float> sums(lse.data(), n);
     tessera::log_sum_exp_rows(ctx, logits, sums);
     for (Index i = window.first_scored; i < n; ++i) {

@@ -40,7 +40,7 @@ struct Evaluation {
   double bits_per_byte = 0;
   double divergence = 0;         // mean KL(reference || this) in bits a token
   double tokens_per_second = 0;  // of reading
-  double kv_bytes = 0;           // mean over windows, when each has been read
+  double kv_bytes = 0;           // mean over windows of the most held after a block
 };
 
 /// Reads every window in blocks of `block` tokens (0: at once). Keeps the log-probabilities in `keep`, compares with
