@@ -14,10 +14,10 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// Accumulates G = sum X Xᵀ (K,K) and each feature's absmax, mean and mean |x| over batches X (K,N), one sample a
-/// column (pass `.transposed()` of activations that have one a row). G is the Hessian of ‖(W - Q) X‖² in a row of Q up to
-/// a factor 2, which every layer-wise method here works on.
-/// Products are f32 over at most 256 samples at a time, by gemm, and those partial sums are added in f64: the error is
-/// γ_256 |X||X|ᵀ however many samples there are, at the speed of f32. G is symmetric bit for bit.
+/// column (pass `.transposed()` of activations that have one a row). G is the Hessian of ‖(W - Q) X‖² in a row of Q up
+/// to a factor 2, which every layer-wise method here works on. Products are f32 over at most 256 samples at a time, by
+/// gemm, and those partial sums are added in f64: the error is γ_256 |X||X|ᵀ however many samples there are, at the
+/// speed of f32. G is symmetric bit for bit.
 class Calibration {
  public:
   explicit Calibration(Index features) : absmax_(Eigen::VectorXd::Zero(checked(features))) {

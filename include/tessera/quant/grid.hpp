@@ -4,7 +4,6 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -14,8 +13,6 @@
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
-#include <tessera/matrix/quantized.hpp>
-#include <tessera/quant/quantizers/round_to_nearest.hpp>
 #include <tessera/quant/report.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -53,9 +50,7 @@ struct UniformGrid {
   }
   /// 2^bits + 1 levels around 0: two's complement with +2^(bits-1) added, ABQ-LLM's bit balance (W2*: -2..2).
   /// C. Zeng et al., "ABQ-LLM: Arbitrary-Bit Quantized Inference Acceleration for Large Language Models" (2024), §3.3.
-  static UniformGrid balanced(int bits, Index size = 0) {
-    return {-(1 << (bits - 1)), 1 << (bits - 1), false, size};
-  }
+  static UniformGrid balanced(int bits, Index size = 0) { return {-(1 << (bits - 1)), 1 << (bits - 1), false, size}; }
   UniformGrid clipped(Clip by, double fraction = 0.995) const {
     UniformGrid made = *this;
     made.clip = by;
@@ -124,45 +119,6 @@ struct UniformGrid {
   }
 };
 
-/// The grid of a block format whose scales `Fit`, a BlockQuantizer, chooses. `levels.block(x)` is the block of those
-/// scales and the codes nearest to x.
-template <AffineBlockFormat F, class Fit = RoundToNearest>
-requires BlockQuantizer<Fit, F>
-struct BlockGrid {
-  Fit quantizer = {};
-
-  using Block = typename F::Block;
-  using Values = std::array<float, static_cast<std::size_t>(F::block_size)>;
-
-  struct Levels {
-    f16 d, m;
-    float nearest(Index, float v) const {
-      constexpr float low = F::bits == 8 ? -127.0f : 0.0f - F::zero, high = F::bits == 8 ? 127.0f : 15.0f - F::zero;
-      const float scale = d, offset = F::has_minimum ? float(m) : 0.0f;
-      if (scale == 0) return offset;
-      return scale * static_cast<float>(detail::nearest_code(v - offset, scale, low, high)) + offset;
-    }
-    Block block(const Values& x) const {
-      Block made;
-      if constexpr (F::has_minimum)
-        F::encode(x, d, m, made);
-      else
-        F::encode(x, d, made);
-      return made;
-    }
-  };
-
-  Index group(Index) const { return F::block_size; }
-  void fit(std::span<const float> x, Levels& levels) const {
-    Values values{};
-    std::copy(x.begin(), x.end(), values.begin());
-    Block block;
-    quantizer.template encode<F>(values, block);
-    levels.d = block.d;
-    if constexpr (F::has_minimum) levels.m = block.m;
-  }
-};
-
 /// What a solver on a grid gives: values that lie on it, and the levels of each group, row after row.
 template <Grid G>
 struct GridSolution {
@@ -207,18 +163,6 @@ GridSolution<G> round_to_grid(Context& ctx, MatrixView<const float> W, const G& 
       }
   });
   return solution;
-}
-
-/// A solution on a format's grid as a matrix of that format. O(MK).
-template <AffineBlockFormat F, class Fit>
-Quantized<F> to_quantized(Context& ctx, const GridSolution<BlockGrid<F, Fit>>& solution) {
-  const Index K = solution.values.cols();
-  return Quantized<F>::generate(ctx, solution.values.rows(), K, [&](Index row, Index b, typename F::Block& block) {
-    typename BlockGrid<F, Fit>::Values values{};
-    const Index first = b * F::block_size;
-    std::copy_n(&solution.values(row, first), std::min(F::block_size, K - first), values.begin());
-    block = solution.of(row, first).block(values);
-  });
 }
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -52,8 +52,8 @@ namespace detail {
 template <class T>
 using RowMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Throws shape_error unless W's columns are the calibration's features and there were samples; unsupported_error unless
-/// W is finite and some activation was not zero.
+/// Throws shape_error unless W's columns are the calibration's features and there were samples; unsupported_error
+/// unless W is finite and some activation was not zero.
 inline void check_quantizer(std::string_view name, MatrixView<const float> W, const Calibration& calibration) {
   if (W.cols() != calibration.features())
     throw shape_error(concat("tessera: ", name, " of W (", shape_text(W.rows(), W.cols()), ") with a calibration of ",
