@@ -10,3 +10,4 @@
 #include <tessera/nn/norm.hpp>
 #include <tessera/nn/rope.hpp>
 #include <tessera/nn/swiglu.hpp>
+#include <tessera/nn/wta_crs.hpp>
