@@ -1,10 +1,27 @@
-/// Every block format. The tests of the codecs and of the kernels run over `BlockFormats`.
+/// Every block format.
 #pragma once
 
+#include <cstddef>
+
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/iq4_nl.hpp>
+#include <tessera/quant/formats/iq4_xs.hpp>
+#include <tessera/quant/formats/mxfp4.hpp>
+#include <tessera/quant/formats/nvfp4.hpp>
+#include <tessera/quant/formats/q1_0.hpp>
+#include <tessera/quant/formats/q2_0.hpp>
+#include <tessera/quant/formats/q2_k.hpp>
+#include <tessera/quant/formats/q3_k.hpp>
 #include <tessera/quant/formats/q4_0.hpp>
 #include <tessera/quant/formats/q4_1.hpp>
+#include <tessera/quant/formats/q4_k.hpp>
+#include <tessera/quant/formats/q5_0.hpp>
+#include <tessera/quant/formats/q5_1.hpp>
+#include <tessera/quant/formats/q5_k.hpp>
+#include <tessera/quant/formats/q6_k.hpp>
 #include <tessera/quant/formats/q8_0.hpp>
+#include <tessera/quant/formats/tq1_0.hpp>
+#include <tessera/quant/formats/tq2_0.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -13,6 +30,11 @@ struct FormatList {
   static constexpr std::size_t size = sizeof...(F);
 };
 
+/// Those that the kernels of qgemm multiply: the tests of kernels and operators run over them.
 using BlockFormats = FormatList<Q8_0, Q4_0, Q4_1>;
+
+/// All codecs: the tests of codecs run over them.
+using CodecFormats = FormatList<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
+                                NVFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>;
 
 }  // namespace tessera::inline TESSERA_ABI

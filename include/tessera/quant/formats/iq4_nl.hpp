@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -23,6 +24,10 @@ struct IQ4_NL {
     f16 d;
     std::uint8_t qs[16];  // code i in the low half of byte i, code 16 + i in the high half
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::encode_fitted<IQ4_NL>(x, block); }
+  /// With the scale given.
+  static void encode(std::span<const float> x, f16 d, Block& block) { detail::encode_scaled<IQ4_NL>(x, d, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 16; ++i) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
 #include <tessera/quant/formats/iq4_nl.hpp>
 
@@ -26,6 +27,8 @@ struct IQ4_XS {
     std::uint8_t scales_l[4];  // bits 0..3 of s + 32 of group g in half g % 2 of byte g / 2
     std::uint8_t qs[128];      // code 32 g + i in the low half of byte 16 g + i, code 32 g + 16 + i in the high half
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<IQ4_XS>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i)

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/levels.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -25,6 +27,37 @@ struct MXFP4 {
     std::uint8_t e;
     std::uint8_t qs[16];  // code i in the low half of byte i, code 16 + i in the high half
   };
+
+  /// The power of two of least squared error among the three that bring the extreme value to 6 and below.
+  static void encode(std::span<const float> x, Block& block) {
+    const float most = detail::extreme(x);
+    if (most != most) return encode(x, 255, block);
+    const float magnitude = most < 0 ? -most : most;
+    // 12 * 2^(e - 128) >= magnitude from here on.
+    int e = magnitude > 0 ? std::ilogb(magnitude) + 128 - 3 : 0;
+    float least = -1;
+    Block trial;
+    for (int k = 0; k < 3; ++k) {
+      if (e + k < 0 || e + k > 254) continue;
+      encode(x, static_cast<std::uint8_t>(e + k), trial);
+      if (const float error = detail::group_error<MXFP4>(x, scale(trial, 0), 0); least < 0 || error < least) {
+        least = error;
+        block = trial;
+      }
+    }
+    if (least < 0) encode(x, 0, block);
+  }
+  /// With the exponent given.
+  static void encode(std::span<const float> x, std::uint8_t e, Block& block) {
+    std::uint8_t c[32];
+    block.e = e;
+    if (e == 255) {
+      for (auto& code : c) code = 0;
+    } else {
+      detail::code_group<MXFP4>(x, scale(block, 0), 0, c);
+    }
+    set_codes(block, c);
+  }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 16; ++i) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -24,6 +25,8 @@ struct Q2_K {
     std::uint8_t qs[64];      // code 128 h + 32 j + i in bits 2 j of byte 32 h + i
     f16 d, dmin;
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<Q2_K>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i)

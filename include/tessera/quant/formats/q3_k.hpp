@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -25,6 +26,8 @@ struct Q3_K {
     std::uint8_t scales[12];  // s + 32: bits 0..3 in halves of bytes 0..7, bits 4 and 5 in quarters of bytes 8..11
     f16 d;
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<Q3_K>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -13,32 +14,31 @@ namespace tessera::inline TESSERA_ABI {
 struct Q4_0 {
   static constexpr std::string_view name = "q4_0";
   static constexpr Index block_size = 32;
+  static constexpr Index group = 32;
   static constexpr int bits = 4;
   static constexpr int zero = 8;
   static constexpr bool has_minimum = false;
+  static constexpr bool two_level = false;
   struct Block {
     f16 d;
     std::uint8_t qs[16];  // code i in the low half of byte i, code 16 + i in the high half
   };
 
-  static void encode(std::span<const float> x, Block& block) {
-    const float most = detail::extreme(x);
-    if (most != most) return encode(x, f16(most), block);
-    const f16 d = detail::fit_scale(most < 0 ? -most : most, 8.0f);
-    encode(x, most > 0 && !detail::is_nan(d) ? f16::from_bits(d.bits | f16::sign_mask) : d, block);
-  }
-
+  static void encode(std::span<const float> x, Block& block) { detail::encode_to_lowest<Q4_0>(x, block); }
   /// With the scale given.
-  static void encode(std::span<const float> x, f16 d, Block& block) {
-    const bool coded = float(d) != 0 && !detail::is_nan(d);
-    block.d = float(d) == 0 ? f16() : d;
+  static void encode(std::span<const float> x, f16 d, Block& block) { detail::encode_scaled<Q4_0>(x, d, block); }
+
+  static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 16; ++i) {
-      const int low = coded ? detail::nearest_code(x[i], float(d), -8.0f, 7.0f) : 0;
-      const int high = coded ? detail::nearest_code(x[16 + i], float(d), -8.0f, 7.0f) : 0;
-      block.qs[i] = static_cast<std::uint8_t>((low + 8) | ((high + 8) << 4));
+      c[i] = block.qs[i] & 15;
+      c[16 + i] = static_cast<std::uint8_t>(block.qs[i] >> 4);
     }
   }
-
+  static void set_codes(Block& block, std::span<const std::uint8_t> c) {
+    for (std::size_t i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
+  }
+  static float scale(const Block& block, Index) { return block.d; }
+  static void integers(const Block& block, std::span<std::int8_t> q) { detail::integers_of_codes<Q4_0>(block, q); }
   static void decode(const Block& block, std::span<float> x) {
     const float d = block.d;
     for (std::size_t i = 0; i < 16; ++i) {

@@ -4,63 +4,50 @@
 #include <cstdint>
 #include <span>
 
+#include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-/// x = d * q + m, q in [0, 15]. The layout and the decoded values are GGUF's Q4_1. m is the minimum rounded down, and
-/// d spans what lies above it, so that the error is at most d / 2.
+/// x = d * q + m, q in [0, 15]. The layout and the decoded values are GGUF's Q4_1. d and m span the block's range, so
+/// that the error is at most d / 2.
 struct Q4_1 {
   static constexpr std::string_view name = "q4_1";
   static constexpr Index block_size = 32;
+  static constexpr Index group = 32;
   static constexpr int bits = 4;
   static constexpr int zero = 0;
   static constexpr bool has_minimum = true;
+  static constexpr bool two_level = false;
   struct Block {
     f16 d, m;
     std::uint8_t qs[16];  // code i in the low half of byte i, code 16 + i in the high half
   };
 
-  static void encode(std::span<const float> x, Block& block) {
-    float low = x[0], high = x[0];
-    bool finite = true;
-    for (float v : x) {
-      finite = finite && v - v == 0;
-      low = v < low ? v : low;
-      high = v > high ? v : high;
-    }
-    f16 m(low);
-    if (float(m) > low) m = below(m);
-    if (float(m) == 0) m = f16();
-    const bool in_range = finite && (m.bits & 0x7fffu) < f16::infinity_code;
-    const f16 d = in_range ? detail::fit_scale(high - float(m), 15.0f) : f16::from_bits(f16::nan_code);
-    encode(x, d, detail::is_nan(d) ? f16() : m, block);
-  }
-
+  static void encode(std::span<const float> x, Block& block) { detail::encode_range<Q4_1>(x, block); }
   /// With the scale and the minimum given.
   static void encode(std::span<const float> x, f16 d, f16 m, Block& block) {
-    block = {d, m, {}};
-    if (float(d) == 0 || detail::is_nan(d)) return;
-    for (std::size_t i = 0; i < 16; ++i) {
-      const int low = detail::nearest_code(x[i] - float(m), float(d), 0.0f, 15.0f);
-      const int high = detail::nearest_code(x[16 + i] - float(m), float(d), 0.0f, 15.0f);
-      block.qs[i] = static_cast<std::uint8_t>(low | (high << 4));
-    }
+    detail::encode_shifted<Q4_1>(x, d, m, block);
   }
 
+  static void codes(const Block& block, std::span<std::uint8_t> c) {
+    for (std::size_t i = 0; i < 16; ++i) {
+      c[i] = block.qs[i] & 15;
+      c[16 + i] = static_cast<std::uint8_t>(block.qs[i] >> 4);
+    }
+  }
+  static void set_codes(Block& block, std::span<const std::uint8_t> c) {
+    for (std::size_t i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
+  }
+  static float scale(const Block& block, Index) { return block.d; }
+  static float minimum(const Block& block, Index) { return block.m; }
+  static void integers(const Block& block, std::span<std::int8_t> q) { detail::integers_of_codes<Q4_1>(block, q); }
   static void decode(const Block& block, std::span<float> x) {
     const float d = block.d, m = block.m;
     for (std::size_t i = 0; i < 16; ++i) {
       x[i] = d * static_cast<float>(block.qs[i] & 15) + m;
       x[16 + i] = d * static_cast<float>(block.qs[i] >> 4) + m;
     }
-  }
-
- private:
-  static f16 below(f16 v) {  // the next one down; v is not -0
-    return f16::from_bits((v.bits & f16::sign_mask) != 0 ? v.bits + 1u
-                          : v.bits == 0                  ? f16::sign_mask | 1
-                                                         : v.bits - 1u);
   }
 };
 static_assert(sizeof(Q4_1::Block) == 20);

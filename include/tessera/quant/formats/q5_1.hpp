@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -23,6 +24,12 @@ struct Q5_1 {
     std::uint8_t qh[4];   // bit i: bit 4 of code i
     std::uint8_t qs[16];  // code i in the low half of byte i, code 16 + i in the high half
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::encode_range<Q5_1>(x, block); }
+  /// With the scale and the minimum given.
+  static void encode(std::span<const float> x, f16 d, f16 m, Block& block) {
+    detail::encode_shifted<Q5_1>(x, d, m, block);
+  }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 32; ++i) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
 #include <tessera/quant/formats/scales6.hpp>
 
@@ -26,6 +27,8 @@ struct Q5_K {
     std::uint8_t qh[32];   // bit 4 of code 32 k + i in bit k of byte i
     std::uint8_t qs[128];  // code 64 j + i in the low half of byte 32 j + i, code 64 j + 32 + i in the high half
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<Q5_K>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i) {

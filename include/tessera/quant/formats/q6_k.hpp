@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -25,6 +26,8 @@ struct Q6_K {
     std::int8_t scales[16];
     f16 d;
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<Q6_K>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i) {

@@ -13,9 +13,11 @@ namespace tessera::inline TESSERA_ABI {
 struct Q8_0 {
   static constexpr std::string_view name = "q8_0";
   static constexpr Index block_size = 32;
+  static constexpr Index group = 32;
   static constexpr int bits = 8;
   static constexpr int zero = 0;
   static constexpr bool has_minimum = false;
+  static constexpr bool two_level = false;
   struct Block {
     f16 d;
     std::int8_t qs[32];
@@ -35,6 +37,10 @@ struct Q8_0 {
       block.qs[i] = static_cast<std::int8_t>(detail::nearest_code(x[i], float(d), -127.0f, 127.0f));
   }
 
+  static float scale(const Block& block, Index) { return block.d; }
+  static void integers(const Block& block, std::span<std::int8_t> q) {
+    for (std::size_t i = 0; i < 32; ++i) q[i] = block.qs[i];
+  }
   static void decode(const Block& block, std::span<float> x) {
     const float d = block.d;
     for (std::size_t i = 0; i < 32; ++i) x[i] = d * static_cast<float>(block.qs[i]);

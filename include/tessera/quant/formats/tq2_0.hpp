@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -16,6 +17,7 @@ struct TQ2_0 {
   static constexpr Index block_size = 256;
   static constexpr Index group = 256;
   static constexpr int bits = 2;
+  static constexpr int levels = 3;  // codes that are written
   static constexpr int zero = 1;
   static constexpr bool has_minimum = false;
   static constexpr bool two_level = false;
@@ -23,6 +25,10 @@ struct TQ2_0 {
     std::uint8_t qs[64];  // code 128 h + 32 j + i in bits 2 j of byte 32 h + i
     f16 d;
   };
+
+  static void encode(std::span<const float> x, Block& block) { detail::encode_ternary<TQ2_0>(x, block); }
+  /// With the scale given.
+  static void encode(std::span<const float> x, f16 d, Block& block) { detail::encode_scaled<TQ2_0>(x, d, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < 256; ++i)
