@@ -75,6 +75,9 @@ struct Case {
   T alpha = T(1), beta = T(0);
 };
 
+/// Kernels of few rows or columns refuse other shapes.
+bool picky(std::string_view kernel) { return kernel.ends_with("_dot") || kernel.ends_with("_few"); }
+
 /// False if the forced kernel refuses.
 template <class TA, class T>
 bool check(Context& ctx, const Case<TA, T>& shape) {
@@ -93,7 +96,7 @@ bool check(Context& ctx, const Case<TA, T>& shape) {
   try {
     gemm(ctx, shape.alpha, A.get(), B.get(), shape.beta, result.view);
   } catch (const unsupported_error& e) {
-    EXPECT_TRUE(ctx.forced("gemm").ends_with("_dot")) << e.what();  // others take everything
+    EXPECT_TRUE(picky(ctx.forced("gemm"))) << e.what();  // others take everything
     return false;
   }
   test::expect_product(shape.alpha, A.get(), B.get(), shape.beta, C.get(), result.get());
@@ -164,7 +167,11 @@ TYPED_TEST(Gemm, FewRowsOrColumns) {
             taken += check<TA, T>(ctx, {few, many, k, layouts[2], layouts[3], c, T(1), T(0)});
             taken += check<TA, T>(ctx, {many, few, k, layouts[2], layouts[3], c, T(-0.5), T(2)});
           }
-    EXPECT_EQ(taken, 10 * 7 * 4 * 3 * 2);
+    const Index shapes = 10 * 7 * 4 * 3 * 2;
+    if (picky(ctx.forced("gemm")))
+      EXPECT_GT(taken, shapes / 3);
+    else
+      EXPECT_EQ(taken, shapes);
   });
 }
 
@@ -227,7 +234,7 @@ TYPED_TEST(Gemm, NaNAndInfinityStayInTheirRowsAndColumns) {
     Placed<T> B(19, 35, plain, 2), C(17, 35, plain, 3);
     A.view(4, 7) = std::numeric_limits<TA>::quiet_NaN();
     B.view(3, 20) = std::numeric_limits<T>::infinity();
-    if (ctx.forced("gemm").ends_with("_dot")) return;  // takes no factor of this shape
+    if (picky(ctx.forced("gemm"))) return;  // takes no factor of this shape
     gemm(ctx, T(1), A.get(), B.get(), T(0), C.view);
     for (Index i = 0; i < 17; ++i)
       for (Index j = 0; j < 35; ++j) {
@@ -241,7 +248,8 @@ TYPED_TEST(Gemm, SameBitsForAnyNumberOfThreads) {
   using TA = typename TypeParam::TA;
   using T = typename TypeParam::T;
   // Each is enough work to be cut into pieces.
-  constexpr Index shapes[][3] = {{130, 150, 120}, {290, 50, 530}, {5, 2100, 220}, {1300, 3, 600}, {7, 1000, 300}};
+  constexpr Index shapes[][3] = {{130, 150, 120}, {290, 50, 530}, {5, 2100, 220},
+                                 {1300, 3, 600},  {7, 1000, 300}, {600, 16, 300}};
   for_each_kernel<TA, T>([&](Context& ctx) {
     const std::string forced(ctx.forced("gemm"));
     for (const auto& [m, n, k] : shapes)
@@ -253,7 +261,7 @@ TYPED_TEST(Gemm, SameBitsForAnyNumberOfThreads) {
         try {
           gemm(ctx, T(1.5), A.get(), B.get(), T(0.5), one.view);
         } catch (const unsupported_error&) {
-          EXPECT_TRUE(forced.ends_with("_dot"));
+          EXPECT_TRUE(picky(forced));
           continue;
         }
         for (Index threads : {2, 3}) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <tessera/kernels/gemm/blocked.hpp>
+#include <tessera/kernels/gemm/few.hpp>
 #include <tessera/kernels/gemm/vec_avx2.hpp>
 
 #if TESSERA_X86
@@ -16,6 +17,8 @@ namespace detail::gemm_avx2 {
 
 using dense_avx2::Vec;
 #include <tessera/kernels/gemm/tile.inl>
+
+#include <tessera/kernels/gemm/few.inl>
 
 // 6 rows x 2 vectors are 12 sums, 2 vectors of B and 1 of A in 16 registers.
 template <class T>
@@ -29,6 +32,12 @@ TESSERA_TARGET_END
 /// Packed panels, tiles of 6 rows by 2 vectors.
 struct GemmAvx2 : detail::PackedGemm<detail::gemm_avx2::Ops> {
   static constexpr std::string_view name = "gemm:avx2";
+  static constexpr Isa isa = Isa::avx2;
+};
+
+/// Up to two vectors of rows or columns against lines in place.
+struct GemmAvx2Few : detail::FewGemm<detail::gemm_avx2::FewOps> {
+  static constexpr std::string_view name = "gemm:avx2_few";
   static constexpr Isa isa = Isa::avx2;
 };
 

@@ -51,10 +51,18 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
   }
 }
 
-/// Pieces of 64 columns, for a kernel without scratch.
+/// Rows or columns of a piece of C for a kernel that cuts nothing itself: what it prepares anew for each stays small.
+inline Index gemm_grain(Index n) { return std::max<Index>(64, (n + 127) / 128 * 8); }
+
+/// Pieces of columns.
 template <class Args>
-void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, const Args& args) {
-  const Index n = args.n(), grain = 64;
+void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, Args args) {
+  const Index n = args.n(), grain = gemm_grain(n);
+  Workspace::Scope scope(ctx.workspace);
+  if (kernel.scratch != nullptr) {
+    args.scratch_bytes = (kernel.scratch(args) + cache_line - 1) / cache_line * cache_line;
+    args.scratch = scope.take<std::byte>(static_cast<Index>(args.scratch_bytes) * ctx.concurrency());
+  }
   ctx.run((n + grain - 1) / grain, [&](Index p, Index worker) {
     auto piece = args;
     piece.B = args.B.slice(1, p * grain, std::min(grain, n - p * grain));
@@ -79,7 +87,7 @@ void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels.
       }
     }
     if (alone || args.m() >= args.n())
-      launch(ctx, kernel, args, args.m(), alone ? args.m() : 32);
+      launch(ctx, kernel, args, args.m(), alone ? args.m() : gemm_grain(args.m()));
     else
       gemm_by_columns(ctx, kernel, args);
     return true;

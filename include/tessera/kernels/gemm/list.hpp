@@ -15,7 +15,7 @@ namespace detail {
 template <class TA, class TB, class T>
 struct GemmList {
 #if TESSERA_X86
-  using type = KernelList<GemmAvx512, GemmAvx2, GemmXsimd<>, GemmRef>;
+  using type = KernelList<GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2, GemmXsimd<>, GemmRef>;
 #else
   using type = KernelList<GemmXsimd<>, GemmRef>;
 #endif
@@ -23,7 +23,7 @@ struct GemmList {
 #if TESSERA_X86
 template <class TA, class TB>
 struct GemmList<TA, TB, float> {
-  using type = KernelList<GemmAvx512Dot, GemmAvx512, GemmAvx2, GemmXsimd<>, GemmRef>;
+  using type = KernelList<GemmAvx512Dot, GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2, GemmXsimd<>, GemmRef>;
 };
 #endif
 }  // namespace detail
