@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <complex>
 #include <functional>
+#include <tessera/io/gguf.hpp>
 #include <tessera/io/llama2c.hpp>
 #include <tessera/io/matrix_market.hpp>
 #include <tessera/io/npy.hpp>
@@ -41,6 +42,7 @@ std::size_t last_word(std::string_view text) {
 }
 
 const Reader safetensors = [](const ByteSource& source) { read_safetensors(source); };
+const Reader gguf = [](const ByteSource& source) { read_gguf(source); };
 const Reader npy = [](const ByteSource& source) { read_npy(source); };
 const Reader llama2c = [](const ByteSource& source) { read_llama2c(source); };
 const Reader matrix_market = [](const ByteSource& source) { read_matrix_market<std::complex<double>>(source); };
@@ -64,6 +66,26 @@ TEST(Truncation, SafetensorsAtEveryByte) {
       std::vector{as_tensor("x", MatrixView<const float>(x, 2, 3)), as_tensor("y", VectorView<const float>(x, 1))},
       {{"key", "value"}});
   expect_cuts_refused(safetensors, file.text(), file.bytes.size(), 1);
+}
+
+TEST(Truncation, Gguf) {
+  TESSERA_DATA_OR_SKIP(path, "golden.gguf");
+  const std::string text = test::slurp(path);
+  expect_cuts_refused(gguf, text, text.size() - 31);  // the last tensor's padding may be missing
+}
+
+TEST(Truncation, GgufAtEveryByte) {
+  const float x[8] = {};
+  const std::uint8_t codes[18] = {};
+  GgufMetadata metadata;
+  metadata.set("text", std::string("value"));
+  metadata.set("array", GgufArray{std::vector<std::string>{"a", "b"}});
+  std::vector<GgufTensor> tensors{as_gguf_tensor("x", MatrixView<const float>(x, 2, 4)),
+                                  as_gguf_tensor("y", VectorView<const float>(x, 8))};
+  tensors.push_back({.name = "q", .type = GgufType::q4_0, .shape = {32}, .data = std::as_bytes(std::span(codes))});
+  MemoryFile file;
+  write_gguf(file, tensors, metadata);
+  expect_cuts_refused(gguf, file.text(), file.bytes.size() - 14, 1);
 }
 
 TEST(Truncation, Npy) {

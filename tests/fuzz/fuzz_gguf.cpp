@@ -1,0 +1,6 @@
+#include "gguf.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  tessera::fuzz::gguf({data, size});
+  return 0;
+}

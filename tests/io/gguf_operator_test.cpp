@@ -1,0 +1,54 @@
+// Tensors of a GGUF file as operators, where they lie.
+#include <cmath>
+#include <tessera/io/gguf_operator.hpp>
+
+#include "io_test.hpp"
+
+namespace tessera {
+namespace {
+
+TEST(GgufOperator, TensorsAreOperatorsWhereTheyLie) {
+  TESSERA_DATA_OR_SKIP(path, "golden.gguf");
+  const auto file = read_gguf(path);
+  int operators = 0;
+  for (const GgufTensor& tensor : file.tensors()) try {
+      visit_operator(tensor, [&](const auto& A) {
+        ASSERT_EQ(A.rows(), 4);
+        ASSERT_EQ(A.cols(), 512);
+        bool copied = true;
+        A.for_each_buffer([&](ByteRange range) { copied = copied && range.first != tensor.data.data(); });
+        EXPECT_FALSE(copied) << tensor.name;
+        const auto dense = A.to_dense();
+        const auto values = tensor.read();
+        for (Index i = 0; i < 4; ++i)
+          for (Index k = 0; k < 512; ++k)
+            ASSERT_EQ(static_cast<float>(dense(i, k)), values[i * 512 + k]) << tensor.name;
+        ++operators;
+      });
+    } catch (const unsupported_error& refusal) {
+      EXPECT_TRUE(tensor.name.starts_with("q.")) << refusal.what();
+    }
+  EXPECT_GE(operators, 25 + 4);  // all f32, and bf16, q8_0, q4_0, q4_1
+}
+
+TEST(GgufOperator, BlocksMultiply) {
+  TESSERA_DATA_OR_SKIP(path, "golden.gguf");
+  const auto file = read_gguf(path);
+  const auto W = file["y.q4_0"].view<float, 2>();
+  Eigen::VectorXf x(512);
+  for (Index i = 0; i < 512; ++i) x[i] = std::cos(static_cast<float>(i));
+  const QuantizedView<Q4_0> A(4, 512, file["q.q4_0"].blocks<Q4_0>());
+  const Eigen::VectorXf y = A * x;
+  for (Index i = 0; i < 4; ++i) {
+    double sum = 0, size = 0;
+    for (Index k = 0; k < 512; ++k) {
+      const double term = static_cast<double>(W(i, k)) * static_cast<double>(x[k]);
+      sum += term;
+      size += std::abs(term);
+    }
+    EXPECT_NEAR(static_cast<double>(y[i]), sum, 0.01 * size);  // x is rounded to int8
+  }
+}
+
+}  // namespace
+}  // namespace tessera
