@@ -13,6 +13,7 @@
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
+#include <tessera/quant/format.hpp>
 #include <tessera/quant/report.hpp>
 
 namespace tessera::inline TESSERA_ABI {
