@@ -136,5 +136,42 @@ def hostile():
         run("compress_lm", "--model", model, "--text", text, "--json", "/nonexistent/t.json", "--bytes", 500, ok=False)
 
 
-{"greedy": greedy, "training": training, "compression": compression, "hostile": hostile}[check]()
+def gguf():
+    """A model as GGUF speaks in every type: exactly as before in f32, and again when converted from GGUF to GGUF."""
+    model, tokenizer, text = need("stories260K.bin", "tok512.bin", "stories260K.greedy.txt")
+    types = ("f32 f16 f64 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs tq1_0 tq2_0 mxfp4 nvfp4 "
+             "q1_0 q2_0").split()
+    with tempfile.TemporaryDirectory() as folder:
+        path = lambda name: os.path.join(folder, name)
+        run("convert_lm", "--model", model, "--tokenizer", tokenizer, "--type", "f32", "--out", path("f32.gguf"))
+        assert run("generate", "--model", path("f32.gguf"), "--temperature", 0) == read(text)
+        run("convert_lm", "--model", path("f32.gguf"), "--type", "f32", "--out", path("again.gguf"))
+        assert read(path("again.gguf")) == read(path("f32.gguf"))
+        corpus = path("text")
+        os.mkdir(corpus)
+        write_corpus(corpus)
+        wide = path("m.safetensors")  # rows of whole blocks of 256
+        run("train_lm", "--data", corpus, "--out", wide, "--steps", 1, "--warmup", 1, "--batch", 1, "--dim", 256,
+            "--hidden", 256, "--layers", 1, "--heads", 4, "--kv-heads", 2, "--length", 32)
+        sizes = {}
+        for kind in types:
+            out = path(kind + ".gguf")
+            run("convert_lm", "--model", wide, "--type", kind, "--out", out)
+            sizes[kind] = os.path.getsize(out)
+            said = run("generate", "--model", out, "--temperature", 0, "--steps", 8, "--prompt", "for (")
+            assert said.startswith(b"for ("), (kind, said)
+        assert sizes["q1_0"] < sizes["tq1_0"] < sizes["q2_K"] < sizes["q4_K"] < sizes["q8_0"] < sizes["f16"], sizes
+        exact = run("generate", "--model", wide, "--temperature", 0, "--steps", 8, "--prompt", "for (")
+        assert run("generate", "--model", path("f64.gguf"), "--temperature", 0, "--steps", 8, "--prompt",
+                   "for (") == exact
+        whole = read(path("f32.gguf"))
+        for size in (0, 3, 24, 1000, len(whole) // 2, len(whole) - 100):
+            with open(path("broken.gguf"), "wb") as file:
+                file.write(whole[:size])
+            run("generate", "--model", path("broken.gguf"), ok=False)
+        run("convert_lm", "--model", wide, "--type", "iq3_s", "--out", path("x.gguf"), ok=False)
+        run("generate", "--model", path("q8_0.gguf"), "--tokenizer", tokenizer, ok=False)
+
+
+{"greedy": greedy, "training": training, "compression": compression, "hostile": hostile, "gguf": gguf}[check]()
 print("1 passed")

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "gguf_model.hpp"
+
 namespace lm {
 
 tessera::Metadata describe(const Config& c) {
@@ -126,6 +128,7 @@ static Model load_llama2c(const std::string& path) {
 }
 
 Model load_model(const std::string& path) {
+  if (path.ends_with(".gguf")) return load_gguf(path);
   return path.ends_with(".bin") ? load_llama2c(path) : load_safetensors(path);
 }
 

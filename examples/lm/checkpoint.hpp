@@ -1,4 +1,4 @@
-/// Models on disk: safetensors with the config in its metadata, and llama2.c's checkpoints.
+/// Models on disk: safetensors with the config in its metadata, llama2.c's checkpoints, and GGUF (gguf_model.hpp).
 #pragma once
 
 #include <string>
@@ -19,8 +19,8 @@ Index metadata_number(const tessera::Metadata& metadata, std::string_view key, c
 void read_parameters(const tessera::Safetensors& file, const std::string& path, const Config& config, float* values,
                      const std::string& prefix = "");
 
-/// By the file's ending: .bin is llama2.c's, anything else safetensors that train_lm saved. Throws format_error,
-/// unsupported_error for a llama2.c model whose classifier is not its embedding.
+/// By the file's ending: .bin is llama2.c's, .gguf GGUF, anything else safetensors that train_lm saved. Throws
+/// format_error, unsupported_error for a model whose classifier is not its embedding.
 Model load_model(const std::string& path);
 
 /// bf16 tensors, rounded to nearest.

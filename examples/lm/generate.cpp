@@ -35,7 +35,8 @@ void generate(const Options& o) {
   const WeightFormat& format = find(weights, o.weights);
   find(kv_formats(512), o.kv);  // a name that is none is said before the model is read
   const Model model = load_model(o.model);
-  const Vocabulary vocabulary(model.config, o.tokenizer);
+  const bool within = o.tokenizer.empty() && o.model.ends_with(".gguf");
+  const Vocabulary vocabulary(model.config, within ? o.model : o.tokenizer);
   Context ctx = Context::with_threads(o.threads);
   const Network network(ctx, model, format);
   const auto caches = kv_formats(model.config.context);
@@ -91,8 +92,8 @@ int main(int argc, char** argv) {
   Options o;
   CLI::App app("Writes text from a model to standard output; figures go to standard error.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
-  app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
+  app.add_option("--model", o.model, "A model saved by train_lm, a llama2.c .bin or a .gguf");
+  app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer or a .gguf, for models of more than bytes");
   app.add_option("--prompt", o.prompt, "The beginning");
   app.add_option("--steps", o.steps, "Tokens at most; the context is a bound too")->check(CLI::Range(1, 1000000000));
   app.add_option("--temperature", o.sampling.temperature, "0: always the likeliest")->check(number_in(0, 100));

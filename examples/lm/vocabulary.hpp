@@ -1,4 +1,4 @@
-/// Text to tokens and back: bytes, or a llama2.c tokenizer.
+/// Text to tokens and back: bytes, or the tokenizer of a llama2.c or GGUF file.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,22 @@
 #include <vector>
 
 #include "corpus.hpp"
+#include "gguf_model.hpp"
 #include "model.hpp"
 
 namespace lm {
 
 class Vocabulary {
  public:
-  /// Bytes, a zero byte before every document; `path` empty, or a tokenizer file of `config`'s vocabulary.
+  /// Bytes, a zero byte before every document; `path` empty, or a tokenizer file of `config`'s vocabulary (a .gguf may
+  /// hold none).
   /// Throws format_error for a model of more than bytes without a tokenizer.
   Vocabulary(const Config& config, const std::string& path) {
-    if (!path.empty())
+    if (path.ends_with(".gguf"))
+      tokenizer_ = gguf_tokenizer(path);
+    else if (!path.empty())
       tokenizer_ = tessera::read_tokenizer(path, config.vocab);
-    else if (config.vocab != 256)
+    if (tokenizer_ ? tokenizer_->vocab_size() != config.vocab : config.vocab != 256)
       throw tessera::format_error(tessera::detail::concat("the model has a vocabulary of ", config.vocab,
                                                           "; expected 256 (bytes), or its --tokenizer"));
   }
