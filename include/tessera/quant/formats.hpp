@@ -4,9 +4,12 @@
 #include <cstddef>
 
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/group_affine.hpp>
 #include <tessera/quant/formats/iq4_nl.hpp>
 #include <tessera/quant/formats/iq4_xs.hpp>
+#include <tessera/quant/formats/mx8.hpp>
 #include <tessera/quant/formats/mxfp4.hpp>
+#include <tessera/quant/formats/nf4.hpp>
 #include <tessera/quant/formats/nvfp4.hpp>
 #include <tessera/quant/formats/q1_0.hpp>
 #include <tessera/quant/formats/q2_0.hpp>
@@ -33,8 +36,14 @@ struct FormatList {
 /// Those that the kernels of qgemm multiply: the tests of kernels and operators run over them.
 using BlockFormats = FormatList<Q8_0, Q4_0, Q4_1>;
 
-/// All codecs: the tests of codecs run over them.
+/// Those that GGUF files hold: the laws of their codecs, with the reference's values, run over them.
 using CodecFormats = FormatList<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
                                 NVFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>;
+
+/// Others, some of each template.
+using OtherFormats =
+    FormatList<GroupAffine<8>, GroupAffine<4, 128>, GroupAffine<3>, GroupAffine<2, 32>, GroupAffine<8, 64, false>,
+               GroupAffine<4, 128, false>, GroupAffine<3, 64, false>, GroupAffine<2, 16, false>, NF4, NF4Double<16>,
+               MXFP8_E4M3, MXFP8_E5M2, MXINT8>;
 
 }  // namespace tessera::inline TESSERA_ABI
