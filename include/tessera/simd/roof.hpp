@@ -43,8 +43,9 @@ namespace detail {
   TESSERA_ROOF_STEP(form, 2)                                                                                  \
   TESSERA_ROOF_STEP(form, 3)                                                                                  \
   TESSERA_ROOF_STEP(form, 4)                                                                                  \
-  TESSERA_ROOF_STEP(form, 5) TESSERA_ROOF_STEP(form, 6) TESSERA_ROOF_STEP(form, 7) TESSERA_ROOF_STEP(form, 8) \
-      TESSERA_ROOF_STEP(form, 9) TESSERA_ROOF_STEP(form, 10) TESSERA_ROOF_STEP(form, 11)
+  TESSERA_ROOF_STEP(form, 5)                                                                                  \
+  TESSERA_ROOF_STEP(form, 6) TESSERA_ROOF_STEP(form, 7) TESSERA_ROOF_STEP(form, 8) TESSERA_ROOF_STEP(form, 9) \
+      TESSERA_ROOF_STEP(form, 10) TESSERA_ROOF_STEP(form, 11)
 #define TESSERA_ROOF_LOOP(name, Reg, form, zero, x)                                                              \
   TESSERA_NOINLINE inline void name(Index count) {                                                               \
     Reg s0 = zero, s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0;    \
@@ -185,43 +186,44 @@ inline double dot_i8() {
 #endif
 }
 
-/// GB/s of reading `a` once. Its size decides which level of memory is measured.
-inline double read(const Buffer<float>& a) {
+/// GB/s of reading `a`. Its size decides which level of memory is measured; small ones want many `times`, for the clock
+/// takes time too.
+inline double read(const Buffer<float>& a, Index times = 1) {
   const double start = seconds();
-  detail::sink = TESSERA_ROOF_CALL(read)(a.data(), a.size());
-  return detail::rate(static_cast<double>(a.bytes()), start);
+  for (Index t = 0; t < times; ++t) detail::sink = TESSERA_ROOF_CALL(read)(a.data(), a.size());
+  return detail::rate(static_cast<double>(times) * static_cast<double>(a.bytes()), start);
 }
 
 /// GB/s, read and written together, of a = b. Throws shape_error for buffers of two sizes, as all below.
-inline double copy(Buffer<float>& a, const Buffer<float>& b) {
+inline double copy(Buffer<float>& a, const Buffer<float>& b, Index times = 1) {
   detail::check_sizes("copy", a.size(), b.size());
   const double start = seconds();
-  TESSERA_ROOF_CALL(copy)(a.data(), b.data(), a.size());
-  return detail::rate(2 * static_cast<double>(a.bytes()), start);
+  for (Index t = 0; t < times; ++t) TESSERA_ROOF_CALL(copy)(a.data(), b.data(), a.size());
+  return detail::rate(2 * static_cast<double>(times) * static_cast<double>(a.bytes()), start);
 }
 
 /// The same with stores that do not read the lines they write (non-temporal).
-inline double copy_past_caches(Buffer<float>& a, const Buffer<float>& b) {
+inline double copy_past_caches(Buffer<float>& a, const Buffer<float>& b, Index times = 1) {
   detail::check_sizes("copy_past_caches", a.size(), b.size());
   const double start = seconds();
-  TESSERA_ROOF_CALL(copy_past_caches)(a.data(), b.data(), a.size());
-  return detail::rate(2 * static_cast<double>(a.bytes()), start);
+  for (Index t = 0; t < times; ++t) TESSERA_ROOF_CALL(copy_past_caches)(a.data(), b.data(), a.size());
+  return detail::rate(2 * static_cast<double>(times) * static_cast<double>(a.bytes()), start);
 }
 
 /// GB/s of a = b + s*c.
-inline double triad(Buffer<float>& a, const Buffer<float>& b, const Buffer<float>& c) {
+inline double triad(Buffer<float>& a, const Buffer<float>& b, const Buffer<float>& c, Index times = 1) {
   detail::check_sizes("triad", a.size(), b.size());
   detail::check_sizes("triad", a.size(), c.size());
   const double start = seconds();
-  TESSERA_ROOF_CALL(triad)(a.data(), b.data(), c.data(), 0.5f, a.size());
-  return detail::rate(3 * static_cast<double>(a.bytes()), start);
+  for (Index t = 0; t < times; ++t) TESSERA_ROOF_CALL(triad)(a.data(), b.data(), c.data(), 0.5f, a.size());
+  return detail::rate(3 * static_cast<double>(times) * static_cast<double>(a.bytes()), start);
 }
 
 /// GB/s, read and written together, of a = s*a.
-inline double update(Buffer<float>& a) {
+inline double update(Buffer<float>& a, Index times = 1) {
   const double start = seconds();
-  TESSERA_ROOF_CALL(update)(a.data(), 0.5f, a.size());
-  return detail::rate(2 * static_cast<double>(a.bytes()), start);
+  for (Index t = 0; t < times; ++t) TESSERA_ROOF_CALL(update)(a.data(), 0.5f, a.size());
+  return detail::rate(2 * static_cast<double>(times) * static_cast<double>(a.bytes()), start);
 }
 #undef TESSERA_ROOF_CALL
 
