@@ -107,6 +107,19 @@ TEST(Gguf, EveryTensorOfTheReferencesFileDecodesToItsValues) {
   EXPECT_EQ(decoded, 20);
 }
 
+TEST(Gguf, NumbersRoundAsTheReferences) {
+  TESSERA_DATA_OR_SKIP(path, "golden.gguf");
+  const auto file = read_gguf(path);
+  const auto input = file["input"].view<float, 2>();
+  const auto halves = file["q.f16"].view<f16, 2>();
+  const auto brains = file["q.bf16"].view<bf16, 2>();
+  for (Index i = 0; i < 4; ++i)
+    for (Index k = 0; k < 512; ++k) {
+      EXPECT_EQ(f16(input(i, k)).bits, halves(i, k).bits);
+      EXPECT_EQ(bf16(input(i, k)).bits, brains(i, k).bits);
+    }
+}
+
 TEST(Gguf, WhatIsWrittenReadsBackTheSame) {
   const std::array<float, 6> x{1, -2, 3, 4, 5, std::numeric_limits<float>::infinity()};
   const std::array<std::int8_t, 3> q{1, 2, -128};
