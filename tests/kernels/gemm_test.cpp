@@ -128,7 +128,7 @@ struct Pair {
   using TA = A;
   using T = C;
 };
-using Types = testing::Types<Pair<float, float>, Pair<double, double>, Pair<bf16, float>>;
+using Types = testing::Types<Pair<float, float>, Pair<double, double>>;
 TYPED_TEST_SUITE(Gemm, Types);
 
 TYPED_TEST(Gemm, EverySizeAroundATile) {
@@ -326,7 +326,6 @@ TEST(GemmSlow, LargeProductsAreWithinTheBound) {
   Context ctx = Context::with_threads(2);
   check<float, float>(ctx, {515, 517, 519, layouts[0], layouts[1], layouts[0], 1.0f, 0.0f});
   check<float, float>(ctx, {300, 300, 2100, layouts[1], layouts[0], layouts[1], 1.0f, 1.0f});
-  check<bf16, float>(ctx, {300, 400, 700, layouts[0], layouts[1], layouts[1], 1.0f, 0.0f});
 }
 
 }  // namespace

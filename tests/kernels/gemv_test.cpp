@@ -103,7 +103,7 @@ struct Pair {
   using TA = A;
   using T = Y;
 };
-using Types = testing::Types<Pair<float, float>, Pair<double, double>, Pair<bf16, float>>;
+using Types = testing::Types<Pair<float, float>, Pair<double, double>, Pair<bf16, float>, Pair<f16, float>>;
 TYPED_TEST_SUITE(Gemv, Types);
 
 TYPED_TEST(Gemv, EverySizeAndLayout) {

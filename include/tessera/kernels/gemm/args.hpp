@@ -1,22 +1,35 @@
 /// What a gemm kernel is given.
 #pragma once
 
+#include <cstdint>
+
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-/// C = alpha*A*B + beta*C. Any strides, zero and negative ones among those of A and B. M, N and K are positive, C
-/// overlaps neither A nor B; beta == 0 never reads C. The rows of a RowRange are those of C.
+/// What is taken from the entries of integer factors before they are multiplied; nothing for the others.
+template <class T>
+struct ZeroPoints {};
+template <>
+struct ZeroPoints<std::int32_t> {
+  std::int32_t zero_a = 0, zero_b = 0;  // in the range of the factor's type
+};
+
+/// C = alpha*A*B + beta*C; of int8 and uint8, alpha*(A - zero_a)*(B - zero_b) + beta*C modulo 2^32. Any strides, zero
+/// and negative ones among those of A and B. M, N and K are positive, C overlaps neither A nor B; beta == 0 never reads
+/// C. The rows of a RowRange are those of C.
 template <class TA, class TB, class T>
-struct GemmArgs : KernelArgs {
+struct GemmArgs : KernelArgs, ZeroPoints<T> {
   T alpha = T(1);
   T beta = T(0);
   MatrixView<const TA> A;  // (M,K)
   MatrixView<const TB> B;  // (K,N)
   MatrixView<T> C;         // (M,N)
-  /// B already in the kernel's packed layout, or nullptr: then the kernel packs B into its scratch.
+  /// The block of B that a piece needs in the kernel's packed layout, or nullptr: then the kernel packs B into its
+  /// scratch, unless all of B is packed.
   const std::byte* packed_b = nullptr;
+  const std::byte* packed_whole = nullptr;
 
   Index m() const { return C.rows(); }
   Index n() const { return C.cols(); }

@@ -21,6 +21,10 @@ TESSERA_INLINE __m512 widen(__m256i codes) {
 }
 TESSERA_INLINE __m512 load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 TESSERA_INLINE __m512 load(__mmask16 m, const bf16* p) { return widen(_mm256_maskz_loadu_epi16(m, p)); }
+TESSERA_INLINE __m512 load(const f16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+TESSERA_INLINE __m512 load(__mmask16 m, const f16* p) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p)); }
 
 /// Halves of a and b added: a in the lower half.
 TESSERA_INLINE __m512 fold_halves(__m512 a, __m512 b) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 #include <tessera/kernels/gemm/args.hpp>
@@ -28,11 +29,13 @@ struct TileA {
 /// Kernel-independent part of a packed gemm. `Ops` brings
 ///   tiling                            a GemmTiling
 ///   PackedA, PackedB                  element types of the packed panels
-///   k_unit                            panels hold k rounded up to this many entries
-///   pack_a(src, lane_stride, k_stride, lanes, k, out)    lanes <= mr rows of A as k groups of `lanes`
-///   pack_b(src, lane_stride, k_stride, lanes, k, out)    lanes <= nr columns of B as k groups of nr, padding arbitrary
-///   in_place_a(args), in_place_b(args)                   whether tiles shall read A or B (its full panels) unpacked
-///   tile(rows, cols, k, TileA, b, ldb, alpha, beta, c, ldc)   C tile with unit column stride; beta == 0 never reads it
+///   k_unit                            entries of a sum that one instruction takes; K is cut at its multiples
+///   packed_k(k)                       packed elements of a row or column of k entries
+///   pack_a(args, src, lane_stride, k_stride, lanes, k, out)    lanes <= mr rows of A as groups of `lanes`
+///   pack_b(args, src, lane_stride, k_stride, lanes, k, out)    lanes <= nr columns of B as groups of nr, padding
+///   arbitrary in_place_a(args), in_place_b(args)                   whether tiles shall read A or B (its full panels)
+///   unpacked tile(args, rows, cols, k, TileA, b, ldb, beta, c, ldc)   C tile with unit column stride; beta == 0 never
+///   reads it
 /// pack_a may write up to one cache line beyond its panel. A product's rounding depends on the cuts of K alone, so rows
 /// and columns can be split at will.
 template <class Ops, class TA, class TB, class T>
@@ -57,7 +60,7 @@ struct BlockedGemm {
     const Index parts = (m + tiling.mc - 1) / tiling.mc;
     return round_up((m + parts - 1) / parts, tiling.mr);
   }
-  static Index packed_k(Index k) { return round_up(k, Ops::k_unit); }
+  static Index packed_k(Index k) { return Ops::packed_k(k); }
 
   static Index bytes_a(const Args& args) {
     const Index elements = std::min(round_up(args.m(), tiling.mr), tiling.mc) * packed_k(k_block(args.k()));
@@ -69,7 +72,25 @@ struct BlockedGemm {
     return round_up(elements * static_cast<Index>(sizeof(PackedB)), 64);
   }
   static std::size_t scratch(const Args& args) {
-    return static_cast<std::size_t>(bytes_a(args) + (args.packed_b == nullptr ? bytes_b(args) : 0));
+    const bool packed = args.packed_b != nullptr || args.packed_whole != nullptr;
+    return static_cast<std::size_t>(bytes_a(args) + (packed ? 0 : bytes_b(args)));
+  }
+
+  /// All of B (K,N) packed: its blocks one after another, those of the first columns first.
+  static Index whole_elements(Index n, Index k) { return whole_offset(n, k, n, 0); }
+  /// Elements before the block of columns from jc and entries from pc.
+  static Index whole_offset(Index n, Index k, Index jc, Index pc) {
+    const Index kb = k_block(k), cols = std::min(n_block(n), round_up(n - jc, tiling.nr)), full = k / kb;
+    const Index line = full * packed_k(kb) + (k % kb == 0 ? 0 : packed_k(k % kb));
+    return round_up(jc, tiling.nr) * line + cols * (pc / kb) * packed_k(kb);
+  }
+  static void pack_whole(const Args& args, PackedB* out) noexcept {
+    const Index nb = n_block(args.n()), kb = k_block(args.k());
+    for (Index jc = 0; jc < args.n(); jc += nb)
+      for (Index pc = 0; pc < args.k(); pc += kb)
+        pack_panels(args, pc, std::min(kb, args.k() - pc), jc, 0,
+                    (std::min(nb, args.n() - jc) + tiling.nr - 1) / tiling.nr,
+                    out + whole_offset(args.n(), args.k(), jc, pc));
   }
 
   /// Packs panels [first, last) of the columns from jc and the entries [pc, pc + k) of B.
@@ -78,22 +99,24 @@ struct BlockedGemm {
     const Index rs = args.B.row_stride(), cs = args.B.col_stride();
     for (Index p = first; p < last; ++p) {
       const Index j = jc + p * tiling.nr;
-      Ops::pack_b(args.B.data() + pc * rs + j * cs, cs, rs, std::min(tiling.nr, args.n() - j), k,
+      Ops::pack_b(args, args.B.data() + pc * rs + j * cs, cs, rs, std::min(tiling.nr, args.n() - j), k,
                   out + p * tiling.nr * packed_k(k));
     }
   }
 
   static void run(const Args& args, RowRange rows) noexcept {
     auto* block_a = reinterpret_cast<PackedA*>(args.scratch_of(rows.worker));
-    auto* block_b =
-        args.packed_b == nullptr ? reinterpret_cast<PackedB*>(args.scratch_of(rows.worker) + bytes_a(args)) : nullptr;
+    const bool packed = args.packed_b != nullptr || args.packed_whole != nullptr;
+    auto* block_b = packed ? nullptr : reinterpret_cast<PackedB*>(args.scratch_of(rows.worker) + bytes_a(args));
     const Index kb = k_block(args.k()), nb = n_block(args.n()), mb = m_block(rows.end - rows.begin);
     for (Index jc = 0; jc < args.n(); jc += nb) {
       const Index n = std::min(nb, args.n() - jc);
       for (Index pc = 0; pc < args.k(); pc += kb) {
         const Index k = std::min(kb, args.k() - pc);
         const PackedB* b = reinterpret_cast<const PackedB*>(args.packed_b);
-        if (b == nullptr) {
+        if (args.packed_whole != nullptr) {
+          b = reinterpret_cast<const PackedB*>(args.packed_whole) + whole_offset(args.n(), args.k(), jc, pc);
+        } else if (b == nullptr) {
           // A block read in place still has its last, partial panel packed: tiles load whole vectors.
           const Index panels = (n + tiling.nr - 1) / tiling.nr;
           pack_panels(args, pc, k, jc, in_place_b(args) ? n / tiling.nr : 0, panels, block_b);
@@ -112,7 +135,8 @@ struct BlockedGemm {
     return false;
   }
   static bool in_place_b(const Args& args) {
-    if constexpr (std::is_same_v<TB, PackedB>) return args.packed_b == nullptr && Ops::in_place_b(args);
+    if constexpr (std::is_same_v<TB, PackedB>)
+      return args.packed_b == nullptr && args.packed_whole == nullptr && Ops::in_place_b(args);
     return false;
   }
 
@@ -127,7 +151,7 @@ struct BlockedGemm {
     if (!whole_a)
       for (Index t = 0, i = 0; t < tiles; ++t) {
         const Index r = each + (t < more ? 1 : 0);
-        Ops::pack_a(first_a + i * rs, rs, cs, r, k, block_a + i * kp);
+        Ops::pack_a(args, first_a + i * rs, rs, cs, r, k, block_a + i * kp);
         i += r;
       }
     const Index crs = args.C.row_stride(), ccs = args.C.col_stride();
@@ -147,23 +171,32 @@ struct BlockedGemm {
           if (whole_a) a = {first_a + i * rs, rs, cs};
         T* c = args.C.data() + (ic + i) * crs + (jc + j) * ccs;
         if (ccs == 1)
-          Ops::tile(r, cols, k, a, b, ldb, args.alpha, beta, c, crs);
+          Ops::tile(args, r, cols, k, a, b, ldb, beta, c, crs);
         else
-          scattered_tile(r, cols, k, a, b, ldb, args.alpha, beta, c, crs, ccs);
+          scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
         i += r;
       }
     }
   }
 
-  static void scattered_tile(Index rows, Index cols, Index k, TileA<PackedA> a, const PackedB* b, Index ldb, T alpha,
-                             T beta, T* c, Index crs, Index ccs) noexcept {
+  /// sum + beta * c, of integers modulo 2^32.
+  static T sum_plus(T sum, T beta, T c) {
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<T>(static_cast<std::uint32_t>(sum) +
+                            static_cast<std::uint32_t>(beta) * static_cast<std::uint32_t>(c));
+    else
+      return sum + beta * c;
+  }
+
+  static void scattered_tile(const Args& args, Index rows, Index cols, Index k, TileA<PackedA> a, const PackedB* b,
+                             Index ldb, T beta, T* c, Index crs, Index ccs) noexcept {
     alignas(64) T tile[tiling.mr * tiling.nr];
-    Ops::tile(rows, cols, k, a, b, ldb, alpha, T(0), tile, tiling.nr);
+    Ops::tile(args, rows, cols, k, a, b, ldb, T(0), tile, tiling.nr);
     for (Index j = 0; j < cols; ++j)
       for (Index i = 0; i < rows; ++i) {
         T& out = c[i * crs + j * ccs];
         const T sum = tile[i * tiling.nr + j];
-        out = beta == T(0) ? sum : sum + beta * out;
+        out = beta == T(0) ? sum : sum_plus(sum, beta, out);
       }
   }
 };
@@ -192,7 +225,7 @@ struct PackedGemm {
 template <class Args>
 bool small_enough_for_a_in_place(const Args& args, Index nr) {
   const Index rs = args.A.row_stride(), cs = args.A.col_stride(), size = static_cast<Index>(sizeof(*args.A.data()));
-  if (args.n() > 8 * nr || args.packed_b != nullptr) return false;
+  if (args.n() > 8 * nr || args.packed_b != nullptr || args.packed_whole != nullptr) return false;
   return rs == 1 ? args.k() <= 256 : cs == 1 && rs * size % 2048 != 0;
 }
 /// The same for B: few tiles of rows use a panel.

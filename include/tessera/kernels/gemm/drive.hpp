@@ -16,9 +16,11 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
   constexpr GemmTiling tiling = Blocked::tiling;
   const Index m = args.m(), kb = Blocked::k_block(args.k()), nb = Blocked::n_block(args.n());
   Workspace::Scope scope(ctx.workspace);
-  std::byte* packed = scope.take<std::byte>(Blocked::bytes_b(args));
+  const std::byte* whole = args.packed_whole;
+  std::byte* packed = whole != nullptr ? nullptr : scope.take<std::byte>(Blocked::bytes_b(args));
   auto part = args;
   part.packed_b = packed;
+  part.packed_whole = nullptr;
   part.scratch_bytes = static_cast<std::size_t>(Blocked::bytes_a(args));
   part.scratch = scope.take<std::byte>(Blocked::bytes_a(args) * ctx.concurrency());
 
@@ -33,18 +35,23 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
     for (Index pc = 0; pc < args.k(); pc += kb) {
       const Index k = std::min(kb, args.k() - pc);
       const Index pack_grain = std::max<Index>(1, (Index{1} << 15) / (tiling.nr * k));
-      ctx.run((panels + pack_grain - 1) / pack_grain, [&](Index p, Index) {
-        Blocked::pack_panels(args, pc, k, jc, p * pack_grain, std::min(panels, (p + 1) * pack_grain),
-                             reinterpret_cast<PackedB*>(packed));
-      });
+      const std::byte* block = packed;
+      if (whole != nullptr)
+        block = whole + Blocked::whole_offset(args.n(), args.k(), jc, pc) * static_cast<Index>(sizeof(PackedB));
+      else
+        ctx.run((panels + pack_grain - 1) / pack_grain, [&](Index p, Index) {
+          Blocked::pack_panels(args, pc, k, jc, p * pack_grain, std::min(panels, (p + 1) * pack_grain),
+                               reinterpret_cast<PackedB*>(packed));
+        });
       ctx.run(down * across, [&](Index p, Index worker) {
         const Index row = p % down * piece_rows, panel = p / down * piece_panels, col = jc + panel * tiling.nr;
         auto piece = part;
         piece.A = args.A.slice(1, pc, k);
-        piece.B = args.B.block(pc, col, k, std::min(piece_panels * tiling.nr, jc + n - col));
-        piece.C = args.C.slice(1, col, piece.B.cols());
+        const Index cols = std::min(piece_panels * tiling.nr, jc + n - col);
+        piece.B = whole != nullptr ? decltype(piece.B)(nullptr, k, cols) : args.B.block(pc, col, k, cols);
+        piece.C = args.C.slice(1, col, cols);
         if (pc != 0) piece.beta = 1;
-        piece.packed_b = packed + static_cast<std::size_t>(panel * tiling.nr * Blocked::packed_k(k)) * sizeof(PackedB);
+        piece.packed_b = block + static_cast<std::size_t>(panel * tiling.nr * Blocked::packed_k(k)) * sizeof(PackedB);
         kernel.run(piece, {row, std::min(m, row + piece_rows), worker});
       });
     }

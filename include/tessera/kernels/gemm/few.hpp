@@ -49,8 +49,8 @@ struct FewGemm {
                       T alpha, T beta, T* c, Index many_step, Index few_step, T* room) noexcept {
     using O = Ops<T>;
     O::pack(few, few_stride, 1, cols, width<T>(cols), k, room);
-    for (Index i = 0; i < count; i += O::rows) {
-      const Index r = std::min(O::rows, count - i);
+    for (Index i = 0, r; i < count; i += r) {
+      r = O::take(count - i);
       const TM *line = many + i * stride, *next = i + 2 * O::rows <= count ? line + O::rows * stride : line;
       T* out = c + i * many_step;
       if (few_step == 1) {

@@ -81,14 +81,6 @@ struct FewTile<TM, T, R, NV, std::integer_sequence<Index, I...>> {
   }
 };
 
-template <class TM, class T>
-using FewFunction = void (*)(const TM*, Index, const TM*, const T*, Index, T, T, T*, Index, Index) noexcept;
-
-template <class TM, class T, Index NV, Index... R>
-constexpr std::array<FewFunction<TM, T>, sizeof...(R)> few_tiles_of(std::integer_sequence<Index, R...>) {
-  return {&FewTile<TM, T, R + 1, NV>::run...};
-}
-
 /// What FewGemm asks of a lane.
 template <class T>
 struct FewOps {
@@ -100,12 +92,17 @@ struct FewOps {
                    T* out) noexcept {
     Pack<TX, T>::run(src, lane_stride, k_stride, count, width, k, out);
   }
+  /// The lines that one call takes of `left`.
+  static Index take(Index left) noexcept { return left >= rows ? rows : left >= 2 ? 2 : 1; }
   template <class TM>
   static void tile(Index count, const TM* many, Index stride, const TM* next, const T* few, Index k, T alpha, T beta,
                    T* c, Index ldc, Index cols) noexcept {
-    using Numbers = std::make_integer_sequence<Index, rows>;
-    static constexpr std::array<FewFunction<TM, T>, rows> tiles[2] = {few_tiles_of<TM, T, 1>(Numbers()),
-                                                                      few_tiles_of<TM, T, 2>(Numbers())};
-    tiles[cols > lanes][static_cast<std::size_t>(count - 1)](many, stride, next, few, k, alpha, beta, c, ldc, cols);
+    const auto run = cols > lanes    ? count == rows ? &FewTile<TM, T, rows, 2>::run
+                                       : count == 2  ? &FewTile<TM, T, 2, 2>::run
+                                                     : &FewTile<TM, T, 1, 2>::run
+                     : count == rows ? &FewTile<TM, T, rows, 1>::run
+                     : count == 2    ? &FewTile<TM, T, 2, 1>::run
+                                     : &FewTile<TM, T, 1, 1>::run;
+    run(many, stride, next, few, k, alpha, beta, c, ldc, cols);
   }
 };

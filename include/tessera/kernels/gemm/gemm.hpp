@@ -2,6 +2,8 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include <tessera/kernels/gemm/drive.hpp>
@@ -35,8 +37,18 @@ VectorView<const T> widened(Workspace::Scope& scope, VectorView<const TX> x) {
   }
 }
 
-template <class TA, class T>
-void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T> B, T beta, MatrixView<T> C) {
+/// beta * c, of integers modulo 2^32.
+template <class T>
+T scaled(T beta, T c) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<std::uint32_t>(beta) * static_cast<std::uint32_t>(c));
+  else
+    return beta * c;
+}
+
+template <class TA, class TB, class T>
+void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const TB> B, T beta, MatrixView<T> C,
+              ZeroPoints<T> zeros = {}) {
   if (A.cols() != B.rows())
     throw shape_error(concat("tessera: gemm of (", shape_text(A.rows(), A.cols()), ") * (",
                              shape_text(B.rows(), B.cols()), "): columns ", A.cols(), " != rows ", B.rows()));
@@ -47,20 +59,37 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const T>
   if (C.empty()) return;
   if (A.cols() == 0 || alpha == T(0)) {
     for (Index i = 0; i < C.rows(); ++i)
-      for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : beta * C(i, j);
+      for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : scaled(beta, C(i, j));
     return;
   }
-  if (ctx.forced("gemm").empty() && C.cols() == 1) return gemv_any<TA, T>(ctx, alpha, A, B.col(0), beta, C.col(0));
-  if (ctx.forced("gemm").empty() && C.rows() == 1) {
+  if constexpr (!std::is_integral_v<T>) {
     Workspace::Scope scope(ctx.workspace);
-    return gemv_any<T, T>(ctx, alpha, B.transposed(), widened<T>(scope, A.row(0)), beta, C.row(0));
+    if (ctx.forced("gemm").empty() && C.cols() == 1)
+      return gemv_any<TA, T>(ctx, alpha, A, widened<T>(scope, B.col(0)), beta, C.col(0));
+    if (ctx.forced("gemm").empty() && C.rows() == 1)
+      return gemv_any<TB, T>(ctx, alpha, B.transposed(), widened<T>(scope, A.row(0)), beta, C.row(0));
   }
   // Kernels write rows of C: a C with contiguous columns is the transposed product with contiguous rows.
-  if (C.row_stride() == 1 && C.col_stride() != 1)
-    run_gemm(ctx, gemm_args<T, TA, T>(alpha, B.transposed(), A.transposed(), beta, C.transposed()),
-             GemmKernels<T, TA, T>());
-  else
-    run_gemm(ctx, gemm_args<TA, T, T>(alpha, A, B, beta, C), GemmKernels<TA, T, T>());
+  if (C.row_stride() == 1 && C.col_stride() != 1) {
+    auto args = gemm_args<TB, TA, T>(alpha, B.transposed(), A.transposed(), beta, C.transposed());
+    if constexpr (std::is_integral_v<T>) {
+      args.zero_a = zeros.zero_b;
+      args.zero_b = zeros.zero_a;
+    }
+    run_gemm(ctx, args, GemmKernels<TB, TA, T>());
+  } else {
+    auto args = gemm_args<TA, TB, T>(alpha, A, B, beta, C);
+    static_cast<ZeroPoints<T>&>(args) = zeros;
+    run_gemm(ctx, args, GemmKernels<TA, TB, T>());
+  }
+}
+
+template <class T>
+void check_zero_point(const char* factor, std::int32_t zero) {
+  using Limits = std::numeric_limits<T>;
+  if (zero < Limits::min() || zero > Limits::max())
+    throw unsupported_error(concat("tessera: gemm: zero point ", zero, " of ", factor, "; expected ",
+                                   int{Limits::min()}, " to ", int{Limits::max()}));
 }
 
 }  // namespace detail
@@ -74,15 +103,49 @@ requires std::floating_point<T>
 void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<MatrixView<const T>> A,  // (M,K)
           std::type_identity_t<MatrixView<const T>> B,                                               // (K,N)
           std::type_identity_t<T> beta, MatrixView<T> C) {                                           // (M,N)
-  detail::gemm_any<T, T>(ctx, alpha, A, B, beta, C);
+  detail::gemm_any<T, T, T>(ctx, alpha, A, B, beta, C);
 }
 
-/// The same with A stored as bf16; sums are in float.
+/// The same with A stored as bf16 or f16; sums are in float.
 template <std::same_as<float> T>
-void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,  // (M,K)
-          MatrixView<const float> B,                                              // (K,N)
-          std::type_identity_t<T> beta, MatrixView<T> C) {                        // (M,N)
-  detail::gemm_any<bf16, float>(ctx, alpha, A, B, beta, C);
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,
+          MatrixView<const float> B,                        // (M,K), (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
+  detail::gemm_any<bf16, float, float>(ctx, alpha, A, B, beta, C);
+}
+template <std::same_as<float> T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const f16> A,
+          MatrixView<const float> B,                        // (M,K), (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
+  detail::gemm_any<f16, float, float>(ctx, alpha, A, B, beta, C);
+}
+
+/// The same with both factors in bf16 or f16; sums are in float. Processors with VDPBF16PS multiply bf16 directly and
+/// take its subnormal numbers for zero.
+template <std::same_as<float> T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,
+          MatrixView<const bf16> B,                         // (M,K), (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
+  detail::gemm_any<bf16, bf16, float>(ctx, alpha, A, B, beta, C);
+}
+template <std::same_as<float> T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const f16> A,
+          MatrixView<const f16> B,                          // (M,K), (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
+  detail::gemm_any<f16, f16, float>(ctx, alpha, A, B, beta, C);
+}
+
+/// C = alpha*(A - zero_a)*(B - zero_b) + beta*C modulo 2^32, each factor of int8 or uint8, the zero points of that
+/// type: exact, the same for every kernel. 2*M*N*K operations. Throws shape_error, and unsupported_error for a zero
+/// point out of range.
+template <class A8, class B8>
+requires(sizeof(A8) == 1 && sizeof(B8) == 1 && std::integral<A8> && std::integral<B8>)           //
+    void gemm(Context& ctx, std::int32_t alpha, MatrixView<const A8> A, MatrixView<const B8> B,  // (M,K), (K,N)
+              std::int32_t beta, MatrixView<std::int32_t> C,                                     // (M,N)
+              ZeroPoints<std::int32_t> zeros = {}) {
+  detail::check_zero_point<A8>("A", zeros.zero_a);
+  detail::check_zero_point<B8>("B", zeros.zero_b);
+  detail::gemm_any<A8, B8, std::int32_t>(ctx, alpha, A, B, beta, C, zeros);
 }
 
 }  // namespace tessera::inline TESSERA_ABI

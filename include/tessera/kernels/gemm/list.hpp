@@ -3,8 +3,13 @@
 
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/gemm/avx2.hpp>
+#include <tessera/kernels/gemm/avx2_int8.hpp>
 #include <tessera/kernels/gemm/avx512.hpp>
+#include <tessera/kernels/gemm/avx512_bf16.hpp>
 #include <tessera/kernels/gemm/avx512_dot.hpp>
+#include <tessera/kernels/gemm/avx512_int8.hpp>
+#include <tessera/kernels/gemm/avx512_vnni.hpp>
+#include <tessera/kernels/gemm/avx_vnni.hpp>
 #include <tessera/kernels/gemm/ref.hpp>
 #include <tessera/kernels/gemm/xsimd.hpp>
 
@@ -24,6 +29,15 @@ struct GemmList {
 template <class TA, class TB>
 struct GemmList<TA, TB, float> {
   using type = KernelList<GemmAvx512Dot, GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2, GemmXsimd<>, GemmRef>;
+};
+template <>
+struct GemmList<bf16, bf16, float> {
+  using type =
+      KernelList<GemmAvx512Dot, GemmAvx512Bf16, GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2, GemmXsimd<>, GemmRef>;
+};
+template <class TA, class TB>
+struct GemmList<TA, TB, std::int32_t> {
+  using type = KernelList<GemmAvx512Vnni, GemmAvxVnni, GemmAvx512Int8, GemmAvx2Int8, GemmXsimd<>, GemmRef>;
 };
 #endif
 }  // namespace detail

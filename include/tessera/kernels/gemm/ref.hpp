@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include <tessera/kernels/gemm/args.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -18,9 +21,18 @@ struct GemmRef {
   static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
     for (Index i = rows.begin; i < rows.end; ++i)
       for (Index j = 0; j < args.n(); ++j) {
-        T sum(0);
-        for (Index k = 0; k < args.k(); ++k) sum += T(args.A(i, k)) * T(args.B(k, j));
-        args.C(i, j) = args.beta == T(0) ? args.alpha * sum : args.alpha * sum + args.beta * args.C(i, j);
+        if constexpr (std::is_same_v<T, std::int32_t>) {
+          std::uint32_t sum = 0;
+          for (Index k = 0; k < args.k(); ++k)
+            sum += static_cast<std::uint32_t>((args.A(i, k) - args.zero_a) * (args.B(k, j) - args.zero_b));
+          sum *= static_cast<std::uint32_t>(args.alpha);
+          if (args.beta != 0) sum += static_cast<std::uint32_t>(args.beta) * static_cast<std::uint32_t>(args.C(i, j));
+          args.C(i, j) = static_cast<std::int32_t>(sum);
+        } else {
+          T sum(0);
+          for (Index k = 0; k < args.k(); ++k) sum += T(args.A(i, k)) * T(args.B(k, j));
+          args.C(i, j) = args.beta == T(0) ? args.alpha * sum : args.alpha * sum + args.beta * args.C(i, j);
+        }
       }
   }
 };

@@ -66,16 +66,18 @@ struct Pack {
   }
 };
 
-template <class T, Index R, Index NV, bool InRows, class = std::make_integer_sequence<Index, R * NV>>
+template <class V, Index R, Index NV, bool InRows, class = std::make_integer_sequence<Index, R * NV>>
 struct Tile;
 
 /// R x (NV vectors) of C in registers. InRows: rows of A are contiguous, else the R entries that belong together are.
-template <class T, Index R, Index NV, bool InRows, Index... I>
-struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
-  using V = Vec<T>;
+/// V multiplies entries In, several terms of a sum each where the instruction takes them so, and sums to Out.
+template <class V, Index R, Index NV, bool InRows, Index... I>
+struct Tile<V, R, NV, InRows, std::integer_sequence<Index, I...>> {
+  using In = typename V::In;
+  using T = typename V::Out;
   using Reg = typename V::Reg;
 
-  static void run(Index k, const T* a, Index lda, const T* b, Index ldb, T alpha, T beta, T* c, Index ldc,
+  static void run(Index k, const In* a, Index lda, const In* b, Index ldb, T alpha, T beta, T* c, Index ldc,
                   Index cols) noexcept {
     for (Index i = 0; i < R; ++i) {
       _mm_prefetch(reinterpret_cast<const char*>(c + i * ldc), _MM_HINT_T0);
@@ -86,7 +88,7 @@ struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
     if constexpr (InRows) {
       // A pointer for every third row: the two below it are one and two strides away, which is an addressing mode.
       static_assert(R <= 15);
-      const T* row[5] = {a, a + 3 * lda, a + 6 * lda, a + 9 * lda, a + 12 * lda};
+      const In* row[5] = {a, a + 3 * lda, a + 6 * lda, a + 9 * lda, a + 12 * lda};
       for (; i + 4 <= k; i += 4, b += 4 * ldb) {
         step_rows<0>(sum, row, lda, b);
         step_rows<1>(sum, row, lda, b + ldb);
@@ -107,13 +109,13 @@ struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
       }
       for (; i < k; ++i, a += lda, b += ldb) step(sum, a, b);
     }
-    const Reg alphas = V::all(alpha), betas = V::all(beta);
+    const Reg alphas = V::factor(alpha), betas = V::factor(beta);
     if constexpr (!V::free_masks)
       if (cols == NV * V::lanes) {
         if (beta == T(0))
           (V::store(at<I>(c, ldc), V::mul(alphas, sum[I])), ...);
         else
-          (V::store(at<I>(c, ldc), V::fma(betas, V::load(at<I>(c, ldc)), V::mul(alphas, sum[I]))), ...);
+          (V::store(at<I>(c, ldc), V::plus(betas, V::load(at<I>(c, ldc)), V::mul(alphas, sum[I]))), ...);
         return;
       }
     if (beta == T(0))
@@ -125,15 +127,15 @@ struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
  private:
   static constexpr Index groups = (R + 2) / 3;
 
-  static TESSERA_INLINE void step(Reg (&sum)[R * NV], const T* a, const T* b) {
-    Reg line[NV];
+  static TESSERA_INLINE void step(Reg (&sum)[R * NV], const In* a, const In* b) {
+    decltype(V::load(b)) line[NV];
     line[0] = V::load(b);
     if constexpr (NV > 1) line[1] = V::load(b + V::lanes);
     ((sum[I] = V::fma(V::all(a[I / NV]), line[I % NV], sum[I])), ...);
   }
   template <Index At>
-  static TESSERA_INLINE void step_rows(Reg (&sum)[R * NV], const T* const* row, Index lda, const T* b) {
-    Reg line[NV];
+  static TESSERA_INLINE void step_rows(Reg (&sum)[R * NV], const In* const* row, Index lda, const In* b) {
+    decltype(V::load(b)) line[NV];
     line[0] = V::load(b);
     if constexpr (NV > 1) line[1] = V::load(b + V::lanes);
     ((sum[I] = V::fma(V::all(row[I / NV / 3][I / NV % 3 * lda + At]), line[I % NV], sum[I])), ...);
@@ -146,32 +148,37 @@ struct Tile<T, R, NV, InRows, std::integer_sequence<Index, I...>> {
   static TESSERA_INLINE void update(Reg sum, Reg alpha, Reg beta, T* c, Index ldc, Index cols) {
     const auto mask = V::first(cols - Z % NV * V::lanes);
     T* p = at<Z>(c, ldc);
-    V::store(mask, p, V::fma(beta, V::load(mask, p), V::mul(alpha, sum)));
+    V::store(mask, p, V::plus(beta, V::load(mask, p), V::mul(alpha, sum)));
   }
 };
 
-template <class T>
-using TileFunction = void (*)(Index, const T*, Index, const T*, Index, T, T, T*, Index, Index) noexcept;
+template <class V>
+using TileFunction = void (*)(Index, const typename V::In*, Index, const typename V::In*, Index, typename V::Out,
+                              typename V::Out, typename V::Out*, Index, Index) noexcept;
 
-template <class T, Index NV, bool InRows, Index... R>
-constexpr std::array<TileFunction<T>, sizeof...(R)> tiles_of(std::integer_sequence<Index, R...>) {
-  return {&Tile<T, R + 1, NV, InRows>::run...};
+template <class V, Index NV, bool InRows, Index... R>
+constexpr std::array<TileFunction<V>, sizeof...(R)> tiles_of(std::integer_sequence<Index, R...>) {
+  return {&Tile<V, R + 1, NV, InRows>::run...};
 }
 
 /// What BlockedGemm asks of a kernel, but its `tiling`.
 template <class T, Index Rows>
 struct FmaOps {
+  using V = Vec<T>;
   using PackedA = T;
   using PackedB = T;
   static constexpr Index k_unit = 1;
-  static constexpr Index mr = Rows, nr = 2 * Vec<T>::lanes;
+  static Index packed_k(Index k) { return k; }
+  static constexpr Index mr = Rows, nr = 2 * V::lanes;
 
-  template <class TX>
-  static void pack_a(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+  template <class Args, class TX>
+  static void pack_a(const Args&, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     T* out) noexcept {
     Pack<TX, T>::run(src, lane_stride, k_stride, lanes, lanes, k, out);
   }
-  template <class TX>
-  static void pack_b(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+  template <class Args, class TX>
+  static void pack_b(const Args&, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     T* out) noexcept {
     Pack<TX, T>::run(src, lane_stride, k_stride, lanes, nr, k, out);
   }
   template <class Args>
@@ -182,14 +189,15 @@ struct FmaOps {
   static bool in_place_b(const Args& args) noexcept {
     return small_enough_for_b_in_place(args, mr);
   }
-  static void tile(Index rows, Index cols, Index k, TileA<T> a, const T* b, Index ldb, T alpha, T beta, T* c,
+  template <class Args>
+  static void tile(const Args& args, Index rows, Index cols, Index k, TileA<T> a, const T* b, Index ldb, T beta, T* c,
                    Index ldc) noexcept {
     using Numbers = std::make_integer_sequence<Index, Rows>;
-    static constexpr std::array<TileFunction<T>, Rows> tiles[2][2] = {
-        {tiles_of<T, 1, false>(Numbers()), tiles_of<T, 2, false>(Numbers())},
-        {tiles_of<T, 1, true>(Numbers()), tiles_of<T, 2, true>(Numbers())}};
+    static constexpr std::array<TileFunction<V>, Rows> tiles[2][2] = {
+        {tiles_of<V, 1, false>(Numbers()), tiles_of<V, 2, false>(Numbers())},
+        {tiles_of<V, 1, true>(Numbers()), tiles_of<V, 2, true>(Numbers())}};
     const bool in_rows = a.row != 1;
-    tiles[in_rows][cols > Vec<T>::lanes][static_cast<std::size_t>(rows - 1)](k, a.data, in_rows ? a.row : a.step, b,
-                                                                             ldb, alpha, beta, c, ldc, cols);
+    tiles[in_rows][cols > V::lanes][static_cast<std::size_t>(rows - 1)](k, a.data, in_rows ? a.row : a.step, b, ldb,
+                                                                        args.alpha, beta, c, ldc, cols);
   }
 };

@@ -17,6 +17,8 @@ struct Vec;
 
 template <>
 struct Vec<float> {
+  using In = float;
+  using Out = float;
   using Reg = __m256;
   using Mask = __m256i;
   static constexpr Index lanes = 8;
@@ -27,6 +29,7 @@ struct Vec<float> {
   }
   static TESSERA_INLINE Reg zero() { return _mm256_setzero_ps(); }
   static TESSERA_INLINE Reg all(float x) { return _mm256_set1_ps(x); }
+  static TESSERA_INLINE Reg factor(float x) { return all(x); }
   static TESSERA_INLINE Reg load(const float* p) { return _mm256_loadu_ps(p); }
   static TESSERA_INLINE Reg load(const bf16* p) {
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -48,6 +51,7 @@ struct Vec<float> {
   static TESSERA_INLINE void store(Mask m, float* p, Reg x) { _mm256_maskstore_ps(p, m, x); }
   static TESSERA_INLINE Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
   static TESSERA_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+  static TESSERA_INLINE Reg plus(Reg a, Reg b, Reg c) { return fma(a, b, c); }  // at the end of a sum
   static TESSERA_INLINE float sum(Reg a, Reg b) {
     const __m256 both = _mm256_add_ps(a, b);
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
@@ -76,6 +80,8 @@ struct Vec<float> {
 
 template <>
 struct Vec<double> {
+  using In = double;
+  using Out = double;
   using Reg = __m256d;
   using Mask = __m256i;
   static constexpr Index lanes = 4;
@@ -85,12 +91,14 @@ struct Vec<double> {
   }
   static TESSERA_INLINE Reg zero() { return _mm256_setzero_pd(); }
   static TESSERA_INLINE Reg all(double x) { return _mm256_set1_pd(x); }
+  static TESSERA_INLINE Reg factor(double x) { return all(x); }
   static TESSERA_INLINE Reg load(const double* p) { return _mm256_loadu_pd(p); }
   static TESSERA_INLINE Reg load(Mask m, const double* p) { return _mm256_maskload_pd(p, m); }
   static TESSERA_INLINE void store(double* p, Reg x) { _mm256_storeu_pd(p, x); }
   static TESSERA_INLINE void store(Mask m, double* p, Reg x) { _mm256_maskstore_pd(p, m, x); }
   static TESSERA_INLINE Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
   static TESSERA_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
+  static TESSERA_INLINE Reg plus(Reg a, Reg b, Reg c) { return fma(a, b, c); }  // at the end of a sum
   static TESSERA_INLINE double sum(Reg a, Reg b) {
     const __m256d both = _mm256_add_pd(a, b);
     const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(both), _mm256_extractf128_pd(both, 1));

@@ -15,6 +15,8 @@ struct Vec;
 
 template <>
 struct Vec<float> {
+  using In = float;
+  using Out = float;
   using Reg = __m512;
   using Mask = __mmask16;
   static constexpr Index lanes = 16;
@@ -24,6 +26,7 @@ struct Vec<float> {
   }
   static TESSERA_INLINE Reg zero() { return _mm512_setzero_ps(); }
   static TESSERA_INLINE Reg all(float x) { return _mm512_set1_ps(x); }
+  static TESSERA_INLINE Reg factor(float x) { return all(x); }
   static TESSERA_INLINE Reg widen(__m256i codes) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(codes), 16));
   }
@@ -41,6 +44,7 @@ struct Vec<float> {
   static TESSERA_INLINE void store(Mask m, float* p, Reg x) { _mm512_mask_storeu_ps(p, m, x); }
   static TESSERA_INLINE Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
   static TESSERA_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  static TESSERA_INLINE Reg plus(Reg a, Reg b, Reg c) { return fma(a, b, c); }  // at the end of a sum
   static TESSERA_INLINE float sum(Reg a, Reg b) { return _mm512_reduce_add_ps(_mm512_add_ps(a, b)); }
 
   /// 16 rows of 4 become 4 rows of 16. Quarters come from memory, so that only 8 shuffles are left.
@@ -69,6 +73,8 @@ struct Vec<float> {
 
 template <>
 struct Vec<double> {
+  using In = double;
+  using Out = double;
   using Reg = __m512d;
   using Mask = __mmask8;
   static constexpr Index lanes = 8;
@@ -78,12 +84,14 @@ struct Vec<double> {
   }
   static TESSERA_INLINE Reg zero() { return _mm512_setzero_pd(); }
   static TESSERA_INLINE Reg all(double x) { return _mm512_set1_pd(x); }
+  static TESSERA_INLINE Reg factor(double x) { return all(x); }
   static TESSERA_INLINE Reg load(const double* p) { return _mm512_loadu_pd(p); }
   static TESSERA_INLINE Reg load(Mask m, const double* p) { return _mm512_maskz_loadu_pd(m, p); }
   static TESSERA_INLINE void store(double* p, Reg x) { _mm512_storeu_pd(p, x); }
   static TESSERA_INLINE void store(Mask m, double* p, Reg x) { _mm512_mask_storeu_pd(p, m, x); }
   static TESSERA_INLINE Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
   static TESSERA_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
+  static TESSERA_INLINE Reg plus(Reg a, Reg b, Reg c) { return fma(a, b, c); }  // at the end of a sum
   static TESSERA_INLINE double sum(Reg a, Reg b) { return _mm512_reduce_add_pd(_mm512_add_pd(a, b)); }
 
   static constexpr Index transposed_k = 2;

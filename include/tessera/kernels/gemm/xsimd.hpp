@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 #include <xsimd/xsimd.hpp>
 
@@ -73,14 +74,17 @@ struct Ops {
   using PackedA = T;
   using PackedB = T;
   static constexpr Index k_unit = 1;
+  static Index packed_k(Index k) { return k; }
   static constexpr GemmTiling tiling{6, 2 * static_cast<Index>(xsimd::batch<T, Arch>::size), 192, 256, 2048};
 
-  template <class TX>
-  static void pack_a(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+  template <class Args, class TX>
+  static void pack_a(const Args&, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     T* out) noexcept {
     pack(src, lane_stride, k_stride, lanes, lanes, k, out);
   }
-  template <class TX>
-  static void pack_b(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k, T* out) noexcept {
+  template <class Args, class TX>
+  static void pack_b(const Args&, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     T* out) noexcept {
     pack(src, lane_stride, k_stride, lanes, tiling.nr, k, out);
   }
   template <class Args>
@@ -91,10 +95,65 @@ struct Ops {
   static bool in_place_b(const Args&) noexcept {
     return false;
   }
-  static void tile(Index rows, Index cols, Index k, TileA<T> a, const T* b, Index, T alpha, T beta, T* c,
+  template <class Args>
+  static void tile(const Args& args, Index rows, Index cols, Index k, TileA<T> a, const T* b, Index, T beta, T* c,
                    Index ldc) noexcept {
     static constexpr auto tiles = tiles_of<T, Arch>(std::make_integer_sequence<Index, tiling.mr>());
-    tiles[static_cast<std::size_t>(rows - 1)](k, a.data, b, alpha, beta, c, ldc, cols);
+    tiles[static_cast<std::size_t>(rows - 1)](k, a.data, b, args.alpha, beta, c, ldc, cols);
+  }
+};
+
+/// Bytes multiplied as f32: 256 products of at most 255 * 255 are below 2^24, so a block's sums are exact.
+template <class Arch>
+struct Ops<std::int32_t, Arch> {
+  using Float = Ops<float, Arch>;
+  using PackedA = float;
+  using PackedB = float;
+  static constexpr Index k_unit = 1;
+  static Index packed_k(Index k) { return k; }
+  static constexpr GemmTiling tiling{Float::tiling.mr, Float::tiling.nr, Float::tiling.mc, 256, Float::tiling.nc};
+
+  template <class Args, class TX>
+  static void pack_a(const Args& args, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     float* out) noexcept {
+    pack_bytes(src, lane_stride, k_stride, lanes, lanes, k, args.zero_a, out);
+  }
+  template <class Args, class TX>
+  static void pack_b(const Args& args, const TX* src, Index lane_stride, Index k_stride, Index lanes, Index k,
+                     float* out) noexcept {
+    pack_bytes(src, lane_stride, k_stride, lanes, tiling.nr, k, args.zero_b, out);
+  }
+  template <class Args>
+  static bool in_place_a(const Args&) noexcept {
+    return false;
+  }
+  template <class Args>
+  static bool in_place_b(const Args&) noexcept {
+    return false;
+  }
+  template <class Args>
+  static void tile(const Args& args, Index rows, Index cols, Index k, TileA<float> a, const float* b, Index,
+                   std::int32_t beta, std::int32_t* c, Index ldc) noexcept {
+    static constexpr auto tiles = tiles_of<float, Arch>(std::make_integer_sequence<Index, tiling.mr>());
+    alignas(64) float sums[tiling.mr * tiling.nr];
+    tiles[static_cast<std::size_t>(rows - 1)](k, a.data, b, 1.0f, 0.0f, sums, tiling.nr, cols);
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < cols; ++j) {
+        std::int32_t& out = c[i * ldc + j];
+        auto sum = static_cast<std::uint32_t>(static_cast<std::int32_t>(sums[i * tiling.nr + j]));
+        sum *= static_cast<std::uint32_t>(args.alpha);
+        if (beta != 0) sum += static_cast<std::uint32_t>(beta) * static_cast<std::uint32_t>(out);
+        out = static_cast<std::int32_t>(sum);
+      }
+  }
+
+ private:
+  template <class TX>
+  static void pack_bytes(const TX* src, Index lane_stride, Index k_stride, Index lanes, Index width, Index k,
+                         std::int32_t zero, float* out) {
+    for (Index i = 0; i < k; ++i)
+      for (Index l = 0; l < width; ++l)
+        out[i * width + l] = l < lanes ? static_cast<float>(src[l * lane_stride + i * k_stride] - zero) : 0.0f;
   }
 };
 

@@ -52,12 +52,18 @@ void gemv(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
   detail::gemv_any<T, T>(ctx, alpha, A, x, beta, y);
 }
 
-/// The same with A stored as bf16; sums are in float.
+/// The same with A stored as bf16 or f16; sums are in float.
 template <std::same_as<float> T>
 void gemv(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,  // (M,K)
           VectorView<const float> x,                                              // (K)
           std::type_identity_t<T> beta, VectorView<T> y) {                        // (M)
   detail::gemv_any<bf16, float>(ctx, alpha, A, x, beta, y);
+}
+template <std::same_as<float> T>
+void gemv(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const f16> A,  // (M,K)
+          VectorView<const float> x,                                             // (K)
+          std::type_identity_t<T> beta, VectorView<T> y) {                       // (M)
+  detail::gemv_any<f16, float>(ctx, alpha, A, x, beta, y);
 }
 
 }  // namespace tessera::inline TESSERA_ABI
