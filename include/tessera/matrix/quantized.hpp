@@ -21,8 +21,9 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// A matrix of its own in blocks of format F, 16 rows interleaved as the kernels read them. Only the codes and scales
-/// are held, rows padded to a multiple of 16 and columns to one of 32; they never change, and copies share them.
-template <AffineBlockFormat F>
+/// are held, rows padded to a multiple of 16 and columns to one of block_size; they never change, and copies share
+/// them.
+template <PanelFormat F>
 class Quantized : public detail::QuantizedOperator<Quantized<F>, F> {
   using Panel = PanelLayout<F>;
 
@@ -31,16 +32,18 @@ class Quantized : public detail::QuantizedOperator<Quantized<F>, F> {
 
   Quantized() : Quantized(0, 0) {}
 
-  /// From (cols + 31) / 32 blocks a row, row after row, as files hold them. Throws shape_error for another number.
+  /// From (cols + block_size - 1) / block_size blocks a row, row after row, as files hold them. Throws shape_error for
+  /// another number.
   Quantized(Index rows, Index cols, std::span<const Block> blocks) : Quantized(rows, cols) {
     const Index each = view().row_blocks();
     if (static_cast<Index>(blocks.size()) != rows * each)
       throw shape_error(detail::concat("tessera: Quantized<", F::name, "> ", detail::shape_text(rows, cols), " from ",
                                        blocks.size(), " blocks: expected ", rows * each));
-    for (Index row = 0; row < rows; row += panel_rows) {
-      const Index at = row / panel_rows * each;
-      detail::interleave_panel<F>(blocks.data(), rows, each, row, store_->codes.data() + at * Panel::codes,
-                                  store_->side.data() + at * Panel::side);
+    for (Index panel = 0; panel < panels(rows); panel += panel_pair) {
+      const Index at = panel * each;
+      detail::interleave_panels<F>(blocks.data(), rows, each, panel * panel_rows,
+                                   std::min(panel_pair, panels(rows) - panel), store_->codes.data() + at * Panel::codes,
+                                   store_->side.data() + at * Panel::side);
     }
   }
 
@@ -50,14 +53,12 @@ class Quantized : public detail::QuantizedOperator<Quantized<F>, F> {
     Quantized made(rows, cols);
     const Index each = made.view().row_blocks();
     Store& store = *made.store_;
-    for_each_chunk(ctx, (rows + panel_rows - 1) / panel_rows, Index{1}, [&](Context&, Index panel, Index) {
+    for_each_chunk(ctx, panels(rows), Index{1}, [&](Context&, Index panel, Index) {
       for (Index r = 0; r < panel_rows; ++r)
         for (Index b = 0; b < each; ++b) {
-          Block block = detail::zero_block<F>();
+          Block block{};
           if (panel * panel_rows + r < rows) f(panel * panel_rows + r, b, block);
-          const Index at = panel * each + b;
-          detail::store_in_panel<F>(block, r, store.codes.data() + at * Panel::codes,
-                                    store.side.data() + at * Panel::side);
+          detail::store_in_panel<F>(block, r, {panel, b, panels(rows), each}, store.codes.data(), store.side.data());
         }
     });
     return made;
@@ -83,26 +84,29 @@ class Quantized : public detail::QuantizedOperator<Quantized<F>, F> {
  private:
   struct Store {
     Buffer<std::uint8_t> codes;
-    Buffer<std::uint16_t> side;
+    Buffer<std::uint8_t> side;
   };
 
+  static Index panels(Index rows) { return (rows + panel_rows - 1) / panel_rows; }
+
   Quantized(Index rows, Index cols) : rows_(rows), cols_(cols) {
-    constexpr Index most = std::numeric_limits<Index>::max() / 64;
+    constexpr Index most = std::numeric_limits<Index>::max() / 512;
     if (rows < 0 || cols < 0 || rows > most || cols > most || (rows > 0 && cols > most / (rows + panel_rows)))
       throw shape_error(detail::concat("tessera: Quantized<", F::name, "> (", rows, ", ", cols,
                                        "): expected sizes from 0 whose product fits"));
-    const Index blocks = (rows + panel_rows - 1) / panel_rows * ((cols + F::block_size - 1) / F::block_size);
+    const Index blocks = panels(rows) * ((cols + F::block_size - 1) / F::block_size);
     store_ = std::make_shared<Store>(Store{Buffer<std::uint8_t>(blocks * Panel::codes, uninitialized),
-                                           Buffer<std::uint16_t>(blocks * Panel::side, uninitialized)});
+                                           Buffer<std::uint8_t>(blocks * Panel::side, uninitialized)});
   }
 
   std::shared_ptr<Store> store_;
   Index rows_, cols_;
 };
 
-/// Someone else's blocks, row after row of (cols + 31) / 32, as files hold them; not copied. Kernels interleave 16 rows
+/// Someone else's blocks, row after row of (cols + block_size - 1) / block_size, as files hold them; not copied.
+/// Kernels interleave 16 rows
 /// at a time into scratch as they go: slower than Quantized, the same results.
-template <AffineBlockFormat F>
+template <PanelFormat F>
 class QuantizedView : public detail::QuantizedOperator<QuantizedView<F>, F> {
  public:
   using Block = typename F::Block;
@@ -113,11 +117,12 @@ class QuantizedView : public detail::QuantizedOperator<QuantizedView<F>, F> {
     view_.blocks = blocks.data();
     view_.rows = rows;
     view_.cols = cols;
-    constexpr Index most = std::numeric_limits<Index>::max() - block_values;
+    constexpr Index most = std::numeric_limits<Index>::max() - F::block_size;
     if (rows < 0 || cols < 0 || cols > most || (rows > 0 && view_.row_blocks() > most / rows) ||
         static_cast<Index>(blocks.size()) != rows * view_.row_blocks())
       throw shape_error(detail::concat("tessera: QuantizedView<", F::name, "> ", detail::shape_text(rows, cols),
-                                       " over ", blocks.size(), " blocks: expected (cols + 31) / 32 a row"));
+                                       " over ", blocks.size(), " blocks: expected one for each ", F::block_size,
+                                       " columns of a row"));
   }
   BlockView<F> view() const { return view_; }
   std::size_t bytes() const { return static_cast<std::size_t>(this->rows() * view_.row_blocks()) * sizeof(Block); }
@@ -132,7 +137,7 @@ class QuantizedView : public detail::QuantizedOperator<QuantizedView<F>, F> {
 
 /// W (M,K) in blocks of F: `auto Wq = quantize<Q4_0>(ctx, W)`. O(MK) (times the quantizer's candidates).
 /// A block with a value that is not finite decodes to NaN. `quantizer` is a BlockQuantizer for F.
-template <AffineBlockFormat F, class Quantizer = RoundToNearest>
+template <PanelFormat F, class Quantizer = RoundToNearest>
 requires BlockQuantizer<Quantizer, F> Quantized<F> quantize(Context& ctx, MatrixView<const float> W,
                                                             const Quantizer& quantizer = {}) {
   return Quantized<F>::generate(ctx, W.rows(), W.cols(), [&](Index row, Index b, typename F::Block& block) {

@@ -68,46 +68,46 @@ class QuantizedOperator : public OperatorBase<Derived> {
   /// in exact arithmetic: half a step of each activation times its weight, and the rounding of the sum over blocks.
   double error_bound(Index row, VectorView<const float> x) const {  // (K)
     const BlockView<F> W = view();
-    const Index blocks = W.row_blocks();
     constexpr double u = 0x1p-24;
     double rounding = 0, magnitude = 0;
-    for (Index b = 0; b < blocks; ++b) {
-      const Index first = b * F::block_size, count = std::min(F::block_size, W.cols - first);
+    for (Index b = 0; b < W.row_blocks(); ++b) {
       const Block stored = block(row, b);
-      std::array<float, F::block_size> w, size;
+      std::array<float, F::block_size> w;
+      std::array<std::int8_t, F::block_size> q;
       F::decode(stored, w);
-      Block parts = stored;  // |d| |code - zero| and |m| apart: they are summed apart
-      double minimum = 0;
-      if constexpr (F::has_minimum) {
-        minimum = std::abs(static_cast<double>(float(stored.m)));
-        parts.m = f16();
-      }
-      F::decode(parts, size);
-      double most = 0;
-      for (Index i = 0; i < count; ++i) most = std::max(most, std::abs(static_cast<double>(x[first + i])));
-      // Codes are x * (127 / most) with two roundings; steps below 2^-126 are flushed to zero.
-      const double step = most / 127, off = std::max(0.5 * step * (1 + 520 * u), most < 0x1p-118 ? most : 0.0);
-      for (Index i = 0; i < count; ++i) {
-        const double xi = std::abs(static_cast<double>(x[first + i])) + off;
-        rounding += std::abs(static_cast<double>(w[static_cast<std::size_t>(i)])) * off;
-        magnitude += (std::abs(static_cast<double>(size[static_cast<std::size_t>(i)])) + minimum) * xi;
+      panel_integers<F>(stored, q.data());
+      const double d = block_scale<F>(stored), dm = block_minimum<F>(stored);
+      for (Index first = b * F::block_size; first < std::min((b + 1) * F::block_size, W.cols); first += block_values) {
+        const Index count = std::min(block_values, W.cols - first), at = first - b * F::block_size;
+        double most = 0;
+        for (Index i = 0; i < count; ++i) most = std::max(most, std::abs(static_cast<double>(x[first + i])));
+        // Codes are x * (127 / most) with two roundings; steps below 2^-126 are flushed to zero.
+        const double step = most / 127, off = std::max(0.5 * step * (1 + 520 * u), most < 0x1p-118 ? most : 0.0);
+        for (Index i = 0; i < count; ++i) {
+          const double xi = std::abs(static_cast<double>(x[first + i])) + off;
+          const Index g = (at + i) * PanelLayout<F>::groups / block_values;
+          // |d s q| and |m t| apart: they are summed apart.
+          const double size = std::abs(d * group_scale<F>(stored, g) * q[static_cast<std::size_t>(at + i)]) +
+                              std::abs(dm * group_minimum<F>(stored, g));
+          rounding += std::abs(static_cast<double>(w[static_cast<std::size_t>(at + i)])) * off;
+          magnitude += size * xi;
+        }
       }
     }
     if (mode_ == Activations::exact) {
       const double k = static_cast<double>(W.cols + 8) * u;
       return k / (1 - k) * magnitude;
     }
-    const double k = static_cast<double>((F::has_minimum ? 2 : 1) * blocks + 4) * u;
+    const double k = static_cast<double>((W.cols + block_values - 1) / block_values + 6) * u;
     return rounding + k / (1 - k) * magnitude + static_cast<double>(W.cols) * 0x1p-149;
   }
 
-  /// Block b of row i: columns [32 b, 32 b + 32).
+  /// Block b of row i: columns [b * block_size, (b + 1) * block_size).
   Block block(Index i, Index b) const {
-    using P = PanelLayout<F>;
     const BlockView<F> W = view();
     if (W.layout == BlockLayout::rows) return W.blocks[i * W.row_blocks() + b];
-    const Index at = i / panel_rows * W.row_blocks() + b;
-    return load_from_panel<F>(W.codes + at * P::codes, W.side + at * P::side, i % panel_rows);
+    const Index panels = (W.rows + panel_rows - 1) / panel_rows;
+    return load_from_panel<F>(W.codes, W.side, {i / panel_rows, b, panels, W.row_blocks()}, i % panel_rows);
   }
   /// All blocks, row after row, as files hold them.
   Buffer<Block> blocks() const {
@@ -117,7 +117,7 @@ class QuantizedOperator : public OperatorBase<Derived> {
       for (Index b = 0; b < each; ++b) all[i * each + b] = block(i, b);
     return all;
   }
-  /// out (m,n) = rows [row, row + m), columns [32 b, 32 b + n), decoded.
+  /// out (m,n) = rows [row, row + m), columns [b * block_size, b * block_size + n), decoded.
   void decode(Index row, Index b, MatrixView<float> out) const {
     std::array<float, F::block_size> values;
     for (Index i = 0; i < out.rows(); ++i)
@@ -148,7 +148,7 @@ class QuantizedOperator : public OperatorBase<Derived> {
     } else {
       QgemmArgs args = qgemm_args(view(), 1.0f, 0.0f, MatrixView<float>(nullptr, {rows(), n}, {1, rows()}));
       args.x.cols = n;
-      args.x.blocks = args.k_blocks;
+      args.x.blocks = args.k_blocks * PanelLayout<F>::parts;
       QgemmKernels<F>::explain(ctx, args, sink);
     }
   }

@@ -13,7 +13,7 @@
 
 namespace tessera::inline TESSERA_ABI::detail {
 
-/// `blocks` contiguous runs of 32 values of one column; block b's codes, scale and sum lie b * width entries on.
+/// `blocks` contiguous runs of 32 values of one column; block b's codes, scale and sums lie b * width entries on.
 struct ActivationRun {
   const float* x;
   Index blocks;
@@ -21,6 +21,13 @@ struct ActivationRun {
   std::int8_t* codes;
   float* scale;
   std::int32_t* sum;
+  std::uint32_t* halves;
+
+  /// Notes the sums of the first and the last 16 codes of the block at `entry`.
+  TESSERA_INLINE void set_sums(Index entry, std::int32_t first, std::int32_t last) const {
+    sum[entry] = first + last;
+    halves[entry] = (static_cast<std::uint32_t>(first) & 0xffffu) | static_cast<std::uint32_t>(last) << 16;
+  }
 };
 
 /// Columns whose values are not contiguous, and the last values of a column, pass through a buffer.
@@ -33,14 +40,14 @@ void quantize_tiles(const QuantizeActivationsArgs& a, RowRange tiles) noexcept {
       const Index at = a.out.offset(t) + c;
       const auto run = [&](const float* x, Index first, Index blocks) {
         const Index entry = at + first * width;
-        Kernel::run_blocks(
-            {x, blocks, width, a.out.codes + entry * block_values, a.out.scale + entry, a.out.sum + entry});
+        Kernel::run_blocks({x, blocks, width, a.out.codes + entry * block_values, a.out.scale + entry,
+                            a.out.sum + entry, a.out.halves + entry});
       };
       const Index whole = a.x_row == 1 ? a.k / block_values : 0;
       if (whole > 0) run(column, 0, whole);
       for (Index b = whole; b < a.out.blocks; ++b) {
         float values[block_values] = {};
-        const Index count = std::min(block_values, a.k - b * block_values);
+        const Index count = std::clamp<Index>(a.k - b * block_values, 0, block_values);
         for (Index i = 0; i < count; ++i) values[i] = column[(b * block_values + i) * a.x_row];
         run(values, b, 1);
       }

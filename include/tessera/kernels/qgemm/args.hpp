@@ -11,32 +11,35 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// How blocks lie in memory.
-/// `rows`: row after row, each of (cols + 31) / 32 blocks, as files hold them.
-/// `panels`: 16 rows interleaved. For each panel and each block of the row, first all codes, then (in a second array)
-/// all scales: codes [panel][block][code bytes / 4][16 rows][4], side [panel][block][d, then m][16 rows].
+/// `rows`: row after row, each of row_blocks() blocks, as files hold them.
+/// `panels`: 16 rows interleaved, codes [pair of panels][block][32 values][2][bytes] and, in a second array, scales
+/// [pair of panels][block][2][bytes]; an odd panel at the end is alone (see PanelLayout and PanelPlace).
 enum class BlockLayout { rows, panels };
 
 inline constexpr Index panel_rows = 16;
+inline constexpr Index panel_pair = 2;
 inline constexpr Index activation_tile = 16;  // columns whose activations lie together
-inline constexpr Index block_values = 32;
+inline constexpr Index block_values = 32;     // of a block of activations
 
 /// Non-owning (rows, cols) matrix of F's blocks; values past the last column of a row are zero in the last block.
 template <class F>
 struct BlockView {
   const typename F::Block* blocks = nullptr;  // BlockLayout::rows
   const std::uint8_t* codes = nullptr;        // BlockLayout::panels
-  const std::uint16_t* side = nullptr;        // BlockLayout::panels: f16 bits
+  const std::uint8_t* side = nullptr;         // BlockLayout::panels
   BlockLayout layout = BlockLayout::rows;
   Index rows = 0, cols = 0;
-  Index row_blocks() const { return (cols + block_values - 1) / block_values; }
+  Index row_blocks() const { return (cols + F::block_size - 1) / F::block_size; }
 };
 
 /// (K, N) activations as int8 in blocks of 32: x = scale * code. Tile t holds columns [16 t, 16 t + w): codes
-/// [block][w][32], scale [block][w], sum [block][w] (the sum of a block's codes).
+/// [block][w][32], scale [block][w], sum [block][w] (the sum of a block's codes), halves [block][w] (the sums of its
+/// first and its last 16 codes in the low and the high 16 bits).
 struct ActivationBlocks {
   std::int8_t* codes = nullptr;
   float* scale = nullptr;
   std::int32_t* sum = nullptr;
+  std::uint32_t* halves = nullptr;
   Index blocks = 0;  // per column
   Index cols = 0;
   Index width(Index tile) const {
@@ -46,7 +49,7 @@ struct ActivationBlocks {
   Index offset(Index tile) const { return tile * activation_tile * blocks; }  // in blocks
 };
 
-/// Rounds activations to int8 a block; "rows" of the launch are tiles of 16 columns.
+/// Rounds activations to int8 a block; "rows" of the launch are tiles of 16 columns. Blocks past k are zero.
 struct QuantizeActivationsArgs : KernelArgs {
   const float* x = nullptr;  // (K, N)
   Index k = 0, n = 0, x_row = 0, x_col = 0;
@@ -56,10 +59,10 @@ struct QuantizeActivationsArgs : KernelArgs {
 struct QgemmArgs : KernelArgs {
   const void* blocks = nullptr;  // BlockView<F>
   const std::uint8_t* codes = nullptr;
-  const std::uint16_t* side = nullptr;
+  const std::uint8_t* side = nullptr;
   BlockLayout layout = BlockLayout::rows;
   Index m = 0;
-  Index k_blocks = 0;
+  Index k_blocks = 0;  // of F
   ActivationBlocks x;
   float alpha = 1, beta = 0;
   float* y = nullptr;  // (M, N)

@@ -1,14 +1,14 @@
-// 8-bit codes times int8 activations without a dot instruction. One 256-bit accumulator holds 8 rows of one column.
-// int8 codes: VPMADDUBSW on |w| and sign(w) x, as 2 * 128 * 127 fits 16 bits where 2 * 255 * 127 would saturate.
-// 4-bit codes: 8 products of at most 2 * 15 * 127 are summed in 16 bits before they are widened.
+// Codes times int8 activations without a dot instruction. One 256-bit accumulator holds 8 rows of one column.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include <tessera/kernels/qgemm/activations.hpp>
-#include <tessera/kernels/qgemm/panel.hpp>
+#include <tessera/kernels/qgemm/frame.hpp>
 #include <tessera/simd/isa.hpp>
 #include <tessera/simd/target.hpp>
 
@@ -19,60 +19,113 @@ TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
 
 namespace detail {
 
-/// The codes of 8 rows of one block of a panel as 8 groups of 4 bytes a row, signed for 8 bits, unsigned for 4.
-template <class F>
-struct Codes256 {
-  static constexpr bool is_signed = F::bits == 8;
-  TESSERA_INLINE static void load(const std::uint8_t* p, __m256i (&code)[8]) {
-    if constexpr (F::bits == 8) {
-#pragma GCC unroll 8
-      for (int g = 0; g < 8; ++g) code[g] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 64 * g));
-    } else {
-      const __m256i low = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-      for (int g = 0; g < 4; ++g) {
-        const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 64 * g));
-        code[g] = _mm256_and_si256(pair, low);
-        code[g + 4] = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
-      }
-    }
+struct Ops256 {
+  using Int = __m256i;
+  using Float = __m256;
+  static constexpr Index rows = 8;
+  static constexpr int panels = 1;  // taken at once
+
+  TESSERA_INLINE static Int load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  TESSERA_INLINE static Int bytes(std::uint8_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
+  TESSERA_INLINE static Int all(std::uint32_t v) { return _mm256_set1_epi32(static_cast<std::int32_t>(v)); }
+  TESSERA_INLINE static Int zero() { return _mm256_setzero_si256(); }
+  template <int N>
+  TESSERA_INLINE static Int shift(Int v) {  // 16-bit lanes to the right, to the left if N < 0
+    if constexpr (N > 0)
+      return _mm256_srli_epi16(v, N);
+    else if constexpr (N < 0)
+      return _mm256_slli_epi16(v, -N);
+    else
+      return v;
+  }
+  TESSERA_INLINE static Int keep(Int v, Int mask) { return _mm256_and_si256(v, mask); }
+  TESSERA_INLINE static Int join(Int a, Int b, Int mask) { return _mm256_or_si256(a, _mm256_and_si256(b, mask)); }
+  TESSERA_INLINE static Int flip(Int v) { return _mm256_xor_si256(v, bytes(128)); }
+  TESSERA_INLINE static Int table(const std::uint8_t* t) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t)));
+  }
+  TESSERA_INLINE static Int look_up(Int t, Int index) { return _mm256_shuffle_epi8(t, index); }
+  TESSERA_INLINE static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  TESSERA_INLINE static Int sub(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+  TESSERA_INLINE static Int mul(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
+  TESSERA_INLINE static Int mul_pairs(Int a, Int b) { return _mm256_madd_epi16(a, b); }
+  template <int N>
+  TESSERA_INLINE static Int times(Int v) {  // 32-bit lanes by a power of two
+    return _mm256_slli_epi32(v, std::countr_zero(static_cast<unsigned>(N)));
+  }
+  TESSERA_INLINE static Int widen(const std::int8_t* p) {  // a byte a row
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  TESSERA_INLINE static Int widen_pairs(const std::int8_t* p) {  // two bytes a row
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TESSERA_INLINE static Int low_of_pairs(Int v) { return _mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16); }
+  TESSERA_INLINE static Int high_of_pairs(Int v) { return _mm256_srai_epi32(v, 16); }
+
+  TESSERA_INLINE static Float to_float(Int v) { return _mm256_cvtepi32_ps(v); }
+  TESSERA_INLINE static Float all(float v) { return _mm256_set1_ps(v); }
+  TESSERA_INLINE static Float load(const float* p) { return _mm256_loadu_ps(p); }
+  TESSERA_INLINE static void store(float* p, Float v) { _mm256_storeu_ps(p, v); }
+  TESSERA_INLINE static Float halves(const std::uint8_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TESSERA_INLINE static Float powers(const std::uint8_t* p) {  // 2^(e - 128), NaN for 255
+    const Int e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const Int bits = _mm256_max_epi32(_mm256_slli_epi32(e, 23), all(0x00400000u));
+    const Int nan = _mm256_and_si256(_mm256_cmpeq_epi32(e, all(255u)), all(0x00400000u));
+    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_or_si256(bits, nan)), all(0.5f));
+  }
+  TESSERA_INLINE static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  /// A product that is not fused with the sum it goes into.
+  TESSERA_INLINE static Float product(Float a, Float b) {
+    Float v = _mm256_mul_ps(a, b);
+    __asm__("" : "+x"(v));
+    return v;
   }
 };
 
-struct DotAvx2 {
+/// Signed codes by VPMADDUBSW on |w| and sign(w) x, as 2 * 128 * 127 fits 16 bits where 2 * 255 * 127 would saturate;
+/// unsigned ones as they are, and as many products as fit are summed in 16 bits before they are widened.
+struct DotAvx2 : Ops256 {
   template <class F>
-  TESSERA_INLINE static void load(const std::uint8_t* p, __m256i (&code)[8]) {
-    Codes256<F>::load(p, code);
-  }
-  TESSERA_INLINE static __m256i four(const std::int8_t* x) {
-    std::int32_t word;
-    std::memcpy(&word, x, 4);
-    return _mm256_set1_epi32(word);
-  }
-  /// The sum over a block of (code - zero) * x, a row a lane.
+  static constexpr bool is_signed = F::bits == 8 || PanelLayout<F>::has_codebook;
   template <class F>
-  TESSERA_INLINE static __m256i block(const __m256i (&code)[8], const std::int8_t* x, std::int32_t sum) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    if constexpr (Codes256<F>::is_signed) {
-      __m256i total = _mm256_setzero_si256();
+  static constexpr int offset = is_signed<F> ? 0 : PanelLayout<F>::offset;
+  template <class F>
+  static constexpr int table_offset = 0;
+
+  template <class F, int R, Index G>
+  TESSERA_INLINE static void dots(const Int (&code)[R][8], const std::int8_t* x, Int (&sum)[R][G]) {
+    const Int ones = _mm256_set1_epi16(1);
+    constexpr int length = 8 / G;
+    constexpr int fits = is_signed<F> ? 1 : 32767 / (2 * 127 * ((1 << F::bits) - 1));
+    constexpr int chain = fits < length ? fits : length;
+#pragma GCC unroll 2
+    for (int h = 0; h < G; ++h) {
+      Int total = zero(), pairs = zero();
 #pragma GCC unroll 8
-      for (int g = 0; g < 8; ++g) {
-        const __m256i pairs =
-            _mm256_maddubs_epi16(_mm256_abs_epi8(code[g]), _mm256_sign_epi8(four(x + 4 * g), code[g]));
-        total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, ones));
+      for (int g = 0; g < length; ++g) {
+        const Int w = code[0][h * length + g];
+        std::uint32_t word;
+        std::memcpy(&word, x + 4 * (h * length + g), 4);
+        Int p;
+        if constexpr (is_signed<F>)
+          p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(all(word), w));
+        else
+          p = _mm256_maddubs_epi16(w, all(word));
+        pairs = g % chain == 0 ? p : _mm256_add_epi16(pairs, p);
+        if (g % chain == chain - 1 || g == length - 1) {
+          const Int wide = _mm256_madd_epi16(pairs, ones);
+          total = g < chain ? wide : add(total, wide);
+        }
       }
-      return total;
-    } else {
-      __m256i pairs = _mm256_maddubs_epi16(code[0], four(x));
-#pragma GCC unroll 7
-      for (int g = 1; g < 8; ++g) pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(code[g], four(x + 4 * g)));
-      return _mm256_sub_epi32(_mm256_madd_epi16(pairs, ones), _mm256_set1_epi32(F::zero * sum));
+      sum[0][h] = total;
     }
   }
 };
 
 namespace avx2_lane {
-#include <tessera/kernels/qgemm/tile256.inl>
+#include <tessera/kernels/qgemm/tile.inl>
 }
 
 }  // namespace detail
@@ -84,7 +137,7 @@ struct QgemmAvx2 {
   static const char* reject(const QgemmArgs&) { return nullptr; }
   static std::size_t scratch(const QgemmArgs& a) { return detail::qgemm_scratch<F>(a); }
   static void run(const QgemmArgs& a, RowRange rows) noexcept {
-    detail::qgemm_rows<F, detail::avx2_lane::QgemmTile256<detail::DotAvx2>>(a, rows);
+    detail::qgemm_rows<F, detail::avx2_lane::QgemmColumns<detail::DotAvx2>>(a, rows);
   }
 };
 
@@ -121,11 +174,10 @@ struct QuantizeActivationsAvx2 {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.codes + at * block_values),
                           _mm256_permutevar8x32_epi32(packed, order));
       r.scale[at] = scale.scale;
-      const __m256i s = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-      __m128i total = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
-      total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0x4e));
-      total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xb1));
-      r.sum[at] = _mm_cvtsi128_si32(total);
+      const __m256i first = _mm256_add_epi32(q[0], q[1]), last = _mm256_add_epi32(q[2], q[3]);
+      const __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(first, last), _mm256_setzero_si256());
+      const __m128i total = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+      r.set_sums(at, _mm_cvtsi128_si32(total), _mm_extract_epi32(total, 1));
     }
   }
 };

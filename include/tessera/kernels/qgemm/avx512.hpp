@@ -38,11 +38,18 @@ struct QuantizeActivationsAvx512 {
       }
       const Index at = b * r.width;
       auto* codes = reinterpret_cast<__m128i*>(r.codes + at * block_values);
-      _mm_storeu_si128(codes, _mm512_cvtepi32_epi8(q0));
-      _mm_storeu_si128(codes + 1, _mm512_cvtepi32_epi8(q1));
+      const __m128i c0 = _mm512_cvtepi32_epi8(q0), c1 = _mm512_cvtepi32_epi8(q1);
+      _mm_storeu_si128(codes, c0);
+      _mm_storeu_si128(codes + 1, c1);
       r.scale[at] = scale.scale;
-      r.sum[at] = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
+      r.set_sums(at, sum_of(c0), sum_of(c1));
     }
+  }
+
+ private:
+  TESSERA_INLINE static std::int32_t sum_of(__m128i codes) {
+    const __m128i sums = _mm_sad_epu8(_mm_xor_si128(codes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(sums) + _mm_extract_epi32(sums, 2) - 16 * 128;
   }
 };
 

@@ -1,168 +1,111 @@
-/// The panel layout, and the frame that every qgemm kernel fills in: what differs between processors is one tile.
+/// The panel layout: how 16 rows of blocks lie together.
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <concepts>
 #include <cstdint>
-#include <cstring>
+#include <iterator>
 
 #include <tessera/core/config.hpp>
-#include <tessera/core/types.hpp>
-#include <tessera/kernels/kernel.hpp>
 #include <tessera/kernels/qgemm/args.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-/// Sizes of one panel (16 rows) of one block in format F.
+/// The formats that qgemm multiplies: a multiple of 32 values a block, each d * s * q, or d * s * q + m * t, with
+/// integers q of 1 to 6 or 8 bits (through a codebook of at most 16 int8, if any), d and m floats of the block and,
+/// where the format is `two_level`, integers s and t of each group of 16 or 32 values (m is then -dmin); else
+/// s = t = 1.
+template <class F>
+concept PanelFormat = F::block_size % 32 == 0 && ((F::bits >= 1 && F::bits <= 6) || F::bits == 8) &&
+                      (
+                          requires(typename F::Block & block) { block.d.bits; } ||
+                          requires(typename F::Block & block) { block.e; }) &&
+                      requires {
+  { F::has_minimum } -> std::convertible_to<bool>;
+};
+
+/// Sizes and offsets of one block of a panel. Its codes: for each part of 32 values first their low bits, then their
+/// high ones, each a plane of B bits: B vectors of [16 rows][4] bytes, of which vector j holds values 4 v .. 4 v + 3 in
+/// bits B i .. for v = j + B i. Its side: d [16 rows], m [16 rows], integer scales. Those are the bytes v = s [part][16
+/// rows][groups], t [part][16 rows][groups]: their low 4 bits two to a byte (byte i: v[i], v[i + n/2]), then bits 4 and
+/// 5 of 6-bit ones four to a byte (byte i: v[i], v[i + n/4], ...); 8-bit ones as they are.
 template <class F>
 struct PanelLayout {
-  static constexpr Index groups = F::bits;                 // of 4 code bytes: 32 values * bits / 32
-  static constexpr Index code_bytes = 4 * F::bits;         // of one row
-  static constexpr Index codes = panel_rows * code_bytes;  // bytes of a block of a panel
-  static constexpr Index fields = F::has_minimum ? 2 : 1;  // d, m
-  static constexpr Index side = panel_rows * fields;       // f16s of a block of a panel
+  static constexpr bool two_level = [] {
+    if constexpr (requires { F::two_level; })
+      return bool(F::two_level);
+    else
+      return false;
+  }();
+  static constexpr bool has_codebook = requires { F::codebook; };
+  static constexpr bool half_scale = !requires(typename F::Block & b) { b.e; };  // d is an f16, else a power of two
+  static constexpr Index parts = F::block_size / block_values;
+  static constexpr Index groups = [] {  // of a part
+    if constexpr (two_level)
+      return block_values / F::group;
+    else
+      return Index{1};
+  }();
+  static constexpr int low_bits = F::bits == 8 ? 8 : F::bits >= 4 ? 4 : F::bits >= 2 ? 2 : 1;
+  static constexpr int high_bits = F::bits - low_bits;
+  static constexpr Index vector = 4 * panel_rows;        // bytes: 4 codes of each row
+  static constexpr Index part_codes = vector * F::bits;  // bytes of 32 values of each row
+  static constexpr Index codes = parts * part_codes;     // bytes of a block
+  static constexpr Index scale_values = two_level ? panel_rows * parts * groups : 0;
+  static constexpr Index small_values = F::has_minimum ? 2 * scale_values : scale_values;
+  static constexpr int scale_bits = [] {
+    if constexpr (two_level)
+      return F::has_minimum ? (F::scale_limit <= 15 ? 4 : 6) : (F::scale_limit <= 32 ? 6 : 8);
+    else
+      return 0;
+  }();
+  static constexpr int scale_zero = scale_bits == 6 && !F::has_minimum ? 32 : 0;  // what stored scales are above s
+  static constexpr Index d_bytes = panel_rows * (half_scale ? 2 : 1);
+  static constexpr Index m_bytes = F::has_minimum ? panel_rows * 2 : 0;
+  static constexpr Index small_at = d_bytes + m_bytes;
+  static constexpr Index high_at = small_at + small_values / 2;
+  static constexpr Index side = small_at + small_values * scale_bits / 8;  // bytes of a block
+
+  /// Where v[part][row][group] stands; minima follow scale_values later.
+  static constexpr Index small_index(Index part, Index row, Index group) {
+    return (part * panel_rows + row) * groups + group;
+  }
+  /// The least integer q, negated: what makes all of them unsigned. A power of two, or 0.
+  static constexpr int offset = [] {
+    if constexpr (F::bits == 8) {
+      return 128;
+    } else if constexpr (has_codebook) {
+      int least = 0;
+      for (int q : F::codebook) least = std::min(least, q);
+      return static_cast<int>(std::bit_ceil(static_cast<unsigned>(-least)));
+    } else {
+      return F::zero;
+    }
+  }();
+  /// The codebook with `offset` added.
+  static constexpr std::array<std::uint8_t, 16> table(int added) {
+    std::array<std::uint8_t, 16> t{};
+    if constexpr (has_codebook)
+      for (std::size_t i = 0; i < std::size(F::codebook); ++i) t[i] = static_cast<std::uint8_t>(F::codebook[i] + added);
+    return t;
+  }
 };
 
-namespace detail {
-
-/// `block` becomes row `row` of a panel's block.
+/// Where block b of a panel stands among `panels` panels of `row_blocks` blocks: panels 2 i and 2 i + 1 take turns,
+/// part by part in the codes and block by block in the side, so that two of them are read as one stream.
 template <class F>
-void store_in_panel(const typename F::Block& block, Index row, std::uint8_t* codes, std::uint16_t* side) {
-  using P = PanelLayout<F>;
-  for (Index g = 0; g < P::groups; ++g) std::memcpy(codes + (g * panel_rows + row) * 4, block.qs + g * 4, 4);
-  side[row] = block.d.bits;
-  if constexpr (F::has_minimum) side[panel_rows + row] = block.m.bits;
-}
-
-template <class F>
-typename F::Block load_from_panel(const std::uint8_t* codes, const std::uint16_t* side, Index row) {
-  using P = PanelLayout<F>;
-  typename F::Block block;
-  for (Index g = 0; g < P::groups; ++g) std::memcpy(block.qs + g * 4, codes + (g * panel_rows + row) * 4, 4);
-  block.d = f16::from_bits(side[row]);
-  if constexpr (F::has_minimum) block.m = f16::from_bits(side[panel_rows + row]);
-  return block;
-}
-
-/// A block all of whose values are zero.
-template <class F>
-typename F::Block zero_block() {
-  typename F::Block block{};
-  if constexpr (F::zero != 0) std::memset(block.qs, F::zero | (F::zero << 4), sizeof block.qs);
-  return block;
-}
-
-/// Rows [first, first + 16) of row-major blocks as a panel; rows past the last are zero.
-template <class F>
-void interleave_panel(const typename F::Block* blocks, Index rows, Index row_blocks, Index first, std::uint8_t* codes,
-                      std::uint16_t* side) {
-  using P = PanelLayout<F>;
-  for (Index r = 0; r < panel_rows; ++r)
-    for (Index b = 0; b < row_blocks; ++b)
-      store_in_panel<F>(first + r < rows ? blocks[(first + r) * row_blocks + b] : zero_block<F>(), r,
-                        codes + b * P::codes, side + b * P::side);
-}
-
-/// One panel times the columns of one activation tile. `out` is [width][16 rows].
-struct QgemmTile {
-  const std::uint8_t* codes;
-  const std::uint16_t* side;
-  const std::int8_t* x;
-  const float* scale;
-  const std::int32_t* sum;
-  Index blocks;
-  Index width;
-  float* out;
-  bool streamed;  // the panel is read for the first time
+struct PanelPlace {
+  Index codes, part_step, side;
+  constexpr PanelPlace(Index panel, Index b, Index panels, Index row_blocks) {
+    using P = PanelLayout<F>;
+    const Index first = panel / panel_pair * panel_pair, together = std::min(panel_pair, panels - first);
+    const Index block = first * row_blocks + b * together;
+    codes = block * P::codes + (panel - first) * P::part_codes;
+    part_step = together * P::part_codes;
+    side = (block + panel - first) * P::side;
+  }
 };
 
-/// Asks for what a pass over a panel will read some microseconds later: the processor's own prefetching leaves a third
-/// of the memory's rate unused with 4-bit codes. Tried: 1, 2, 4, 12 and 16 KiB ahead, each slower than 8.
-template <class F>
-TESSERA_INLINE void prefetch_panel([[maybe_unused]] const std::uint8_t* codes,
-                                   [[maybe_unused]] const std::uint16_t* side) {
-#if defined(__GNUC__)
-  for (Index at = 0; at < PanelLayout<F>::codes; at += 64) __builtin_prefetch(codes + 8192 + at);
-  __builtin_prefetch(side + 512);
-#endif
-}
-
-inline void store_tile(const QgemmArgs& a, Index row, Index rows, Index col, Index cols, const float* tile) {
-  const float alpha = a.alpha, beta = a.beta;
-  for (Index c = 0; c < cols; ++c) {
-    const float* TESSERA_RESTRICT from = tile + c * panel_rows;
-    float* TESSERA_RESTRICT y = a.y + row * a.y_row + (col + c) * a.y_col;
-    if (a.y_row == 1 && rows == panel_rows) {
-      if (beta == 0)
-        for (Index r = 0; r < panel_rows; ++r) y[r] = alpha * from[r];
-      else
-        for (Index r = 0; r < panel_rows; ++r) y[r] = alpha * from[r] + beta * y[r];
-    } else {
-      for (Index r = 0; r < rows; ++r) {
-        float& to = y[r * a.y_row];
-        to = beta == 0 ? alpha * from[r] : alpha * from[r] + beta * to;
-      }
-    }
-  }
-}
-
-inline constexpr std::size_t qgemm_tile_bytes = sizeof(float) * panel_rows * activation_tile;
-
-/// Scratch: the result tile, and a panel when blocks lie in rows.
-template <class F>
-std::size_t qgemm_scratch(const QgemmArgs& a) {
-  using P = PanelLayout<F>;
-  if (a.layout == BlockLayout::panels) return qgemm_tile_bytes;
-  return qgemm_tile_bytes + static_cast<std::size_t>(a.k_blocks * (P::codes + 2 * P::side)) + cache_line;
-}
-
-/// Panels of `rows` one after another (each is read from memory once), all activation tiles for each.
-template <class F, class Kernel>
-void qgemm_rows(const QgemmArgs& a, RowRange rows) noexcept {
-  using P = PanelLayout<F>;
-  std::byte* scratch = a.scratch_of(rows.worker);
-  float* out = reinterpret_cast<float*>(scratch);
-  auto* panel_codes = reinterpret_cast<std::uint8_t*>(scratch + qgemm_tile_bytes);
-  auto* panel_side = reinterpret_cast<std::uint16_t*>(panel_codes + a.k_blocks * P::codes);
-  const Index tiles = (a.x.cols + activation_tile - 1) / activation_tile;
-  for (Index row = rows.begin; row < rows.end; row += panel_rows) {
-    const Index panel = row / panel_rows;
-    QgemmTile tile{};
-    tile.blocks = a.k_blocks;
-    tile.out = out;
-    if (a.layout == BlockLayout::rows) {
-      interleave_panel<F>(static_cast<const typename F::Block*>(a.blocks), a.m, a.k_blocks, row, panel_codes,
-                          panel_side);
-      tile.codes = panel_codes;
-      tile.side = panel_side;
-    } else {
-      tile.codes = a.codes + panel * a.k_blocks * P::codes;
-      tile.side = a.side + panel * a.k_blocks * P::side;
-    }
-    for (Index t = 0; t < tiles; ++t) {
-      const Index at = a.x.offset(t);
-      tile.x = a.x.codes + at * block_values;
-      tile.scale = a.x.scale + at;
-      tile.sum = a.x.sum + at;
-      tile.width = a.x.width(t);
-      tile.streamed = t == 0;
-      Kernel::template tile<F>(tile);
-      store_tile(a, row, std::min(panel_rows, rows.end - row), t * activation_tile, tile.width, out);
-    }
-  }
-}
-
-/// Keeps the compiler from fusing this product with a later sum: every kernel rounds twice, so that all agree.
-inline float rounded(float v) {
-#if defined(__GNUC__) && TESSERA_X86
-  __asm__("" : "+x"(v));
-#elif defined(__GNUC__) && defined(__aarch64__)
-  __asm__("" : "+w"(v));
-#else
-  volatile float kept = v;
-  v = kept;
-#endif
-  return v;
-}
-
-}  // namespace detail
 }  // namespace tessera::inline TESSERA_ABI

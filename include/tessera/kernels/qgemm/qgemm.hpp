@@ -24,14 +24,16 @@ inline Index qgemm_grain(Index k, Index n) {
   return std::max<Index>(1, (Index{1} << 13) / std::max<Index>(1, k * n)) * 64;
 }
 
-/// (K, N) activations as int8 blocks in `scope`'s memory.
-inline ActivationBlocks quantize_activations(Context& ctx, Workspace::Scope& scope, MatrixView<const float> X) {
+/// (K, N) activations as int8 blocks in `scope`'s memory, a multiple of `unit` blocks a column.
+inline ActivationBlocks quantize_activations(Context& ctx, Workspace::Scope& scope, MatrixView<const float> X,
+                                             Index unit = 1) {
   ActivationBlocks out;
-  out.blocks = (X.rows() + block_values - 1) / block_values;
+  out.blocks = (X.rows() + unit * block_values - 1) / (unit * block_values) * unit;
   out.cols = X.cols();
   out.codes = scope.take<std::int8_t>(out.blocks * block_values * out.cols);
   out.scale = scope.take<float>(out.blocks * out.cols);
   out.sum = scope.take<std::int32_t>(out.blocks * out.cols);
+  out.halves = scope.take<std::uint32_t>(out.blocks * out.cols);
   QuantizeActivationsArgs args;
   args.x = X.data();
   args.k = X.rows();
@@ -81,7 +83,7 @@ void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_
     const Index count = std::min(detail::qgemm_columns, X.cols() - first);
     Workspace::Scope scope(ctx.workspace);
     QgemmArgs args = detail::qgemm_args(W, alpha, beta, Y.slice(1, first, count));
-    args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count));
+    args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count), PanelLayout<F>::parts);
     launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain(W.cols, count));
   }
 }

@@ -8,7 +8,8 @@
 #include <limits>
 #include <string_view>
 
-#include <tessera/kernels/qgemm/panel.hpp>
+#include <tessera/kernels/qgemm/activations.hpp>
+#include <tessera/kernels/qgemm/frame.hpp>
 #include <tessera/simd/isa.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -25,21 +26,24 @@ struct QuantizeActivationsRef {
       for (Index b = 0; b < a.out.blocks; ++b)
         for (Index c = 0; c < width; ++c) {
           const Index entry = at + b * width + c;
-          const Index first = b * block_values, count = std::min(block_values, a.k - first);
-          block(a.x + first * a.x_row + (t * activation_tile + c) * a.x_col, a.x_row, count,
-                a.out.codes + entry * block_values, a.out.scale[entry], a.out.sum[entry]);
+          const Index first = std::min(b * block_values, a.k), count = std::min(block_values, a.k - first);
+          std::int8_t* codes = a.out.codes + entry * block_values;
+          block(a.x + first * a.x_row + (t * activation_tile + c) * a.x_col, a.x_row, count, codes, a.out.scale[entry]);
+          std::int32_t half[2] = {};
+          for (Index i = 0; i < block_values; ++i) half[i / 16] += codes[i];
+          detail::ActivationRun{nullptr, 0, 0, nullptr, nullptr, a.out.sum, a.out.halves}.set_sums(entry, half[0],
+                                                                                                   half[1]);
         }
     }
   }
 
   /// `count` values at `stride`, the rest zero.
-  static void block(const float* x, Index stride, Index count, std::int8_t* codes, float& scale, std::int32_t& sum) {
+  static void block(const float* x, Index stride, Index count, std::int8_t* codes, float& scale) {
     std::uint32_t most_bits = 0;
     for (Index i = 0; i < count; ++i)
       most_bits = std::max(most_bits, std::bit_cast<std::uint32_t>(x[i * stride]) & 0x7fffffffu);
     const float most = std::bit_cast<float>(most_bits);
     scale = most / 127.0f;
-    sum = 0;
     const bool finite = most_bits < 0x7f800000u;
     if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
     if (scale < std::numeric_limits<float>::min()) scale = 0;
@@ -49,13 +53,13 @@ struct QuantizeActivationsRef {
       const float v = coded && i < count ? x[i * stride] * inverse : 0.0f;
       constexpr float shift = 12582912.0f;  // |v| < 128: adding it rounds to an integer, to nearest even
       codes[i] = static_cast<std::int8_t>((detail::rounded(v) + shift) - shift);
-      sum += codes[i];
     }
   }
 };
 
-/// y = sum over blocks b in order of (d_w * d_x) * S, S = sum (code - zero) * x exactly in int32; then, for formats
-/// with a minimum, (m * d_x) * sum x. Each product and each sum is rounded to f32; no fused multiply-add.
+/// y = the sum, over the activations' blocks of 32 in order, of d_x * (d * I + m * J). I = sum s q x and J = sum t x
+/// over a block are taken exactly, in int32 (|I| < 2^24); s, t, q, d and m are PanelFormat's, d_x is the activations'
+/// scale. Each product and each sum of floats is rounded to f32; no fused multiply-add.
 template <class F>
 struct QgemmRef {
   static constexpr std::string_view name = "qgemm:ref";
@@ -67,31 +71,41 @@ struct QgemmRef {
   template <class Format>
   static void tile(const detail::QgemmTile& t) noexcept {
     using P = PanelLayout<Format>;
-    for (Index c = 0; c < t.width; ++c)
-      for (Index r = 0; r < panel_rows; ++r) {
-        float y = 0;
-        for (Index b = 0; b < t.blocks; ++b) {
-          const auto block = detail::load_from_panel<Format>(t.codes + b * P::codes, t.side + b * P::side, r);
-          const Index entry = b * t.width + c;
-          const std::int8_t* x = t.x + entry * block_values;
-          // g++ 12 -O3 takes (code - zero) * x for a product of unsigned by signed bytes, hence zero outside the loop.
-          std::int32_t sum = 0;
-          for (Index i = 0; i < block_values; ++i) sum += code(block, i) * x[i];
-          sum -= Format::zero * t.sum[entry];
-          y += detail::rounded(detail::rounded(float(block.d) * t.scale[entry]) * static_cast<float>(sum));
-          if constexpr (Format::has_minimum)
-            y += detail::rounded(detail::rounded(float(block.m) * t.scale[entry]) * static_cast<float>(t.sum[entry]));
-        }
-        t.out[c * panel_rows + r] = y;
+    for (Index row = 0; row < t.panels * panel_rows; ++row) {
+      const Index panel = row / panel_rows, r = row % panel_rows;
+      for (Index b = 0; b < t.blocks; ++b) {
+        const auto block = detail::load_from_panel<Format>(t.codes, t.side, {panel, b, t.panels, t.blocks}, r);
+        std::int8_t q[Format::block_size];
+        detail::panel_integers<Format>(block, q);
+        for (Index part = 0; part < P::parts; ++part)
+          for (Index c = 0; c < t.width; ++c) {
+            const Index entry = (b * P::parts + part) * t.width + c;
+            float& y = t.out[panel * detail::tile_values + c * panel_rows + r];
+            y += detail::rounded(term<Format>(block, q + part * block_values, part, t.x + entry * block_values) *
+                                 t.scale[entry]);
+          }
       }
+    }
   }
 
-  template <class Block>
-  static int code(const Block& block, Index i) {
-    if constexpr (F::bits == 8)
-      return block.qs[i];
-    else
-      return i < 16 ? block.qs[i] & 15 : block.qs[i - 16] >> 4;
+ private:
+  template <class Format>
+  static float term(const typename Format::Block& block, const std::int8_t* q, Index part, const std::int8_t* x) {
+    using P = PanelLayout<Format>;
+    std::int32_t products = 0, minima = 0;
+    for (Index g = 0; g < P::groups; ++g) {
+      std::int32_t dot = 0, sum = 0;
+      for (Index i = g * (block_values / P::groups); i < (g + 1) * (block_values / P::groups); ++i) {
+        dot += q[i] * x[i];
+        sum += x[i];
+      }
+      products += detail::group_scale<Format>(block, part * P::groups + g) * dot;
+      minima += detail::group_minimum<Format>(block, part * P::groups + g) * sum;
+    }
+    float v = detail::rounded(detail::block_scale<Format>(block) * static_cast<float>(products));
+    if constexpr (Format::has_minimum)
+      v += detail::rounded(detail::block_minimum<Format>(block) * static_cast<float>(minima));
+    return v;
   }
 };
 

@@ -1,4 +1,4 @@
-/// The portable lane: codes and activations multiplied in f32, exactly, since a block's sum stays below 2^24.
+/// The portable lane: integers multiplied in f32, exactly, since a block's sum stays below 2^24, scales included.
 /// Tried: 16-bit integer lanes; xsimd 8.1 multiplies those one by one on SSE2.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include <tessera/kernels/qgemm/activations.hpp>
-#include <tessera/kernels/qgemm/panel.hpp>
+#include <tessera/kernels/qgemm/frame.hpp>
 #include <tessera/simd/isa.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -31,11 +31,15 @@ xsimd::batch<float, Arch> rounded(xsimd::batch<float, Arch> v) {
 
 /// 16 f16s as f32.
 template <class Arch>
-void decode_halves(const std::uint16_t* halves, float* out) {
+void decode_halves(const std::uint8_t* halves, float* out) {
   using I = xsimd::batch<std::int32_t, Arch>;
   using V = xsimd::batch<float, Arch>;
   std::int32_t wide[panel_rows];
-  for (Index r = 0; r < panel_rows; ++r) wide[r] = halves[r];
+  for (Index r = 0; r < panel_rows; ++r) {
+    std::uint16_t bits;
+    std::memcpy(&bits, halves + 2 * r, 2);
+    wide[r] = bits;
+  }
   for (Index r = 0; r < panel_rows; r += static_cast<Index>(I::size)) {
     const I bits = I::load_unaligned(wide + r);
     // Read with the exponent's bias of binary32, numbers and subnormals alike are 2^112 too small.
@@ -63,57 +67,122 @@ struct QgemmXsimd {
 
   template <class Format>
   static void tile(const detail::QgemmTile& t) noexcept {
-    using P = PanelLayout<Format>;
+    for (Index p = 0; p < t.panels; ++p)
+      panel(t, t.codes + p * P::part_codes, t.side + p * P::side, t.out + p * detail::tile_values);
+  }
+
+ private:
+  using P = PanelLayout<F>;
+
+  static void panel(const detail::QgemmTile& t, const std::uint8_t* codes, const std::uint8_t* side, float* out) {
     alignas(64) float w[block_values * panel_rows], d[panel_rows], m[panel_rows], x[block_values];
-    for (Index i = 0; i < t.width * panel_rows; ++i) t.out[i] = 0;
-    for (Index b = 0; b < t.blocks; ++b) {
-      unpack(t.codes + b * P::codes, w);
-      detail::decode_halves<Arch>(t.side + b * P::side, d);
-      if constexpr (Format::has_minimum) detail::decode_halves<Arch>(t.side + b * P::side + panel_rows, m);
-      for (Index c = 0; c < t.width; ++c) {
-        const Index entry = b * t.width + c;
-        const std::int8_t* codes = t.x + entry * block_values;
-        for (Index i = 0; i < block_values; ++i) x[i] = static_cast<float>(codes[i]);
-        V dot[parts];
-        for (Index p = 0; p < parts; ++p) dot[p] = V(0.0f);
-        for (Index i = 0; i < block_values; ++i) {
-          const V xi(x[i]);
-          for (Index p = 0; p < parts; ++p) dot[p] += V::load_aligned(w + i * panel_rows + p * lanes) * xi;
-        }
-        const V step(t.scale[entry]);
-        for (Index p = 0; p < parts; ++p) {
-          float* out = t.out + c * panel_rows + p * lanes;
-          V y = V::load_unaligned(out);
-          y += detail::rounded(detail::rounded(V::load_aligned(d + p * lanes) * step) * dot[p]);
-          if constexpr (Format::has_minimum)
-            y += detail::rounded(detail::rounded(V::load_aligned(m + p * lanes) * step) *
-                                 V(static_cast<float>(t.sum[entry])));
-          y.store_unaligned(out);
+    alignas(64) float s[P::groups][panel_rows], minimum[P::groups][panel_rows];
+    detail::RowScales<F> small[panel_rows];
+    for (Index b = 0; b < t.blocks; ++b, side += t.panels * P::side) {
+      scales_of(side, d, m);
+      if constexpr (P::two_level)
+        for (Index r = 0; r < panel_rows; ++r) small[r].load(side, r);
+      for (Index part = 0; part < P::parts; ++part, codes += t.panels * P::part_codes) {
+        unpack(codes, w);
+        for (Index g = 0; g < P::groups; ++g)
+          for (Index r = 0; r < panel_rows; ++r) group_factors(small[r], part * P::groups + g, s[g][r], minimum[g][r]);
+        for (Index c = 0; c < t.width; ++c) {
+          const Index entry = (b * P::parts + part) * t.width + c;
+          const std::int8_t* activations = t.x + entry * block_values;
+          for (Index i = 0; i < block_values; ++i) x[i] = static_cast<float>(activations[i]);
+          const std::int32_t last = static_cast<std::int32_t>(t.halves[entry]) >> 16;
+          const float sums[2] = {static_cast<float>(P::groups == 2 ? t.sum[entry] - last : t.sum[entry]),
+                                 static_cast<float>(last)};
+          V dot[parts], total[parts];
+          for (Index p = 0; p < parts; ++p) total[p] = V(0.0f);
+          for (Index g = 0; g < P::groups; ++g) {
+            for (Index p = 0; p < parts; ++p) dot[p] = V(0.0f);
+            for (Index i = g * group_values; i < (g + 1) * group_values; ++i)
+              for (Index p = 0; p < parts; ++p) dot[p] += V::load_aligned(w + i * panel_rows + p * lanes) * V(x[i]);
+            for (Index p = 0; p < parts; ++p)
+              total[p] += P::two_level ? dot[p] * V::load_aligned(s[g] + p * lanes) : dot[p];
+          }
+          for (Index p = 0; p < parts; ++p) {
+            V v = detail::rounded(V::load_aligned(d + p * lanes) * total[p]);
+            if constexpr (F::has_minimum) {
+              V sum = V(sums[0]);
+              if constexpr (P::two_level) {
+                sum = V::load_aligned(minimum[0] + p * lanes) * V(sums[0]);
+                if constexpr (P::groups == 2) sum += V::load_aligned(minimum[1] + p * lanes) * V(sums[1]);
+              }
+              v += detail::rounded(V::load_aligned(m + p * lanes) * sum);
+            }
+            float* to = out + c * panel_rows + p * lanes;
+            (V::load_unaligned(to) + detail::rounded(v * V(t.scale[entry]))).store_unaligned(to);
+          }
         }
       }
     }
   }
 
- private:
-  /// w[k][16 rows] = code - zero. Four codes of a row are one 32-bit lane, the first in its lowest byte.
+  static constexpr Index group_values = block_values / P::groups;
+
+  static void scales_of(const std::uint8_t* side, float* d, float* m) {
+    if constexpr (P::half_scale) {
+      detail::decode_halves<Arch>(side, d);
+    } else {
+      typename F::Block block{};
+      for (Index r = 0; r < panel_rows; ++r) {
+        block.e = side[r];
+        d[r] = detail::block_scale<F>(block);
+      }
+    }
+    if constexpr (F::has_minimum) {
+      detail::decode_halves<Arch>(side + P::d_bytes, m);
+      if constexpr (P::two_level)
+        for (Index r = 0; r < panel_rows; ++r) m[r] = -m[r];
+    }
+  }
+  static void group_factors(const detail::RowScales<F>& small, Index g, float& s, float& minimum) {
+    s = minimum = 1;
+    if constexpr (P::two_level) {
+      s = static_cast<float>(static_cast<std::int8_t>(small.values[g]) - P::scale_zero);
+      if constexpr (F::has_minimum) minimum = static_cast<float>(small.values[P::parts * P::groups + g]);
+    }
+  }
+
+  /// w[k][16 rows] = the integer. Four codes of a row are one 32-bit lane, the first in its lowest byte.
   static void unpack(const std::uint8_t* codes, float* w) {
-    using P = PanelLayout<F>;
-    for (Index g = 0; g < P::groups; ++g)
+    for (Index v = 0; v < 8; ++v)
       for (Index p = 0; p < parts; ++p) {
-        std::int32_t words[lanes];
-        std::memcpy(words, codes + (g * panel_rows + p * lanes) * 4, sizeof words);
-        const I word = I::load_unaligned(words);
-        float* to = w + g * 4 * panel_rows + p * lanes;
-        for (int k = 0; k < 4; ++k) {
-          if constexpr (F::bits == 8) {
-            xsimd::to_float((word << (24 - 8 * k)) >> 24).store_aligned(to + k * panel_rows);
-          } else {
-            const V zero(static_cast<float>(F::zero));
-            (xsimd::to_float((word >> (8 * k)) & I(15)) - zero).store_aligned(to + k * panel_rows);
-            (xsimd::to_float((word >> (8 * k + 4)) & I(15)) - zero).store_aligned(to + (16 + k) * panel_rows);
+        float* to = w + v * 4 * panel_rows + p * lanes;
+        if constexpr (F::bits == 8) {
+          const I word = words(codes, v, p);
+          for (int k = 0; k < 4; ++k) xsimd::to_float((word << (24 - 8 * k)) >> 24).store_aligned(to + k * panel_rows);
+        } else {
+          constexpr int low = P::low_bits, high = P::high_bits;
+          const I word = words(codes, v % low, p) >> static_cast<int>(v / low * low);
+          I top(0);
+          if constexpr (high > 0)
+            top = words(codes + low * P::vector, v % high, p) >> static_cast<int>(v / high * high);
+          for (int k = 0; k < 4; ++k) {
+            I code = (word >> (8 * k)) & I((1 << low) - 1);
+            if constexpr (high > 0) code = code | (((top >> (8 * k)) & I((1 << high) - 1)) << low);
+            integers(code).store_aligned(to + k * panel_rows);
           }
         }
       }
+  }
+  static I words(const std::uint8_t* plane, Index vector, Index part) {
+    std::int32_t lane[lanes];
+    std::memcpy(lane, plane + (vector * panel_rows + part * lanes) * 4, sizeof lane);
+    return I::load_unaligned(lane);
+  }
+  static V integers(I code) {
+    if constexpr (P::has_codebook) {
+      std::int32_t index[lanes];
+      float level[lanes];
+      code.store_unaligned(index);
+      for (Index i = 0; i < lanes; ++i) level[i] = F::codebook[index[i]];
+      return V::load_unaligned(level);
+    } else {
+      return xsimd::to_float(code) - V(static_cast<float>(F::zero));
+    }
   }
 };
 
@@ -146,13 +215,13 @@ struct QuantizeActivationsXsimd {
         (scale.inverse == 0 ? I(0) : xsimd::nearbyint_as_int(V::load_unaligned(x + i) * inverse))
             .store_unaligned(q + i);
       const Index at = b * r.width;
-      std::int32_t sum = 0;
+      std::int32_t sum[2] = {};
       for (Index i = 0; i < block_values; ++i) {
         r.codes[at * block_values + i] = static_cast<std::int8_t>(q[i]);
-        sum += q[i];
+        sum[i / 16] += q[i];
       }
       r.scale[at] = scale.scale;
-      r.sum[at] = sum;
+      r.set_sums(at, sum[0], sum[1]);
     }
   }
 };
