@@ -14,6 +14,8 @@
 #include <tessera/core/workspace.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/io/coo.hpp>
+#include <tessera/io/gguf.hpp>
+#include <tessera/io/gguf_operator.hpp>
 #include <tessera/io/llama2c.hpp>
 #include <tessera/io/matrix_market.hpp>
 #include <tessera/io/npy.hpp>

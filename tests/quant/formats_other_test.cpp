@@ -157,6 +157,11 @@ TYPED_TEST(OtherFormatLaws, ReencodingLosesLittle) {
   EXPECT_LE(second, 0.02 * first);
 }
 
+// Their codes lie otherwise than the kernels of AffineBlockFormat read them.
+static_assert(!AffineBlockFormat<GroupAffine<4, 32>> && !AffineBlockFormat<GroupAffine<8, 32>> &&
+              !AffineBlockFormat<GroupAffine<4, 32, false>> && !AffineBlockFormat<MXINT8> &&
+              !AffineBlockFormat<IQ4_NL>);
+
 TEST(NF4, DoubleQuantizationCostsLittle) {
   double once = 0, twice = 0;
   for (std::uint64_t repeat = 0; repeat < 20; ++repeat) {

@@ -153,7 +153,7 @@ TYPED_TEST(BlockFormatLaws, TinyValuesUseSubnormalScales) {
 
 template <class F>
 class ScaleSearchLaws : public ::testing::Test {};
-using SearchedFormats = FormatList<Q8_0, Q4_0, Q4_1>;
+using SearchedFormats = FormatList<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, GroupAffine<3, 32>>;
 TYPED_TEST_SUITE(ScaleSearchLaws, TestTypes<SearchedFormats>::type, FormatNames);
 
 TYPED_TEST(ScaleSearchLaws, IsNeverWorseAndOftenBetter) {
@@ -180,6 +180,31 @@ TYPED_TEST(ScaleSearchLaws, KeepsZerosAndNaN) {
   x[3] = std::numeric_limits<float>::infinity();
   ScaleSearch{}.template encode<TypeParam>(x, block);
   for (float y : decode<TypeParam>(block)) EXPECT_TRUE(std::isnan(y));
+}
+
+TEST(ScaleSearch, TakesEveryFormat) {
+  const auto check = []<class F>(std::type_identity<F>) {
+    std::array<float, F::block_size> x{}, y, z;
+    const Philox draws(12);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(draws.normal(i));
+    typename F::Block block;
+    F::encode(x, block);
+    F::decode(block, y);
+    ScaleSearch{}.template encode<F>(x, block);
+    F::decode(block, z);
+    double before = 0, after = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      before += std::pow(static_cast<double>(x[i] - y[i]), 2);
+      after += std::pow(static_cast<double>(x[i] - z[i]), 2);
+    }
+    EXPECT_LE(after, before * (1 + 1e-6)) << F::name;
+  };
+  check(std::type_identity<Q4_K>{});
+  check(std::type_identity<IQ4_NL>{});
+  check(std::type_identity<TQ2_0>{});
+  check(std::type_identity<MXFP4>{});
+  check(std::type_identity<NF4>{});
+  check(std::type_identity<GroupAffine<8, 64, false>>{});
 }
 
 TEST(Q4_1, ConstantBlocksKeepTheirPrecision) {

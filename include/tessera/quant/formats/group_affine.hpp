@@ -15,8 +15,8 @@ namespace tessera::inline TESSERA_ABI {
 
 /// Symmetric: x = d * q, q in [-2^(Bits-1), 2^(Bits-1) - 1], the value of greatest magnitude at the lowest q (8 bits:
 /// at 127 of [-127, 127]). Otherwise x = d * q + m; q begins at 0, with 8 bits at -128. d and m are f16. The layout is
-/// this library's own: code i in bits Bits * i of the little-endian bytes `qs`. Bits + 16 / Group (or 32 / Group) bits
-/// a value.
+/// this library's own: code i in bits Bits * i of the little-endian bytes `packed`. Bits + 16 / Group (or 32 / Group)
+/// bits a value.
 template <int Bits, int Group = 64, bool Symmetric = true>
 struct GroupAffine {
   static_assert(Bits >= 2 && Bits <= 8 && Group >= 16 && (Group & (Group - 1)) == 0);
@@ -42,11 +42,11 @@ struct GroupAffine {
   }();
   struct Symmetrical {
     f16 d;
-    std::uint8_t qs[Group * Bits / 8];
+    std::uint8_t packed[Group * Bits / 8];
   };
   struct Shifted {
     f16 d, m;
-    std::uint8_t qs[Group * Bits / 8];
+    std::uint8_t packed[Group * Bits / 8];
   };
 
  public:
@@ -91,18 +91,18 @@ struct GroupAffine {
   static void codes(const Block& block, std::span<std::uint8_t> c) {
     for (std::size_t i = 0; i < Group; ++i) {
       const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
-      int window = block.qs[byte];
-      if (shift + Bits > 8) window |= block.qs[byte + 1] << 8;
+      int window = block.packed[byte];
+      if (shift + Bits > 8) window |= block.packed[byte + 1] << 8;
       c[i] = static_cast<std::uint8_t>(window >> shift & ((1 << Bits) - 1));
     }
   }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (auto& byte : block.qs) byte = 0;
+    for (auto& byte : block.packed) byte = 0;
     for (std::size_t i = 0; i < Group; ++i) {
       const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
       const int window = c[i] << shift;
-      block.qs[byte] = static_cast<std::uint8_t>(block.qs[byte] | window);
-      if (shift + Bits > 8) block.qs[byte + 1] = static_cast<std::uint8_t>(block.qs[byte + 1] | window >> 8);
+      block.packed[byte] = static_cast<std::uint8_t>(block.packed[byte] | window);
+      if (shift + Bits > 8) block.packed[byte + 1] = static_cast<std::uint8_t>(block.packed[byte + 1] | window >> 8);
     }
   }
   static float scale(const Block& block, Index) { return block.d; }

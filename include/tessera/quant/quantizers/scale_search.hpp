@@ -10,17 +10,36 @@
 
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail {
+
+/// It encodes with a scale (and a minimum) given, which are f16 members of its block.
+template <class F>
+concept ScaledBlockFormat = BlockFormat<F> && requires(std::span<const float> x, typename F::Block& block) {
+  requires !F::two_level;
+  requires F::has_minimum || requires { F::encode(x, block.d, block); };
+  requires !F::has_minimum || requires { F::encode(x, block.d, block.m, block); };
+};
+
+}  // namespace detail
+
 /// Starts from F::encode and tries 2 * `candidates` other scales within ±`spread` of it, each followed by one step of
 /// alternation: codes for the scale, then the least-squares scale (and minimum) for the codes, then codes again. Keeps
-/// the block of least squared error, so it is never worse than rounding to nearest.
+/// the block of least squared error, so it is never worse than rounding to nearest. Formats that quantize their scales,
+/// or hold powers of two, search by themselves: for them it is F::encode.
 /// The alternation is S. Lloyd, "Least Squares Quantization in PCM" (IEEE Trans. Inf. Theory 1982), on a uniform grid.
 struct ScaleSearch {
   int candidates = 12;
   float spread = 0.3f;
 
-  template <AffineBlockFormat F>
+  template <BlockFormat F>
   void encode(std::span<const float> x, typename F::Block& block) const {
     F::encode(x, block);
+    if constexpr (detail::ScaledBlockFormat<F>) search<F>(x, block);
+  }
+
+ private:
+  template <class F>
+  void search(std::span<const float> x, typename F::Block& block) const {
     double least = squared_error<F>(x, block);
     if (!(least > 0) || !std::isfinite(least)) return;  // exact already, or not finite
     const typename F::Block start = block;
@@ -44,8 +63,7 @@ struct ScaleSearch {
     }
   }
 
- private:
-  template <AffineBlockFormat F>
+  template <class F>
   static double squared_error(std::span<const float> x, const typename F::Block& block) {
     std::array<float, F::block_size> decoded;
     F::decode(block, decoded);
@@ -58,7 +76,7 @@ struct ScaleSearch {
   }
 
   /// The least-squares scale (and minimum) for the codes of `block`, and the codes for those.
-  template <AffineBlockFormat F>
+  template <class F>
   static void refit(std::span<const float> x, typename F::Block& block) {
     typename F::Block unit = block;
     unit.d = f16(1.0f);
