@@ -39,6 +39,7 @@
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/low_rank.hpp>
+#include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/nn/nn.hpp>

@@ -78,13 +78,19 @@ void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, Args args) {
   });
 }
 
+/// Less does not pay for waking a thread.
+template <class Args>
+bool gemm_alone(const Context& ctx, const Args& args) {
+  const double flops =
+      2.0 * static_cast<double>(args.m()) * static_cast<double>(args.n()) * static_cast<double>(args.k());
+  return ctx.concurrency() == 1 || flops < 4e6;
+}
+
 /// Runs the entry of the list that `kernel` is.
 template <class TA, class TB, class T, class... Kernels>
 void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels...>) {
   const auto& kernel = KernelList<Kernels...>::select(ctx, args);
-  const double flops =
-      2.0 * static_cast<double>(args.m()) * static_cast<double>(args.n()) * static_cast<double>(args.k());
-  const bool alone = ctx.concurrency() == 1 || flops < 4e6;  // less does not pay for waking a thread
+  const bool alone = gemm_alone(ctx, args);
   const auto drive = [&]<class K>(std::type_identity<K>) {
     if (K::name != kernel.name) return false;
     if constexpr (requires { typename K::template Blocked<TA, TB, T>; }) {
