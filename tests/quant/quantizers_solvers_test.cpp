@@ -83,7 +83,9 @@ TEST(Solvers, QuantEaseIsAtMostGptqIsAtMostRounding) {
       EXPECT_LT(loss(from_nearest.values), 0.7 * nearest);
       EXPECT_NEAR(ease.objective.front(), gptq, 1e-3 * gptq);
       EXPECT_NEAR(ease.objective.back(), loss(ease.values), 1e-3 * gptq);
-      for (const auto* made : {&ease, &from_nearest})
+      const auto damped = QuantEase{.damping = 0.01}.solve(ctx, view(layer.W), layer.calibration, grid);
+      EXPECT_LT(loss(damped.values), gptq);
+      for (const auto* made : {&ease, &from_nearest, &damped})
         for (std::size_t s = 1; s < made->objective.size(); ++s)
           EXPECT_LE(made->objective[s], made->objective[s - 1] * (1 + 1e-12)) << s;
     }

@@ -26,6 +26,7 @@ namespace tessera::inline TESSERA_ABI {
 struct QuantEase {
   enum class Start { nearest, gptq };
   int sweeps = 20;
+  double damping = 0;  // of Σ, as in Gptq: fits the calibration set less closely
   Start start = Start::gptq;
   Gptq gptq = {};
 
@@ -33,16 +34,16 @@ struct QuantEase {
   GridSolution<G> solve(Context& ctx, MatrixView<const float> W, const Calibration& calibration, const G& grid) const {
     detail::check_quantizer("QuantEase", W, calibration);
     auto solution = start == Start::gptq ? gptq.solve(ctx, W, calibration, grid) : round_to_grid(ctx, W, grid);
-    solution.objective = descend(ctx, detail::eigen_map(W).template cast<double>(), calibration, solution);
+    const Eigen::MatrixXd S = calibration.damped(damping);
+    solution.objective = descend(ctx, detail::eigen_map(W).template cast<double>(), S, solution);
     return solution;
   }
 
-  /// The sweeps alone, towards a target T (M,K); the objective before the first and after each.
+  /// The sweeps alone, towards a target T (M,K) for S (K,K); the objective before the first and after each.
   template <Grid G>
-  std::vector<double> descend(Context& ctx, const Eigen::MatrixXd& T, const Calibration& calibration,
+  std::vector<double> descend(Context& ctx, const Eigen::MatrixXd& T, const Eigen::MatrixXd& S,
                               GridSolution<G>& solution) const {
     const Index M = T.rows(), K = T.cols();
-    const Eigen::MatrixXd& S = calibration.gram();
     const detail::RowMatrix<double> E = T - solution.values.template cast<double>();
     detail::RowMatrix<double> R(M, K);
     gemm<double>(ctx, 1.0, view(E), view(S), 0.0, view(R));

@@ -52,7 +52,7 @@ struct OutlierQuantEase {
                          {}};
     const double L = S.cwiseAbs().rowwise().sum().maxCoeff();
     for (int round = 0; round < rounds; ++round) {
-      const auto history = inner.descend(ctx, target - H, calibration, solution.grid);
+      const auto history = inner.descend(ctx, target - H, S, solution.grid);
       auto& objective = solution.grid.objective;
       if (round == 0) objective.push_back(history.front());
       objective.push_back(history.back());
