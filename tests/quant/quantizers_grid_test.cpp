@@ -125,7 +125,7 @@ TEST(UniformGrid, BitBalanceBeatsTwoBits) {  // at 5 levels and log2(5) bits aga
   EXPECT_NEAR(UniformGrid::balanced(2, 128).bits_per_value(256), std::log2(5.0) + 16.0 / 128, 1e-12);
 }
 
-using FormatGridTypes = ::testing::Types<Q8_0, Q4_0, Q4_1>;
+using FormatGridTypes = ::testing::Types<Q8_0, Q4_1, Q4_K, IQ4_NL>;
 template <class F>
 class FormatGridTest : public ::testing::Test {};
 TYPED_TEST_SUITE(FormatGridTest, FormatGridTypes);
