@@ -158,9 +158,9 @@ TYPED_TEST(OtherFormatLaws, ReencodingLosesLittle) {
 }
 
 // Their codes lie otherwise than the kernels of AffineBlockFormat read them.
-static_assert(!AffineBlockFormat<GroupAffine<4, 32>> && !AffineBlockFormat<GroupAffine<8, 32>> &&
-              !AffineBlockFormat<GroupAffine<4, 32, false>> && !AffineBlockFormat<MXINT8> &&
-              !AffineBlockFormat<IQ4_NL>);
+static_assert(!AffineBlockFormat<GroupAffine<4, 32>> && !AffineBlockFormat<GroupAffine<4, 32, false>> &&
+              !AffineBlockFormat<MXINT8> && !AffineBlockFormat<IQ4_NL>);
+static_assert(AffineBlockFormat<GroupAffine<8, 32>>);  // as Q8_0
 
 TEST(NF4, DoubleQuantizationCostsLittle) {
   double once = 0, twice = 0;
