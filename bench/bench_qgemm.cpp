@@ -20,23 +20,10 @@ namespace {
 
 using namespace tessera;
 
-#if TESSERA_X86
-TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VNNI)
-TESSERA_NOINLINE void dots_avx512_vnni(Index count){
-    TESSERA_BENCH_FMA_LOOP(__m512i, "vpdpbusd", _mm512_setzero_si512(), "v", count)} TESSERA_TARGET_END
-#endif
-
-/// GOP/s of int8 dot products in registers on one core.
+/// GOP/s of int8 dot products in registers on one core, of f32 multiply-adds where there are none.
 double dot_roof() {
-#if TESSERA_X86
-  if (active_isa().has(Isa::avx512_vnni)) {
-    constexpr Index count = 40000;
-    const double start = bench::seconds();
-    dots_avx512_vnni(count);
-    return 12.0 * 128 * static_cast<double>(count) / (bench::seconds() - start) * 1e-9;
-  }
-#endif
-  return bench::fma_roof<float>();
+  const double dots = roof::dot_i8();
+  return dots > 0 ? dots : bench::fma_roof<float>();
 }
 
 constexpr Index beyond_caches = Index{160} << 20;  // bytes
@@ -54,13 +41,16 @@ struct Operands {
   void make(Index m, Index k, Index n) {
     if (!weights.empty()) return;
     const Philox draws(1);
-    Buffer<float> w(m * k, uninitialized);
+    const Index some = std::min<Index>(m, 32);  // rows that are quantized; the others repeat them
+    Buffer<float> w(some * k, uninitialized);
     x = Buffer<float>(k * n);
     y = Buffer<float>(m * n);
     for (Index i = 0; i < w.size(); ++i) w[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
     for (Index i = 0; i < x.size(); ++i) x[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
     Context ctx;
-    const auto blocks = quantize<F>(ctx, MatrixView<const float>(w.data(), m, k)).blocks();
+    const auto first = quantize<F>(ctx, MatrixView<const float>(w.data(), some, k)).blocks();
+    Buffer<typename F::Block> blocks(m * ((k + F::block_size - 1) / F::block_size), uninitialized);
+    for (Index i = 0; i < blocks.size(); ++i) blocks[i] = first[i % first.size()];
     const Index copies = n > 16 ? 1 : std::max<Index>(1, beyond_caches / static_cast<Index>(blocks.bytes()));
     for (Index i = 0; i < copies; ++i)
       weights.emplace_back(m, k,
@@ -77,7 +67,8 @@ void product_row(Index m, Index k, Index n) {
   auto ctx = std::make_shared<Context>();
   const bool streamed = n <= 16;
   const double operations = 2.0 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n);
-  const double bytes = static_cast<double>(m * ((k + 31) / 32)) * static_cast<double>(sizeof(typename F::Block));
+  const double bytes = static_cast<double>(m * ((k + F::block_size - 1) / F::block_size)) *
+                       static_cast<double>(sizeof(typename F::Block));
   bench::row(
       name, streamed ? "GBs" : "GOPs", streamed ? bytes : operations,
       [=] {
@@ -103,6 +94,11 @@ void format_rows() {
   product_row<F>(4096, 11008, 1);
   product_row<F>(256, 256, 512);
 }
+template <class... F>
+void brief_rows() {
+  (product_row<F>(4096, 4096, 1), ...);
+  (product_row<F>(4096, 4096, 512), ...);
+}
 
 }  // namespace
 
@@ -110,6 +106,8 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   format_rows<Q8_0>();
   format_rows<Q4_0>();
-  format_rows<Q4_1>();
+  format_rows<Q4_K>();
+  format_rows<Q2_K>();
+  brief_rows<Q4_1, Q5_0, Q5_1, Q3_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>();
   benchmark::RunSpecifiedBenchmarks();
 }
