@@ -1,5 +1,8 @@
-/// gemm and gemv against Eigen (compiled for this machine) and, where it is installed, OpenBLAS; one thread each,
-/// except the rows that say otherwise. gemm/<type>/MxNxK: row-major factors; /bt: the second factor stored as (N,K).
+/// gemm and gemv against Eigen (compiled for this machine) and, where it is installed, OpenBLAS and oneDNN; one thread
+/// each, except the rows that say otherwise. gemm/<type>/MxNxK: row-major factors; /bt: the second factor stored as
+/// (N,K).
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,6 +13,7 @@
 #include <harness.hpp>
 #include <peer_gemm.hpp>
 #include <tessera/core/rng.hpp>
+#include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
 
@@ -58,6 +62,9 @@ void gemm_row(Index m, Index n, Index k, bool transposed_b = false, Index thread
         if (*peers::openblas_name() != 0)
           peers.push_back(
               {"openblas", [=] { peers::openblas_gemm(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
+        if constexpr (std::is_same_v<T, float>)
+          if (*peers::onednn_name() != 0)
+            peers.push_back({"onednn", [=] { peers::onednn_gemm(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
       } else if constexpr (std::is_same_v<T, float>) {
         peers.push_back({"eigen", [=] { peers::eigen_gemm_bt(x->a->data(), x->b->data(), x->c->data(), m, n, k); }});
         if (*peers::openblas_name() != 0)
@@ -125,12 +132,79 @@ void gemv_row(Index m, Index k, bool column_major = false, Index n = 1) {
       peers);
 }
 
+/// Square products of n in 16 or 8 bits; the roof is that of the FMA, which dot instructions exceed.
+template <class TA, class TB, class T>
+void narrow_row(const char* type, Index n) {
+  struct Factors {
+    Buffer<TA> a;
+    Buffer<TB> b;
+    Buffer<T> c;
+  };
+  auto x = std::make_shared<Factors>();
+  const auto make = [=] {
+    if (x->a.size() != 0) return;
+    *x = {Buffer<TA>(n * n), Buffer<TB>(n * n), Buffer<T>(n * n)};
+    for (Index i = 0; i < n * n; ++i) {
+      x->a[i] = TA(static_cast<float>(i % 7));
+      x->b[i] = TB(static_cast<float>(i % 5));
+    }
+  };
+  std::vector<bench::Peer> peers;
+  if (*peers::onednn_name() != 0) {
+    if constexpr (std::is_same_v<TA, bf16>)
+      peers.push_back({"onednn", [=] {
+                         peers::onednn_gemm(reinterpret_cast<const std::uint16_t*>(x->a.data()),
+                                            reinterpret_cast<const std::uint16_t*>(x->b.data()), x->c.data(), n, n, n);
+                       }});
+    else if constexpr (std::is_integral_v<TA>)
+      peers.push_back({"onednn", [=] { peers::onednn_gemm(x->a.data(), x->b.data(), x->c.data(), n, n, n); }});
+  }
+  auto ctx = std::make_shared<Context>();
+  bench::row(
+      detail::concat("gemm/", type, "/", n, "x", n, "x", n), "GFLOPs", 2.0 * std::pow(static_cast<double>(n), 3),
+      [] { return bench::fma_roof<float>(); },
+      [=] {
+        make();
+        gemm(*ctx, T(1), MatrixView<const TA>(x->a.data(), n, n), MatrixView<const TB>(x->b.data(), n, n), T(0),
+             MatrixView<T>(x->c.data(), n, n));
+      },
+      peers);
+}
+
+/// As many n x n products as 256 KiB of each factor hold.
+template <class T>
+void batched_row(Index n) {
+  const Index count = (Index{1} << 18) / static_cast<Index>(sizeof(T)) / (n * n);
+  auto x = std::make_shared<Operands<T, T>>(Operands<T, T>{count * n, n, n, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  const auto make = [=] {
+    if (x->a) return;
+    x->a = draws<T>(count * n * n, 1);
+    x->b = draws<T>(count * n * n, 2);
+    x->c = draws<T>(count * n * n, 3);
+  };
+  bench::row(
+      detail::concat("gemm_batched/", sizeof(T) == 4 ? "f32/" : "f64/", n, "x", n, "x", n), "GFLOPs",
+      2.0 * static_cast<double>(count) * std::pow(static_cast<double>(n), 3), [] { return bench::fma_roof<T>(); },
+      [=] {
+        make();
+        gemm_batched(*ctx, T(1), View<const T, 3>(x->a->data(), {count, n, n}),
+                     View<const T, 3>(x->b->data(), {count, n, n}), T(0), View<T, 3>(x->c->data(), {count, n, n}));
+      },
+      {{"eigen", [=] { peers::eigen_batched(x->a->data(), x->b->data(), x->c->data(), count, n); }}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
 #if defined(__linux__)
   // Where OpenBLAS does not know the processor, or is told so, it takes AVX2 kernels; it listens only while it loads.
   const char* chosen = std::getenv("OPENBLAS_CORETYPE");
+  const char* threads = std::getenv("OMP_NUM_THREADS");
+  if (*peers::onednn_name() != 0 && (threads == nullptr || std::string_view(threads) != "1")) {
+    setenv("OMP_NUM_THREADS", "1", 1);
+    execv("/proc/self/exe", argv);
+  }
   if (*peers::openblas_name() != 0 && cpu_isa().has(Isa::avx512) &&
       (chosen == nullptr || std::string_view(chosen) != "SKYLAKEX")) {
     setenv("OPENBLAS_CORETYPE", "SKYLAKEX", 1);
@@ -148,6 +222,12 @@ int main(int argc, char** argv) {
   gemm_row<float, float>(192, 512, 2048);
   for (Index n : {64, 256, 1024, 2048}) gemm_row<double, double>(n, n, n);
   for (Index n : {256, 1024}) gemm_row<bf16, float>(n, n, n);
+  for (Index n : {64, 256, 1024, 2048}) narrow_row<bf16, bf16, float>("bf16xbf16", n);
+  for (Index n : {64, 256, 1024, 2048}) narrow_row<f16, f16, float>("f16xf16", n);
+  for (Index n : {64, 256, 1024, 2048}) narrow_row<std::int8_t, std::int8_t, std::int32_t>("s8s8", n);
+  for (Index n : {64, 256, 1024, 2048}) narrow_row<std::uint8_t, std::int8_t, std::int32_t>("u8s8", n);
+  for (Index n : {4, 8, 16, 32, 64}) batched_row<float>(n);
+  for (Index n : {4, 8, 16, 32, 64}) batched_row<double>(n);
   gemm_row<float, float>(512, 192, 192, true, 2);
   for (Index n : {256, 1024, 2048}) gemm_row<float, float>(n, n, n, false, 2);
   for (Index n : {2, 4, 8, 16}) gemv_row<float>(4096, 4096, false, n);
@@ -156,6 +236,7 @@ int main(int argc, char** argv) {
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n);
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n, true);
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<bf16>(n, n);
-  std::printf("isa %s; OpenBLAS %s\n", isa_text(active_isa()).c_str(), peers::openblas_name());
+  std::printf("isa %s; OpenBLAS %s; oneDNN %s\n", isa_text(active_isa()).c_str(), peers::openblas_name(),
+              peers::onednn_name());
   return bench::run_rows(argc, argv);
 }
