@@ -15,7 +15,7 @@ namespace tessera::inline TESSERA_ABI {
 /// `block_size` values are stored as one `Block`, a plain struct whose bytes are the format.
 /// encode(x, block): x holds block_size values; a value that is not finite, or too large for the format, makes the
 /// whole block decode to NaN. decode(block, x) writes block_size values. Encoding what decode wrote gives the same
-/// values wherever the scales are normal numbers; where scales are quantized themselves it may lose once more, but less.
+/// values wherever the scales are normal numbers; where scales are quantized themselves it may lose again, but less.
 template <class F>
 concept BlockFormat = std::is_trivially_copyable_v<typename F::Block> &&
     requires(std::span<const float> in, std::span<float> out, typename F::Block& block,

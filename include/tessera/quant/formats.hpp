@@ -41,9 +41,8 @@ using CodecFormats = FormatList<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, 
                                 NVFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>;
 
 /// Others, some of each template.
-using OtherFormats =
-    FormatList<GroupAffine<8>, GroupAffine<4, 128>, GroupAffine<3>, GroupAffine<2, 32>, GroupAffine<8, 64, false>,
-               GroupAffine<4, 128, false>, GroupAffine<3, 64, false>, GroupAffine<2, 16, false>, NF4, NF4Double<16>,
-               MXFP8_E4M3, MXFP8_E5M2, MXINT8>;
+using OtherFormats = FormatList<GroupAffine<8>, GroupAffine<4, 128>, GroupAffine<3>, GroupAffine<2, 32>,
+                                GroupAffine<8, 64, false>, GroupAffine<4, 128, false>, GroupAffine<3, 64, false>,
+                                GroupAffine<2, 16, false>, NF4, NF4Double<16>, MXFP8_E4M3, MXFP8_E5M2, MXINT8>;
 
 }  // namespace tessera::inline TESSERA_ABI
