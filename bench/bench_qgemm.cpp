@@ -3,6 +3,7 @@
 /// bytes. More columns are measured against the int8 dot product, or f32 multiply-adds where there is none. vs_eigen is
 /// Eigen's f32 product of the same shape, its weights from memory too.
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,7 +40,6 @@ struct Operands {
   std::size_t turn = 0;
 
   void make(Index m, Index k, Index n) {
-    if (!weights.empty()) return;
     const Philox draws(1);
     const Index some = std::min<Index>(m, 32);  // rows that are quantized; the others repeat them
     Buffer<float> w(some * k, uninitialized);
@@ -58,12 +58,18 @@ struct Operands {
   }
 };
 
+std::function<void()> release_last;  // the operands of the row before: together they would fill the memory
+
+const Buffer<float>& memory_to_read() {
+  static const Buffer<float> memory(beyond_caches / 4);
+  return memory;
+}
+
 template <class F>
 void product_row(Index m, Index k, Index n) {
   const std::string name = detail::concat("qgemm/", F::name, "/", m, "x", k, "x", n);
   auto ours = std::make_shared<Operands<F>>();
   auto theirs = std::make_shared<Eigens>();
-  auto memory = std::make_shared<Buffer<float>>();
   auto ctx = std::make_shared<Context>();
   const bool streamed = n <= 16;
   const double operations = 2.0 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n);
@@ -73,11 +79,17 @@ void product_row(Index m, Index k, Index n) {
       name, streamed ? "GBs" : "GOPs", streamed ? bytes : operations,
       [=] {
         if (!streamed) return dot_roof();
-        if (memory->size() == 0) *memory = Buffer<float>(beyond_caches / 4);
-        return bench::read_roof(*memory);
+        return bench::read_roof(memory_to_read());
       },
       [=] {
-        ours->make(m, k, n);
+        if (ours->weights.empty()) {
+          if (release_last) release_last();
+          release_last = [=] {
+            *ours = {};
+            *theirs = {};
+          };
+          ours->make(m, k, n);
+        }
         const auto& W = ours->weights[ours->turn++ % ours->weights.size()];
         W.apply(*ctx, Op::none, 1.0f, MatrixView<const float>(ours->x.data(), {k, n}, {1, k}), 0.0f,
                 MatrixView<float>(ours->y.data(), {m, n}, {1, m}));
