@@ -132,7 +132,12 @@ void run(const Options& o) {
              model.values.size(), context, text.bytes, corpus.held_out.size(), o.text, o.threads,
              tessera::isa_text(tessera::active_isa()));
 
-  const auto weights = weight_formats();
+  std::vector<std::vector<std::int32_t>> training_text;
+  for (std::size_t d = 0; d < corpus.train.size(); d += std::max<std::size_t>(corpus.train.size() / 64, 1))
+    training_text.push_back(vocabulary.encode(corpus.train[d].text.substr(0, 16384)));
+  auto weights = weight_formats();
+  const auto calibrated = calibrated_weight_formats(ctx, model, training_text);
+  weights.insert(weights.end(), calibrated.begin(), calibrated.end());
   const auto caches = kv_formats(context);
   const double steps = static_cast<double>(weights.size() + caches.size());
   Progress progress;

@@ -2,12 +2,22 @@
 
 #include <Eigen/SVD>
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <span>
 #include <tessera/expr/expr.hpp>
 #include <tessera/kv/kv.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/quant/quantize.hpp>
+#include <tessera/quant/quantizers/awq.hpp>
+#include <tessera/quant/quantizers/gptq.hpp>
+#include <tessera/quant/quantizers/hawq.hpp>
+#include <tessera/quant/quantizers/lq_lora.hpp>
+#include <tessera/quant/quantizers/quantease.hpp>
+#include <tessera/quant/quantizers/quantease_outliers.hpp>
+#include <tessera/quant/quantizers/rotated.hpp>
 #include <utility>
 
 namespace lm {
@@ -57,6 +67,106 @@ WeightFormat low_rank_and_int4(std::string name, double fraction) {
           }};
 }
 
+/// What each linear layer saw, by where its weights lie.
+using Calibrations = std::map<const float*, tessera::Calibration>;
+
+/// W that keeps what it is multiplied by.
+class Recorder : public tessera::OperatorBase<Recorder> {
+ public:
+  using Scalar = float;
+  Recorder(MatrixView<const float> W, tessera::Calibration& seen) : W_(W), seen_(&seen) {}
+  Index rows() const { return W_.rows(); }
+  Index cols() const { return W_.cols(); }
+  void apply(Context& ctx, tessera::Op op, float alpha, MatrixView<const float> X, float beta,
+             MatrixView<float> Y) const {
+    if (op == tessera::Op::none) seen_->add(ctx, X);
+    W_.apply(ctx, op, alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    W_.for_each_buffer(f);
+  }
+
+ private:
+  tessera::DenseView<float> W_;
+  tessera::Calibration* seen_;
+};
+
+Calibrations calibrate(Context& ctx, const Model& model, const std::vector<std::vector<std::int32_t>>& documents,
+                       Index tokens) {
+  Calibrations seen;
+  const WeightFormat recording{"recording",
+                               [&](Context&, MatrixView<const float> W) {
+                                 auto& calibration = seen.try_emplace(W.data(), W.cols()).first->second;
+                                 return AnyOperator<float>(Recorder(W, calibration));
+                               },
+                               false};
+  const Network network(ctx, model, recording);
+  const auto caches = kv_formats(model.config.context);
+  Decoder decoder(network, caches.front());
+  Buffer<float> logits(model.config.vocab);
+  std::vector<std::span<const std::int32_t>> all;
+  const auto context = static_cast<std::size_t>(model.config.context);
+  for (const auto& document : documents)
+    for (std::size_t begin = 0; begin < document.size(); begin += context)
+      all.push_back(std::span(document).subspan(begin, std::min(context, document.size() - begin)));
+  // Every so many windows: all kinds of text, not what comes first.
+  const auto wanted = static_cast<std::size_t>(std::max<Index>(tokens / model.config.context, 1));
+  const std::size_t step = std::max<std::size_t>(all.size() / wanted, 1);
+  Index read = 0;
+  for (std::size_t w = 0; w < all.size() && read < tokens; w += step) {
+    decoder.restart();
+    decoder.read(ctx, all[w], {logits.data(), 1, logits.size()});
+    read += static_cast<Index>(all[w].size());
+  }
+  if (read == 0) throw tessera::format_error("no text to calibrate on; expected documents that are not empty");
+  return seen;
+}
+
+template <class Format, class Quantizer>
+WeightFormat calibrated(std::string name, const std::shared_ptr<const Calibrations>& seen, Quantizer quantizer) {
+  return {std::move(name), [seen, quantizer](Context& ctx, MatrixView<const float> W) {
+            return AnyOperator<float>(tessera::quantize<Format>(ctx, W, seen->at(W.data()), quantizer).matrix);
+          }};
+}
+
+/// int8 or int4, layer by layer, in the bytes of `share` of the way from all in int4 to all in int8: by the top
+/// eigenvalue of the Hessian of the layer's output error and what rounding to either loses.
+WeightFormat mixed_precision(Context& ctx, std::string name, const Model& model,
+                             const std::shared_ptr<const Calibrations>& seen, double share) {
+  std::vector<tessera::LayerSensitivity> layers;
+  std::vector<std::vector<tessera::PrecisionChoice>> choices;
+  std::vector<const float*> where;
+  std::size_t least = 0, most = 0;
+  const auto visit = [&](MatrixView<const float> W) {
+    const auto& calibration = seen->at(W.data());
+    const auto choice = [&](const auto& made) {
+      const double lost = made.report.weight_error * tessera::Dense<float>(W).to_dense().template cast<double>().norm();
+      return tessera::PrecisionChoice{made.report.bytes, lost * lost};
+    };
+    const tessera::RoundToNearest nearest;
+    choices.push_back({choice(tessera::quantize<tessera::Q4_0>(ctx, W, calibration, nearest)),
+                       choice(tessera::quantize<tessera::Q8_0>(ctx, W, calibration, nearest))});
+    least += choices.back()[0].bytes;
+    most += choices.back()[1].bytes;
+    const Eigen::MatrixXd H = calibration.gram() / static_cast<double>(calibration.samples());
+    const auto top =
+        tessera::top_eigenvalue(H.rows(), [&](const Eigen::VectorXd& v) { return Eigen::VectorXd(H * v); });
+    layers.push_back({top.value, W.size()});
+    where.push_back(W.data());
+  };
+  for (const auto& l : model.tensors().layers)
+    for (const auto& W : {l.wq, l.wk, l.wv, l.wo, l.w1, l.w2, l.w3}) visit(W);
+  const auto made =
+      tessera::hawq_bits(layers, choices, least + static_cast<std::size_t>(share * static_cast<double>(most - least)));
+  std::map<const float*, bool> wide;
+  for (std::size_t i = 0; i < where.size(); ++i) wide[where[i]] = made.choice[i] == 1;
+  return {std::move(name), [wide](Context& worker, MatrixView<const float> W) {
+            return wide.at(W.data()) ? AnyOperator<float>(tessera::quantize<tessera::Q8_0>(worker, W))
+                                     : AnyOperator<float>(tessera::quantize<tessera::Q4_0>(worker, W));
+          }};
+}
+
 template <class Codec>
 KvFormat kv_format(std::string name, Codec codec, std::function<void(Context&, kv::KvCacheBase&)> compress = {}) {
   return {std::move(name),
@@ -86,6 +196,22 @@ std::vector<WeightFormat> weight_formats() {
       low_rank_and_int4("low-rank 1/16 + int4", 1.0 / 16),
       low_rank_weights("low-rank 1/4", 0.25),
       quantized<tessera::Q4_0>("int4")};
+}
+
+std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& model,
+                                                    const std::vector<std::vector<std::int32_t>>& documents,
+                                                    Index tokens) {
+  using tessera::Q4_0;
+  const auto seen = std::make_shared<const Calibrations>(calibrate(ctx, model, documents, tokens));
+  const tessera::QuantEase damped{.damping = 0.01};
+  return {
+      mixed_precision(ctx, "int8 and int4, HAWQ", model, seen, 0.25),
+      calibrated<Q4_0>("LQ-LoRA 4", seen, tessera::LqLora<>{.rank = 4, .rounds = 5, .data_aware = true}),
+      calibrated<Q4_0>("QuantEase, 1% f32", seen, tessera::OutlierQuantEase{.inner = {.sweeps = 3, .damping = 0.01}}),
+      calibrated<Q4_0>("AWQ", seen, tessera::Awq<>{}),
+      calibrated<Q4_0>("rotated QuantEase", seen, tessera::Rotated<tessera::QuantEase>{.inner = damped}),
+      calibrated<Q4_0>("GPTQ", seen, tessera::Gptq{}),
+      calibrated<Q4_0>("QuantEase", seen, damped)};
 }
 
 std::vector<KvFormat> kv_formats(Index context) {
