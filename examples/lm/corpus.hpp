@@ -47,7 +47,7 @@ inline Corpus read_corpus(const std::filesystem::path& folder) {
   Corpus corpus;
   if (fs::is_regular_file(folder)) {
     const std::string text = read_text(folder);
-    const std::size_t cut = text.size() / 10 * 9;
+    const std::size_t cut = text.size() * 9 / 10;
     corpus.train.push_back({folder.filename().string(), text.substr(0, cut)});
     corpus.held_out.push_back({folder.filename().string(), text.substr(cut)});
     return corpus;

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <tessera/core/context.hpp>
+#include <tessera/io/atomic_file.hpp>
 #include <tessera/optim/optim.hpp>
 #include <thread>
 #include <vector>
@@ -141,6 +143,9 @@ int train(const Options& o) {
   if (o.resume) load_state(o, run, model, state);
   const Index first = state.count;
 
+  // A destination that cannot be written is refused before the work.
+  for (const std::string& path : {o.out, o.state_file()}) tessera::AtomicFile probe(path);
+
   Trainer trainer(o.model, o.batch, o.length);
   auto grads = blocks(model.config, const_cast<float*>(trainer.gradient().data()));
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(o.batch * o.length)), targets(inputs.size());
@@ -157,6 +162,10 @@ int train(const Options& o) {
   while (state.count < last && !stop) {
     draw_batch(o, text, state.count, inputs, targets);
     const double loss = trainer.step(ctx, model, inputs, targets);
+    if (!std::isfinite(loss))
+      throw tessera::unsupported_error(
+          fmt::format("step {}: the loss is {}; expected a finite one: try a smaller --rate. What was saved last stays",
+                      state.count + 1, loss));
     opt.update(ctx, grads, state, params);
     const Index done = state.count - first;
     recent = done == 1 ? loss : 0.98 * recent + 0.02 * loss;
@@ -198,9 +207,11 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch, "Sequences a step")->check(CLI::Range(1, 4096));
   app.add_option("--length", o.length, "Bytes a sequence; also the model's context")->check(CLI::Range(2, 65536));
   app.add_option("--warmup", o.warmup, "Steps of linear warm-up")->check(CLI::NonNegativeNumber);
-  app.add_option("--rate", o.rate, "Peak learning rate")->check(CLI::PositiveNumber);
-  app.add_option("--weight-decay", o.weight_decay, "Decoupled weight decay of matrices")->check(CLI::NonNegativeNumber);
-  app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--rate", o.rate, "Peak learning rate")->check(CLI::PositiveNumber)->check(CLI::Range(1e-12, 1e3));
+  app.add_option("--weight-decay", o.weight_decay, "Decoupled weight decay of matrices")
+      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0.0, 1e3));
+  app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(CLI::Range(0.0, 0.99999999));
   app.add_option("--seed", o.seed, "Of the initial weights and the batches");
   app.add_option("--threads", o.threads, "The same weights for any number")->check(CLI::Range(1, 1024));
   app.add_option("--save-every", o.save_every, "Steps between saves; 0: at the end, Ctrl-C and hang-up alone")

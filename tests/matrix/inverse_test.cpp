@@ -117,6 +117,31 @@ TEST(Inverse, OfAnyOtherSolvableOperatorSolves) {
   EXPECT_NE(explain(T * b).text().find("(operator 4x4)^-1"), std::string::npos);
 }
 
+TEST(Inverse, OfATemporaryOwnsWhatItNeeds) {
+  std::vector<Shift> blocks(3);
+  const auto T = inverse(block_diagonal(blocks));
+  MatrixXd dense = MatrixXd::Zero(12, 12);
+  for (Index i = 0; i < 3; ++i) dense.block(4 * i, 4 * i, 4, 4) = blocks[0].permutation().to_dense();
+  expect_inverse(T, dense);
+}
+
+TEST(Inverse, OfExpressionsThatAreLvalues) {
+  const VectorXd d = VectorXd::Random(5).array() + 3.0;
+  const MatrixXd M = well_conditioned(5, 8), D = d.asDiagonal();
+  const auto scaled = 2.0 * diagonal(d);
+  expect_inverse(inverse(scaled), 2.0 * D);
+  const auto product = Dense<double>(M) * diagonal(d);
+  expect_inverse(inverse(product), M * D);
+  const auto sum = diagonal(d) + low_rank(MatrixXd(M.leftCols(2)), MatrixXd(M.rightCols(2)));
+  expect_inverse(inverse(sum), D + M.leftCols(2) * M.rightCols(2).transpose());
+}
+
+TEST(Inverse, OfNothingIsNothing) {
+  const MatrixXd none(0, 0), thin(0, 2);
+  EXPECT_EQ(to_dense(inverse(inverse(Dense<double>(none)))).size(), 0);
+  EXPECT_EQ(to_dense(inverse(diagonal(VectorXd(0)) + low_rank(thin, thin))).size(), 0);
+}
+
 TEST(Inverse, OfAProductIsTheReversedProduct) {
   const MatrixXd M = well_conditioned(5, 3), N = well_conditioned(5, 4);
   const Dense<double> A(M), B(N);
@@ -142,6 +167,9 @@ TEST(Inverse, OfALowRankUpdateIsAnotherOne) {
     expect_inverse(plus, dense);
     expect_inverse(inverse(UV + D), dense);
     expect_inverse(inverse(D - 2.0 * UV), MatrixXd(d.asDiagonal()) - 2.0 * U * V.transpose());
+    const auto W = low_rank(V, U);
+    expect_inverse(inverse(D + UV + 0.5 * W), dense + 0.5 * V * U.transpose());
+    expect_inverse(inverse((D + low_rank(MatrixXd(U), MatrixXd(V))).transpose()), dense.transpose());
     const MatrixXd M = well_conditioned(n, 5);
     expect_inverse(inverse(Dense<double>(M) + UV), M + U * V.transpose());
     expect_inverse(inverse(plus), dense.inverse());  // a diagonal and a low-rank matrix again

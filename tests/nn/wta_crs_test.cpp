@@ -130,7 +130,9 @@ TEST(WtaCrs, RefusesWhatMakesNoSense) {
   EXPECT_THROW((void)nn::wta_crs(std::vector<double>{1, 2}, 0, Philox(1)), shape_error);
   EXPECT_THROW((void)nn::wta_crs(std::vector<double>{1, -2}, 1, Philox(1)), shape_error);
   EXPECT_THROW((void)nn::wta_crs(std::vector<double>{1, std::nan("")}, 1, Philox(1)), shape_error);
+  EXPECT_THROW((void)nn::wta_crs(std::vector<double>(10, 1e308), 2, Philox(1)), shape_error);
   Eigen::MatrixXf X(4, 5), Y(6, 3), Z(4, 3);
+  EXPECT_THROW((void)nn::column_row_weights<float>(view(X), view(Y)), shape_error);
   EXPECT_THROW(nn::wta_crs_matmul<float>(ctx, view(X), view(Y), 2, Philox(1), view(Z)), shape_error);
 }
 

@@ -66,7 +66,9 @@ void check_square(const A& a) {
 template <class A>
 auto invert_held(A a) {
   check_square(a);
-  if constexpr (is_inverse<A>) {
+  if constexpr (is_ref<A> && is_node<std::remove_cvref_t<decltype(unwrap(a))>>) {
+    return invert_held(std::remove_cvref_t<decltype(unwrap(a))>(unwrap(a)));  // an expression: a copy of its node
+  } else if constexpr (is_inverse<A>) {
     return std::move(a).inner();
   } else if constexpr (is_scaled<A>) {
     return scale(scalar_of<A>(1) / a.factor(), invert_held(std::move(a).inner()));

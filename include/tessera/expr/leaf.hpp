@@ -110,8 +110,10 @@ class NodeBase<Node, true> : public Eigen::EigenBase<Node> {
     assign_expression(default_context(), node(), 1, -1, destination, true);
   }
   /// The value as a matrix of its own: `y = (A * y).eval()` when that changes y's shape.
-  auto eval() const { return Eigen::MatrixX<typename Node::Scalar>(node()); }
-  auto to_dense() const { return eval(); }
+  auto eval() const {
+    return Eigen::Matrix<typename Node::Scalar, Node::RowsAtCompileTime, Node::ColsAtCompileTime>(node());
+  }
+  auto to_dense() const { return Eigen::MatrixX<typename Node::Scalar>(node()); }
   auto transpose() const& { return transpose_of(node()); }
   auto transpose() && { return transpose_of(static_cast<Node&&>(*this)); }
 

@@ -197,7 +197,8 @@ class Product : public detail::NodeBase<Product<As...>, is_dense_valued<Product<
   Index parameter_count() const requires(!is_dense_valued<Product> && (Trainable<As> || ...)) {
     return std::apply([](const As&... factor) { return (detail::parameters_of(factor) + ...); }, factors_);
   }
-  /// The parameters of the factors, one after another: <dY, A B X> is A's of <dY, A (B X)> and B's of <Aᵀ dY, B X>.
+  /// The parameters of the factors, as the rules left them, one after another: <dY, A B X> is A's of <dY, A (B X)> and
+  /// B's of <Aᵀ dY, B X>.
   void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
             std::span<Scalar> dparams) const requires(!is_dense_valued<Product> && (Trainable<As> || ...)) {
     detail::check_grad(*this, X, dY, dparams);

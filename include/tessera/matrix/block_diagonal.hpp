@@ -160,9 +160,9 @@ auto block_diagonal(B first, Bs... rest) {
 /// diag(B_0, …)⁻¹ = diag(B_0⁻¹, …); each block must be square.
 template <class B>
 auto inverted(const BlockDiagonal<B>& A) {
-  std::vector<decltype(inverse(A.blocks().front()))> blocks;
+  std::vector<decltype(detail::invert_held(A.blocks().front()))> blocks;
   blocks.reserve(A.blocks().size());
-  for (const auto& b : A.blocks()) blocks.push_back(inverse(b));
+  for (const auto& b : A.blocks()) blocks.push_back(detail::invert_held(b));  // of a copy: A may be a temporary
   return BlockDiagonal(std::move(blocks));
 }
 

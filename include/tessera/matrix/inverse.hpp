@@ -2,8 +2,12 @@
 /// of their products, and of one of them plus a low-rank matrix.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include <Eigen/LU>
@@ -48,7 +52,10 @@ class LuInverse : public OperatorBase<LuInverse<S>> {
     f(ByteRange{factors.data(), factors.data() + factors.size()});
   }
   /// A back: P⁻¹ L U.
-  Eigen::MatrixX<S> inverted() const { return lu_->reconstructedMatrix(); }
+  Eigen::MatrixX<S> inverted() const {
+    if (rows() == 0) return Eigen::MatrixX<S>(0, 0);
+    return lu_->reconstructedMatrix();
+  }
 
  private:
   std::shared_ptr<const Eigen::PartialPivLU<Eigen::MatrixX<S>>> lu_;
@@ -69,55 +76,74 @@ LuInverse<accum_t<T>> inverted(const DenseView<T>& A) {
 
 namespace detail {
 
-/// (A + s U Vᵀ)⁻¹ = A⁻¹ - s A⁻¹U (I + s VᵀA⁻¹U)⁻¹ (A⁻ᵀV)ᵀ: R solves with A and with Aᵀ, an LU of (R,R).
+/// (A + U Vᵀ)⁻¹ = A⁻¹ - A⁻¹U (I + VᵀA⁻¹U)⁻¹ (A⁻ᵀV)ᵀ: R solves with A and with Aᵀ, an LU of (R,R).
 /// M. Woodbury, "Inverting modified matrices" (1950).
-template <class A, class U, class V>
-auto woodbury(A a, scalar_of<A> s, const LowRank<U, V>& UV) {
+template <class A, class Matrix>
+auto woodbury(A a, const Matrix& U, const Matrix& V) {
   using S = scalar_of<A>;
-  using Matrix = Eigen::MatrixX<S>;
   auto a_inverse = invert_held(std::move(a));
-  const Matrix left = tessera::to_dense(UV.left()), right = tessera::to_dense(UV.right());
-  Matrix AU(left.rows(), left.cols()), AtV(right.rows(), right.cols());
-  a_inverse.apply(default_context(), Op::none, S(1), view(left), S(0), view(AU));
-  a_inverse.apply(default_context(), Op::transpose, S(1), view(right), S(0), view(AtV));
-  const Matrix capacitance = Matrix::Identity(left.cols(), left.cols()) + s * (right.transpose() * AU);
-  // AU C⁻¹ = (C⁻ᵀ AUᵀ)ᵀ
-  const Matrix scaled = Eigen::PartialPivLU<Matrix>(capacitance.transpose()).solve(-s * AU.transpose());
-  return sum(std::move(a_inverse), LowRank(Dense<S>(scaled.transpose()), Dense<S>(AtV)));
+  Matrix AU(U.rows(), U.cols()), AtV(V.rows(), V.cols()), left = Matrix::Zero(U.rows(), U.cols());
+  a_inverse.apply(default_context(), Op::none, S(1), view(U), S(0), view(AU));
+  a_inverse.apply(default_context(), Op::transpose, S(1), view(V), S(0), view(AtV));
+  if (U.size() > 0) {
+    const Matrix capacitance = Matrix::Identity(U.cols(), U.cols()) + V.transpose() * AU;
+    left = -Eigen::PartialPivLU<Matrix>(capacitance.transpose()).solve(AU.transpose()).transpose();  // -AU C⁻¹
+  }
+  return sum(std::move(a_inverse), LowRank(Dense<S>(left), Dense<S>(AtV)));
 }
 
-/// factor * LowRank as (factor, LowRank), a null pointer for anything else.
+/// LowRank, held anyhow, scaled, transposed.
 template <class T>
 inline constexpr bool is_low_rank = false;
 template <class U, class V>
 inline constexpr bool is_low_rank<LowRank<U, V>> = true;
 template <class T>
-constexpr bool scaled_low_rank() {
-  if constexpr (is_scaled<T>)
-    return scaled_low_rank<std::remove_cvref_t<decltype(std::declval<const T&>().inner())>>();
-  else
-    return is_low_rank<std::remove_cvref_t<decltype(unwrap(std::declval<const T&>()))>>;
-}
+inline constexpr bool is_low_rank<Ref<T>> = is_low_rank<T>;
+template <class T>
+inline constexpr bool is_low_rank<Scaled<T>> = is_low_rank<T>;
+template <class T>
+inline constexpr bool is_low_rank<Transposed<T>> = is_low_rank<T>;
 
-template <class A, class L>
-auto woodbury_of(A a, const L& term) {
-  if constexpr (is_scaled<L>)
-    return woodbury(std::move(a), term.factor(), unwrap(term.inner()));
-  else
-    return woodbury(std::move(a), scalar_of<L>(1), unwrap(term));
+/// The factors of such a term, scaled, into columns of U and V from `at`, which moves past them; without U only `at`
+/// moves.
+template <class T, class Matrix, class S>
+void low_rank_factors(const T& term, S scale, bool transposed, Matrix* U, Matrix* V, Index& at) {
+  if constexpr (is_ref<T>) {
+    low_rank_factors(term.get(), scale, transposed, U, V, at);
+  } else if constexpr (is_scaled<T>) {
+    low_rank_factors(term.inner(), scale * term.factor(), transposed, U, V, at);
+  } else if constexpr (is_transposed<T>) {
+    low_rank_factors(term.inner(), scale, !transposed, U, V, at);
+  } else if constexpr (is_low_rank<T>) {
+    if (U != nullptr) {
+      (transposed ? V : U)->middleCols(at, term.rank()) = tessera::to_dense(term.left());
+      (transposed ? U : V)->middleCols(at, term.rank()) = tessera::to_dense(term.right());
+      U->middleCols(at, term.rank()) *= scale;
+    }
+    at += term.rank();
+  }
 }
 
 }  // namespace detail
 
-/// An invertible matrix plus a low-rank one, in either order.
-template <class A, class B>
-requires(!is_dense_valued<Sum<A, B>> &&
-         detail::scaled_low_rank<A>() != detail::scaled_low_rank<B>()) auto inverted(const Sum<A, B>& AB) {
-  const auto& [a, b] = AB.terms();
-  if constexpr (detail::scaled_low_rank<B>())
-    return detail::woodbury_of(a, b);
-  else
-    return detail::woodbury_of(b, a);
+/// One invertible matrix plus low-rank ones, in any order.
+template <class... As>
+requires(!is_dense_valued<Sum<As...>> &&
+         (Index(detail::is_low_rank<As>) + ...) + 1 == sizeof...(As)) auto inverted(const Sum<As...>& A) {
+  using S = scalar_of<Sum<As...>>;
+  constexpr std::array<bool, sizeof...(As)> low = {detail::is_low_rank<As>...};
+  constexpr std::size_t other = static_cast<std::size_t>(std::find(low.begin(), low.end(), false) - low.begin());
+  Eigen::MatrixX<S> U, V;
+  const auto collect = [&](Eigen::MatrixX<S>* u, Eigen::MatrixX<S>* v) {
+    Index at = 0;
+    std::apply([&](const As&... term) { (detail::low_rank_factors(term, S(1), false, u, v, at), ...); }, A.terms());
+    return at;
+  };
+  const Index rank = collect(nullptr, nullptr);
+  U.resize(A.rows(), rank);
+  V.resize(A.rows(), rank);
+  collect(&U, &V);
+  return detail::woodbury(std::get<other>(A.terms()), U, V);
 }
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -27,7 +27,7 @@ struct ColumnRowSample {
 };
 
 /// k of n pairs of weights |X_i|·|Y_i| (or any estimate of them: the result is unbiased whatever they are, as long as
-/// no pair that matters has weight 0). All of them, exactly, if k >= n or at most k have weight. Draw s uses draw
+/// no pair that matters has weight 0). All of them, exactly, if k >= n or at most k have weight. Draw s uses block
 /// `first_draw + s` of the generator. O(n log n). Throws shape_error for k < 1 and weights that are negative or not
 /// finite.
 inline ColumnRowSample wta_crs(std::span<const double> weights, Index k, const Philox& draws,
@@ -46,6 +46,9 @@ inline ColumnRowSample wta_crs(std::span<const double> weights, Index k, const P
             [&](Index a, Index b) { return weight(a) != weight(b) ? weight(a) > weight(b) : a < b; });
   std::vector<double> rest(order.size() + 1, 0.0);  // the weight that the first c leave
   for (std::size_t c = order.size(); c-- > 0;) rest[c] = rest[c + 1] + weight(order[c]);
+  if (!std::isfinite(rest[0]))
+    throw shape_error(
+        tessera::detail::concat("tessera: wta_crs: the weights of ", n, " pairs overflow; expected a sum"));
   ColumnRowSample sample;
   const auto weighty = static_cast<Index>(std::find(rest.begin(), rest.end() - 1, 0.0) - rest.begin());
   const auto share = [&](Index c) { return rest[static_cast<std::size_t>(c)]; };
@@ -65,7 +68,9 @@ inline ColumnRowSample wta_crs(std::span<const double> weights, Index k, const P
   const double mass = share(sample.exact), drawn = static_cast<double>(k - sample.exact);
   for (Index s = sample.exact; s < k; ++s) {
     // The pair whose part of the remaining mass holds the draw; rest falls.
-    const double point = mass * (1 - static_cast<double>(draws.uniform(first_draw + static_cast<std::uint64_t>(s))));
+    const auto words = draws.block(first_draw + static_cast<std::uint64_t>(s));
+    const std::uint64_t bits = (std::uint64_t{words[0]} << 32 | words[1]) >> 11;
+    const double point = mass * (1 - static_cast<double>(bits) * 0x1p-53);
     const auto end = rest.begin() + weighty + 1;
     const auto past =
         std::lower_bound(rest.begin() + sample.exact + 1, end, point, [](double r, double p) { return r >= p; });
@@ -123,6 +128,10 @@ class SampledRows {
 /// |X_i|·|Y_i| of columns of X (m, n) and rows of Y (n, q).
 template <class T>
 std::vector<double> column_row_weights(std::type_identity_t<MatrixView<const T>> X, MatrixView<T> Y) {
+  if (X.cols() != Y.rows())
+    throw shape_error(tessera::detail::concat(
+        "tessera: column_row_weights of (", tessera::detail::shape_text(X.rows(), X.cols()), ") and (",
+        tessera::detail::shape_text(Y.rows(), Y.cols()), "): columns ", X.cols(), " != rows ", Y.rows()));
   std::vector<double> weights(static_cast<std::size_t>(X.cols()));
   const auto norm = [](auto v) {
     double sum = 0;
@@ -138,10 +147,6 @@ template <class T>
 void wta_crs_matmul(Context& ctx, std::type_identity_t<MatrixView<const T>> X,
                     std::type_identity_t<MatrixView<const T>> Y, Index k, const Philox& draws, MatrixView<T> Z,
                     std::uint64_t first_draw = 0) {
-  if (X.cols() != Y.rows())
-    throw shape_error(tessera::detail::concat(
-        "tessera: wta_crs_matmul of (", tessera::detail::shape_text(X.rows(), X.cols()), ") * (",
-        tessera::detail::shape_text(Y.rows(), Y.cols()), "): columns ", X.cols(), " != rows ", Y.rows()));
   const SampledRows<T> sampled(X.transposed(), wta_crs(column_row_weights<const T>(X, Y), k, draws, first_draw));
   sampled.weight_gradient(ctx, Y, T(0), Z.transposed());
 }
