@@ -43,7 +43,7 @@ bool check(Context& ctx, Index batch, Index m, Index n, Index k, int layout, T a
     for (Index r = 0; r < m; ++r)
       for (Index j = 0; j < n; ++j) outside[&C(i, r, j) - c.data()] = C0(i, r, j);
   }
-  EXPECT_EQ(0, std::memcmp(outside.data(), before.data(), before.bytes())) << "wrote outside C";
+  EXPECT_TRUE(c.size() == 0 || std::memcmp(outside.data(), before.data(), before.bytes()) == 0) << "wrote outside C";
   return true;
 }
 
