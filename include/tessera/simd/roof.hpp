@@ -41,16 +41,16 @@ namespace detail {
 // Twelve sums hide a latency of four cycles with two units, and of six with one. The loops are inline assembly so that
 // the compiler neither spills nor merges them.
 #define TESSERA_ROOF_STEP(form, s) form " %12,%13,%" #s "\n"
-#define TESSERA_ROOF_STEPS(form)                                                                               \
-  TESSERA_ROOF_STEP(form, 0)                                                                                   \
-  TESSERA_ROOF_STEP(form, 1)                                                                                   \
-  TESSERA_ROOF_STEP(form, 2)                                                                                   \
-  TESSERA_ROOF_STEP(form, 3)                                                                                   \
-  TESSERA_ROOF_STEP(form, 4)                                                                                   \
-  TESSERA_ROOF_STEP(form, 5)                                                                                   \
-  TESSERA_ROOF_STEP(form, 6)                                                                                   \
-  TESSERA_ROOF_STEP(form, 7) TESSERA_ROOF_STEP(form, 8) TESSERA_ROOF_STEP(form, 9) TESSERA_ROOF_STEP(form, 10) \
-      TESSERA_ROOF_STEP(form, 11)
+#define TESSERA_ROOF_STEPS(form) \
+  TESSERA_ROOF_STEP(form, 0)     \
+  TESSERA_ROOF_STEP(form, 1)     \
+  TESSERA_ROOF_STEP(form, 2)     \
+  TESSERA_ROOF_STEP(form, 3)     \
+  TESSERA_ROOF_STEP(form, 4)     \
+  TESSERA_ROOF_STEP(form, 5)     \
+  TESSERA_ROOF_STEP(form, 6)     \
+  TESSERA_ROOF_STEP(form, 7)     \
+  TESSERA_ROOF_STEP(form, 8) TESSERA_ROOF_STEP(form, 9) TESSERA_ROOF_STEP(form, 10) TESSERA_ROOF_STEP(form, 11)
 #define TESSERA_ROOF_LOOP(name, Reg, form, zero, x)                                                              \
   TESSERA_NOINLINE inline void name(Index count) {                                                               \
     Reg s0 = zero, s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0;    \
