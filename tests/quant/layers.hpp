@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <tessera/core/rng.hpp>
 #include <tessera/quant/calibration.hpp>
 
@@ -50,6 +51,17 @@ template <class V>
 double output_loss(const Layer& layer, const V& values) {
   return ((layer.W.template cast<double>() - values.template cast<double>()) * layer.X.template cast<double>())
       .squaredNorm();
+}
+
+/// What `f` says when it throws E.
+template <class E, class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const E& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
 }
 
 }  // namespace tessera::test

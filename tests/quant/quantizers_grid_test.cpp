@@ -48,27 +48,18 @@ TEST(Calibration, DoesNotLoseSmallBatchesInLargeSums) {
   EXPECT_EQ(calibration.gram()(0, 0), 8192.0 * 8192.0 + 1000);
 }
 
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(Calibration, RefusesWhatDoesNotFitAndIsUnchanged) {
   Context ctx;
   Calibration calibration(4);
   RowMatrixf X = RowMatrixf::Ones(5, 3);
   const auto add = [&] { calibration.add(ctx, view(X)); };
-  EXPECT_EQ(message_of<shape_error>(add), "tessera: calibration of 4 features with X (5x3): rows 5 != features 4");
+  EXPECT_EQ(test::message_of<shape_error>(add),
+            "tessera: calibration of 4 features with X (5x3): rows 5 != features 4");
   X = RowMatrixf::Ones(4, 3);
   X(2, 1) = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_NE(message_of<unsupported_error>(add).find("feature 2 of sample 1 is nan"), std::string::npos);
+  EXPECT_NE(test::message_of<unsupported_error>(add).find("feature 2 of sample 1 is nan"), std::string::npos);
   X(2, 1) = 1e30f;
-  EXPECT_NE(message_of<unsupported_error>(add).find("overflow"), std::string::npos);
+  EXPECT_NE(test::message_of<unsupported_error>(add).find("overflow"), std::string::npos);
   EXPECT_EQ(calibration.samples(), 0);
   EXPECT_EQ(calibration.gram().norm(), 0);
   EXPECT_THROW(calibration.merge(Calibration(3)), shape_error);

@@ -160,30 +160,20 @@ TEST(Solvers, GiveBlocksAndAReport) {
   EXPECT_GE(made.report.objective.size(), 2u);
 }
 
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(Solvers, RefuseWhatDoesNotFit) {
   Context ctx;
   auto layer = test::correlated_layer(4, 32, 50, 6);
   const auto with = [&](const Calibration& calibration) {
     return [&] { quantize<Q4_0>(ctx, view(layer.W), calibration, Gptq{}); };
   };
-  EXPECT_EQ(message_of<shape_error>(with(Calibration(31))),
+  EXPECT_EQ(test::message_of<shape_error>(with(Calibration(31))),
             "tessera: Gptq of W (4x32) with a calibration of 31 features: columns 32 != features 31");
-  EXPECT_NE(message_of<shape_error>(with(Calibration(32))).find("0 samples"), std::string::npos);
-  EXPECT_NE(message_of<unsupported_error>(with(test::calibration_of(RowMatrixf::Zero(32, 5)))).find("all zero"),
+  EXPECT_NE(test::message_of<shape_error>(with(Calibration(32))).find("0 samples"), std::string::npos);
+  EXPECT_NE(test::message_of<unsupported_error>(with(test::calibration_of(RowMatrixf::Zero(32, 5)))).find("all zero"),
             std::string::npos);
   EXPECT_THROW(quantize<Q4_0>(ctx, view(layer.W), Calibration(31), RoundToNearest{}), shape_error);
   layer.W(1, 2) = std::numeric_limits<float>::infinity();
-  EXPECT_NE(message_of<unsupported_error>(with(layer.calibration)).find("not finite"), std::string::npos);
+  EXPECT_NE(test::message_of<unsupported_error>(with(layer.calibration)).find("not finite"), std::string::npos);
   EXPECT_THROW(quantize<Q4_0>(ctx, view(layer.W), layer.calibration, QuantEase{}), unsupported_error);
 }
 
