@@ -22,6 +22,20 @@ concept DenseStorage = requires(const A& a) {
   { a.view() } -> std::same_as<MatrixView<const scalar_of<A>>>;
 };
 
+/// Every term has a dense factor.
+template <class A>
+inline constexpr bool has_dense_factor = is_dense_valued<A> || DenseStorage<A>;
+template <class A>
+inline constexpr bool has_dense_factor<Ref<A>> = has_dense_factor<A>;
+template <class A>
+inline constexpr bool has_dense_factor<Scaled<A>> = has_dense_factor<A>;
+template <class A>
+inline constexpr bool has_dense_factor<Transposed<A>> = has_dense_factor<A>;
+template <class... As>
+inline constexpr bool has_dense_factor<Sum<As...>> = (has_dense_factor<As> && ...);
+template <class... As>
+inline constexpr bool has_dense_factor<Product<As...>> = (has_dense_factor<As> || ...);
+
 template <class Node, class S>
 void evaluate_node(Context& ctx, const Node& node, Op op, S alpha, S beta, MatrixView<S> Y);
 /// Specialised by explain.hpp, so that evaluation alone does not pay for text.
@@ -179,15 +193,20 @@ void fit(D& destination, Index rows, Index cols) {
 
 }  // namespace detail
 
+/// An expression whose value is computed by applying operators to the dense matrices in it: one with an Eigen object
+/// multiplied in, or a sum of products that have a dense matrix each.
+template <class E>
+concept Evaluable = Expression<E> && detail::has_dense_factor<std::remove_cvref_t<E>>;
+
 /// Y = expr. Y must have its shape. Uses ctx's threads and scratch; buffers only if the expression reads memory within
 /// Y's reach. Throws shape_error.
-template <DenseExpression E>
+template <Evaluable E>
 void evaluate(Context& ctx, const E& expr, std::type_identity_t<MatrixView<scalar_of<E>>> Y) {
   detail::evaluate_into<E, scalar_of<E>>(ctx, expr, 1, 0, Y, true);
 }
 
 /// The same into an Eigen object, which is resized if it owns its elements.
-template <DenseExpression E, EigenDirect D>
+template <Evaluable E, EigenDirect D>
 void evaluate(Context& ctx, const E& expr, D&& Y) {
   if constexpr (EigenPlain<D>)
     if ((Y.rows() != expr.rows() || Y.cols() != expr.cols()) && detail::reads(expr, view(Y))) {
@@ -205,16 +224,16 @@ template <class D>
 class NoAlias {
  public:
   NoAlias(Context& ctx, D destination) : ctx_(ctx), destination_(destination) {}
-  template <DenseExpression E>
+  template <Evaluable E>
   void operator=(const E& expr) && {
     if constexpr (EigenDense<D>) detail::fit(destination_, expr.rows(), expr.cols());
     run(expr, 0, 1);
   }
-  template <DenseExpression E>
+  template <Evaluable E>
   void operator+=(const E& expr) && {
     run(expr, 1, 1);
   }
-  template <DenseExpression E>
+  template <Evaluable E>
   void operator-=(const E& expr) && {
     run(expr, 1, -1);
   }

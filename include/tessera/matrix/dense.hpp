@@ -141,6 +141,34 @@ class Dense : public detail::DenseOperator<Dense<T>, T> {
       for (Index i = 0; i < rounded.size(); ++i) elements_[i] = static_cast<T>(rounded.data()[i]);
     }
   }
+  /// The value of an expression, rounded to T: `Dense<float> C = A * B;`. Throws shape_error.
+  template <Evaluable E>
+  requires(!EigenDense<E>) Dense(const E& expr) : Dense(default_context(), expr) {}
+  /// The same with ctx's threads and scratch.
+  template <Evaluable E>
+  requires(!EigenDense<E>) Dense(Context& ctx, const E& expr) : Dense(expr.rows(), expr.cols()) {
+    add(ctx, 1, expr, 0);
+  }
+
+  /// Takes the expression's shape.
+  template <Evaluable E>
+  requires(!EigenDense<E>) Dense& operator=(const E& expr) {
+    if (rows_ == expr.rows() && cols_ == expr.cols())
+      add(default_context(), 1, expr, 0);
+    else
+      *this = Dense(expr);
+    return *this;
+  }
+  template <Evaluable E>
+  requires(!EigenDense<E>) Dense& operator+=(const E& expr) {
+    add(default_context(), 1, expr, 1);
+    return *this;
+  }
+  template <Evaluable E>
+  requires(!EigenDense<E>) Dense& operator-=(const E& expr) {
+    add(default_context(), -1, expr, 1);
+    return *this;
+  }
 
   MatrixView<const T> view() const { return {elements_.data(), rows_, cols_}; }
   MatrixView<T> view() { return {elements_.data(), rows_, cols_}; }
@@ -152,6 +180,18 @@ class Dense : public detail::DenseOperator<Dense<T>, T> {
   std::span<const T> parameters() const { return elements_; }
 
  private:
+  /// this = alpha * expr + beta * this
+  template <class E>
+  void add(Context& ctx, scalar_of<E> alpha, const E& expr, scalar_of<E> beta) {
+    using S = scalar_of<E>;
+    if constexpr (std::same_as<S, T>) {
+      detail::evaluate_into<E, S>(ctx, expr, alpha, beta, view(), true);
+    } else {
+      Dense<S> sum(view());
+      detail::evaluate_into<E, S>(ctx, expr, alpha, beta, sum.view(), true);
+      *this = Dense(sum.view());
+    }
+  }
   Buffer<T> elements_;
   Index rows_ = 0, cols_ = 0;
 };
