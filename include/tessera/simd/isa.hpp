@@ -178,13 +178,18 @@ inline IsaSet cpu_isa() {
   return set;
 }
 
+namespace detail {
+/// What a test's emulator adds to the processor's features. Nothing in the library writes it.
+inline constinit IsaSet emulated_isa{};
+}  // namespace detail
+
 /// `cpu_isa()`, restricted to what the environment's TESSERA_ISA allows where it is set. Read once a process.
 inline IsaSet active_isa() {
   static const IsaSet set = [] {
     const char* wanted = std::getenv("TESSERA_ISA");
     return wanted == nullptr || *wanted == '\0' ? cpu_isa() : cpu_isa() & parse_isa(wanted);
   }();
-  return set;
+  return IsaSet(set.bits() | detail::emulated_isa.bits());
 }
 
 }  // namespace tessera::inline TESSERA_ABI
