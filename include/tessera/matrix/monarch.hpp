@@ -1,0 +1,153 @@
+/// Monarch matrices: two block-diagonal factors and a permutation between them.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <tessera/kernels/monarch/monarch.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/diagonal.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// P L Pᵀ R (M,N), f32, f64, or bf16 parameters with f32 results: R has `col_blocks` blocks (rank*row_blocks,
+/// N/col_blocks), L `row_blocks` blocks (M/row_blocks, col_blocks*rank). As a tensor (M/row_blocks, row_blocks,
+/// col_blocks, N/col_blocks) its slice (:, l, k, :) is any matrix of rank `rank`: L[l](:, k·) R[k](·l, :).
+/// 2·rank·(M·col_blocks + N·row_blocks) flops a column: O(N^1.5) for √N blocks. Parameters: those of L block by block,
+/// columns first; then R's. T. Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate
+/// Training" (2022), §3, with the rectangular blocks and ranks of its §3.3.
+template <DenseElement P>
+class Monarch : public OperatorBase<Monarch<P>> {
+ public:
+  using Scalar = accum_t<P>;
+  using Element = P;
+
+  Monarch() = default;
+  /// (rows, cols) of zeros. Throws shape_error unless row_blocks divides rows and col_blocks cols, and rank > 0.
+  Monarch(Index rows, Index cols, Index row_blocks, Index col_blocks, Index rank = 1) {
+    if (row_blocks < 1 || col_blocks < 1 || rank < 1 || rows < 0 || cols < 0 || rows % row_blocks != 0 ||
+        cols % col_blocks != 0)
+      throw shape_error(detail::concat("tessera: Monarch ", detail::shape_text(rows, cols), " of ", row_blocks, "x",
+                                       col_blocks, " blocks of rank ", rank,
+                                       ": expected positive counts that divide rows and columns"));
+    shape_ = {row_blocks, rows / row_blocks, col_blocks, cols / col_blocks, rank};
+    parameters_ = Buffer<P>(shape_.parameters());
+  }
+
+  Index rows() const { return shape_.rows(); }
+  Index cols() const { return shape_.cols(); }
+  const MonarchShape& shape() const { return shape_; }
+  Index rank() const { return shape_.rank; }
+  /// (row_blocks, M/row_blocks, col_blocks*rank)
+  View<const P, 3> left() const { return shape_.left(parameters_.data()); }
+  View<P, 3> left() { return mutable_view(std::as_const(*this).left()); }
+  /// (col_blocks, rank*row_blocks, N/col_blocks)
+  View<const P, 3> right() const { return shape_.right(parameters_.data() + shape_.left_size()); }
+  View<P, 3> right() { return mutable_view(std::as_const(*this).right()); }
+  std::span<P> parameters() { return parameters_; }
+  std::span<const P> parameters() const { return parameters_; }
+
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(*this, op, X, Y);
+    monarch<P, Scalar>(ctx, op, shape_, parameters_.data(), parameters_.data() + shape_.left_size(), alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    f(ByteRange{parameters_.begin(), parameters_.end()});
+  }
+  std::size_t bytes() const { return parameters_.bytes(); }
+  double flops(Index n) const { return 2.0 * static_cast<double>(shape_.parameters()) * static_cast<double>(n); }
+  std::string describe() const {
+    return detail::concat("Monarch<", shape_.row_blocks, "x", shape_.col_blocks,
+                          rank() == 1 ? "" : detail::concat(" rank ", rank()), "> ",
+                          detail::shape_text(rows(), cols()));
+  }
+  void explain(Context& ctx, Op, Index n, const KernelSink& sink) const {
+    if (parameters_.size() == 0 || n == 0) return;
+    BlockStageArgs<P, Scalar> args;
+    args.A = right();
+    args.B = shape_.in(MatrixView<const Scalar>(nullptr, {cols(), n}, {1, cols()}));
+    args.C = shape_.after_right<Scalar>(nullptr, n);
+    MonarchKernels::explain(ctx, args, sink);
+  }
+  /// O(M·N·rank) without a product.
+  Eigen::MatrixX<Scalar> to_dense() const {
+    Eigen::MatrixX<Scalar> dense(rows(), cols());
+    for (Index j = 0; j < cols(); ++j)
+      for (Index i = 0; i < rows(); ++i) dense(i, j) = entry(i, j);
+    return dense;
+  }
+  Eigen::VectorX<Scalar> diagonal() const {
+    Eigen::VectorX<Scalar> d(std::min(rows(), cols()));
+    for (Index i = 0; i < d.size(); ++i) d[i] = entry(i, i);
+    return d;
+  }
+  /// M(i, j) in O(rank).
+  Scalar entry(Index i, Index j) const {
+    const auto L = left();
+    const auto R = right();
+    const Index l = i % shape_.row_blocks, s = i / shape_.row_blocks, k = j / shape_.col_size, q = j % shape_.col_size;
+    Scalar sum(0);
+    for (Index r = 0; r < rank(); ++r)
+      sum += static_cast<Scalar>(L(l, s, k * rank() + r)) * static_cast<Scalar>(R(k, r * shape_.row_blocks + l, q));
+    return sum;
+  }
+
+  Index parameter_count() const { return shape_.parameters(); }
+  /// With T = R X and S = Lᵀ Pᵀ dY between the stages: block l of L gets dY T ᵀ, block k of R gets S Xᵀ.
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    const Index n = X.cols();
+    Workspace::Scope scope(ctx.workspace);
+    Scalar* middle = scope.take<Scalar>(shape_.middle() * n);
+    const auto T = shape_.before_left<const Scalar>(middle, n), S = shape_.after_right<const Scalar>(middle, n);
+    block_stage<P, Scalar>(ctx, Scalar(1), right(), shape_.in(X), Scalar(0), shape_.after_right(middle, n));
+    // Parameters lie by columns: their gradients are dL[l]ᵀ = T dYᵀ and dR[k]ᵀ = X Sᵀ in rows.
+    block_stage<Scalar, Scalar>(ctx, Scalar(1), T, detail::turned(shape_.out(dY)), beta,
+                                detail::turned(mutable_view(shape_.left<Scalar>(dparams.data()))));
+    block_stage<P, Scalar>(ctx, Scalar(1), detail::turned(left()), shape_.out(dY), Scalar(0),
+                           shape_.before_left(middle, n));
+    block_stage<Scalar, Scalar>(
+        ctx, Scalar(1), shape_.in(X), detail::turned(S), beta,
+        detail::turned(mutable_view(shape_.right<Scalar>(dparams.data() + shape_.left_size()))));
+  }
+
+ private:
+  template <class T>
+  static View<T, 3> mutable_view(View<const T, 3> v) {
+    return {const_cast<T*>(v.data()), v.extents(), v.strides()};
+  }
+  MonarchShape shape_;
+  Buffer<P> parameters_;
+};
+
+/// diag(d) M: every row of L scaled. O(|L|) and a copy.
+template <class P>
+Monarch<P> multiply(const Diagonal<accum_t<P>>& d, const Monarch<P>& M) {
+  Monarch<P> scaled = M;
+  const auto L = scaled.left();
+  for (Index l = 0; l < L.extent(0); ++l)
+    for (Index k = 0; k < L.extent(2); ++k)
+      for (Index s = 0; s < L.extent(1); ++s)
+        L(l, s, k) = static_cast<P>(d.entries()[s * L.extent(0) + l] * static_cast<accum_t<P>>(L(l, s, k)));
+  return scaled;
+}
+
+/// M diag(d): every column of R scaled.
+template <class P>
+Monarch<P> multiply(const Monarch<P>& M, const Diagonal<accum_t<P>>& d) {
+  Monarch<P> scaled = M;
+  const auto R = scaled.right();
+  for (Index k = 0; k < R.extent(0); ++k)
+    for (Index q = 0; q < R.extent(2); ++q)
+      for (Index r = 0; r < R.extent(1); ++r)
+        R(k, r, q) = static_cast<P>(d.entries()[k * R.extent(2) + q] * static_cast<accum_t<P>>(R(k, r, q)));
+  return scaled;
+}
+
+}  // namespace tessera::inline TESSERA_ABI

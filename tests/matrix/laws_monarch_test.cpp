@@ -1,0 +1,115 @@
+#include <array>
+#include <vector>
+
+#include <support/operator_laws.hpp>
+#include <tessera/matrix/monarch.hpp>
+
+namespace tessera::test {
+
+/// L and R as dense factors with the permutation in L: their absolute values bound the rounding.
+template <class P>
+struct Truth<Monarch<P>> {
+  using A = Monarch<P>;
+  static Eigen::MatrixXd factors(const A& a, bool absolute) {
+    const auto& s = a.shape();
+    Eigen::MatrixXd L = Eigen::MatrixXd::Zero(a.rows(), s.middle()), R = Eigen::MatrixXd::Zero(s.middle(), a.cols());
+    for (Index l = 0; l < s.row_blocks; ++l)
+      for (Index i = 0; i < s.row_size; ++i)
+        for (Index k = 0; k < s.col_blocks * s.rank; ++k)
+          L(i * s.row_blocks + l, k * s.row_blocks + l) = static_cast<double>(a.left()(l, i, k));
+    for (Index k = 0; k < s.col_blocks; ++k)
+      for (Index r = 0; r < s.rank * s.row_blocks; ++r)
+        for (Index q = 0; q < s.col_size; ++q)
+          R(k * s.rank * s.row_blocks + r, k * s.col_size + q) = static_cast<double>(a.right()(k, r, q));
+    return absolute ? Eigen::MatrixXd(L.cwiseAbs() * R.cwiseAbs()) : Eigen::MatrixXd(L * R);
+  }
+  static Eigen::MatrixXd value(const A& a) { return factors(a, false); }
+  static Eigen::MatrixXd magnitude(const A& a) { return factors(a, true); }
+  static double roundings(const A& a, Op op) {
+    const auto& s = a.shape();
+    return static_cast<double>(s.rank * (s.col_blocks + s.row_blocks) + (op == Op::none ? s.col_size : s.row_size)) + 6;
+  }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
+};
+
+namespace {
+
+template <class P>
+Monarch<P> random_monarch(Index rows, Index cols, Index l, Index k, Index rank, std::uint64_t seed) {
+  Monarch<P> M(rows, cols, l, k, rank);
+  const Philox draws(seed);
+  std::uint64_t i = 0;
+  for (auto& p : M.parameters()) p = static_cast<P>(static_cast<float>(draws.normal(i++)));
+  return M;
+}
+
+template <class P>
+struct MonarchCase {
+  using Operator = Monarch<P>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    std::uint64_t seed = 70;
+    for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{{1, 1, 1, 1, 1},
+                                                                         {36, 36, 6, 6, 1},
+                                                                         {40, 21, 8, 3, 1},
+                                                                         {15, 64, 5, 2, 3},
+                                                                         {34, 40, 17, 20, 1},
+                                                                         {150, 6, 2, 2, 1},
+                                                                         {0, 6, 2, 3, 1},
+                                                                         {6, 0, 2, 3, 2}})
+      all.push_back(random_monarch<P>(m, n, l, k, r, ++seed));
+    return all;
+  }
+};
+
+using Types = ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>>;
+INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
+
+TEST(Monarch, EveryKernelAgrees) {
+  for (const auto& kernel : MonarchKernels::entries<BlockStageArgs<float, float>>) {
+    if (!active_isa().has(kernel.isa)) {
+      std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
+                  std::string(isa_name(kernel.isa)).c_str());
+      continue;
+    }
+    for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{
+             {256, 288, 32, 16, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}}) {
+      const auto M = random_monarch<float>(m, n, l, k, r, 90);
+      const auto subject = make_subject(M);
+      for (const Op op : {Op::none, Op::transpose})
+        for (const Index cols : {1, 3, 5, 33, 70})
+          for (int layout = 0; layout < Grid<float>::layouts; ++layout) {
+            Context ctx = Context::with_threads(1 + layout % 2);
+            ctx.force(kernel.name);
+            const Grid<float> X(subject.cols(op), cols, layout, 1);
+            Grid<float> Y(subject.rows(op), cols, layout, 2);
+            const Grid<float> before = Y;
+            const float beta = layout == 3 ? 0.5f : 0.0f;
+            M.apply(ctx, op, 2.0f, X.view(), beta, Y.view());
+            expect_applied(subject, op, 2.0f, X.view(), beta, in_double(before.view()), std::as_const(Y).view(),
+                           detail::concat(kernel.name, " ", describe(M), " cols ", cols, " layout ", layout));
+            EXPECT_TRUE(Y.gaps_equal(before));
+          }
+    }
+  }
+}
+
+TEST(Monarch, DiagonalsAreAbsorbed) {
+  const auto M = random_monarch<double>(12, 10, 3, 2, 2, 91);
+  const Eigen::VectorXd d = Eigen::VectorXd::Random(12), e = Eigen::VectorXd::Random(10);
+  const auto left = diagonal(d) * M;
+  const auto right = M * diagonal(e);
+  static_assert(std::same_as<decltype(left), const Monarch<double>>);
+  EXPECT_TRUE(left.to_dense().isApprox(d.asDiagonal() * M.to_dense(), 1e-14));
+  EXPECT_TRUE(right.to_dense().isApprox(M.to_dense() * e.asDiagonal(), 1e-14));
+}
+
+TEST(Monarch, RefusesBlocksThatDoNotDivide) {
+  EXPECT_THROW(Monarch<float>(10, 10, 3, 2), shape_error);
+  EXPECT_THROW(Monarch<float>(10, 10, 2, 4), shape_error);
+  EXPECT_THROW(Monarch<float>(10, 10, 0, 2), shape_error);
+  EXPECT_THROW(Monarch<float>(10, 10, 2, 2, 0), shape_error);
+}
+
+}  // namespace
+}  // namespace tessera::test
