@@ -1,0 +1,172 @@
+/// Structured matrices: the share of the roof of their own operations or bytes, and the dense product of the same shape
+/// by this library (vs_dense) and by Eigen, compiled for this machine (vs_eigen). One thread. Rows named
+/// <structure>/crossover/<n> show from which size structure wins.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <harness.hpp>
+#include <peer_structured.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/kernels/batched/batched.hpp>
+#include <tessera/matrix/low_rank.hpp>
+#include <tessera/matrix/monarch.hpp>
+
+namespace {
+
+using namespace tessera;
+
+inline Buffer<float> draws(Index n, std::uint64_t seed) {
+  Buffer<float> values(n, uninitialized);
+  const Philox philox(seed);
+  for (Index i = 0; i < n; ++i) values[i] = static_cast<float>(philox.uniform(static_cast<std::uint64_t>(i))) - 0.5f;
+  return values;
+}
+
+/// The best of several readings of as many other bytes.
+double resident_read_roof(Buffer<float>& other, Index bytes) {
+  if (other.size() == 0) other = Buffer<float>(bytes / 4);
+  double best = 0;
+  for (Index i = 0; i < std::max<Index>(1, (Index{1} << 23) / bytes); ++i)
+    best = std::max(best, bench::read_roof(other));
+  return best;
+}
+
+/// What a row multiplies: the structured matrix, the dense one of its shape, n columns. Made when the row runs.
+template <class A>
+struct Case {
+  std::function<A()> make;
+  Index n = 1;
+  bool column_major = false;
+  std::unique_ptr<A> a{};
+  Buffer<float> dense{}, x{}, y{}, other{};
+  Context ctx{};
+
+  void prepare() {
+    if (a) return;
+    a = std::make_unique<A>(make());
+    dense = draws(a->rows() * a->cols(), 1);
+    x = draws(a->cols() * n, 2);
+    y = draws(a->rows() * n, 3);
+  }
+  MatrixView<const float> in() const {
+    return column_major ? MatrixView<const float>(x.data(), n, a->cols()).transposed()
+                        : MatrixView<const float>(x.data(), a->cols(), n);
+  }
+  MatrixView<float> out() {
+    return column_major ? MatrixView<float>(y.data(), n, a->rows()).transposed()
+                        : MatrixView<float>(y.data(), a->rows(), n);
+  }
+};
+
+/// One product of `make()` with n columns. Few columns are measured in bytes of the structure, others in its flops.
+template <class A>
+void product_row(const std::string& name, Index n, std::function<A()> make, bool transposed = false,
+                 bool column_major = false, std::vector<bench::Peer> more = {}) {
+  auto c = std::make_shared<Case<A>>();
+  c->make = std::move(make);
+  c->n = n;
+  c->column_major = column_major;
+  const Op op = transposed ? Op::transpose : Op::none;
+  const A sample = c->make();
+  const double work = n == 1 ? static_cast<double>(bytes(sample)) : flops(sample, n);
+  const Index size = static_cast<Index>(bytes(sample));
+  std::vector<bench::Peer> peers{
+      {"dense",
+       [=] {
+         gemm(c->ctx, 1.0f, MatrixView<const float>(c->dense.data(), c->a->rows(), c->a->cols()), c->in(), 0.0f,
+              c->out());
+       }},
+      {"eigen", [=] { peers::eigen_dense(c->dense.data(), c->x.data(), c->y.data(), c->a->rows(), n, c->a->cols()); }}};
+  for (auto& peer : more) peers.push_back(std::move(peer));
+  bench::row(
+      name, n == 1 ? "GBs" : "GFLOPs", work,
+      [=] { return n == 1 ? resident_read_roof(c->other, size) : bench::fma_roof<float>(); },
+      [=] {
+        c->prepare();
+        c->a->apply(c->ctx, op, 1.0f, c->in(), 0.0f, c->out());
+      },
+      peers);
+}
+
+Monarch<float> random_monarch(Index n, Index blocks, Index rank = 1) {
+  Monarch<float> M(n, n, blocks, blocks, rank);
+  const auto values = draws(M.parameter_count(), 4);
+  std::copy(values.begin(), values.end(), M.parameters().begin());
+  return M;
+}
+
+void monarch_rows() {
+  const auto monarch = [](Index n, Index blocks, Index columns, bool transposed, bool column_major) {
+    const std::string variant = detail::concat(transposed ? "/transposed" : "", column_major ? "/columns" : "");
+    product_row<Monarch<float>>(
+        detail::concat("monarch/f32/", n, "b", blocks, "x", columns, variant), columns,
+        [=] { return random_monarch(n, blocks); }, transposed, column_major);
+  };
+  for (Index columns : {64, 256, 1}) {
+    monarch(4096, 64, columns, false, false);
+    monarch(4096, 64, columns, true, false);
+  }
+  monarch(4096, 64, 64, false, true);
+  monarch(4096, 64, 64, true, true);
+  monarch(1024, 32, 64, false, false);
+  monarch(1024, 32, 1, false, false);
+  monarch(2304, 48, 1, false, false);
+  monarch(16384, 128, 64, false, false);
+  for (Index root : {4, 8, 16, 32})
+    for (Index columns : {1, 64})
+      product_row<Monarch<float>>(detail::concat("monarch/crossover/", root * root, "x", columns), columns,
+                                  [=] { return random_monarch(root * root, root); });
+}
+
+void low_rank_rows() {
+  using A = LowRank<Dense<float>, Dense<float>>;
+  const auto make = [](Index n, Index rank) {
+    const auto u = draws(n * rank, 5), v = draws(n * rank, 6);
+    return A(Dense<float>(MatrixView<const float>(u.data(), n, rank)),
+             Dense<float>(MatrixView<const float>(v.data(), n, rank)));
+  };
+  for (Index columns : {1, 64}) {
+    product_row<A>(detail::concat("low_rank/f32/4096x4096r64x", columns), columns, [=] { return make(4096, 64); });
+    product_row<A>(detail::concat("low_rank/f32/4096x4096r512x", columns), columns, [=] { return make(4096, 512); });
+  }
+  for (Index rank : {512, 1024, 1536, 2048})
+    product_row<A>(detail::concat("low_rank/crossover/4096x4096r", rank, "x1"), 1, [=] { return make(4096, rank); });
+}
+
+/// As many n x n products as 256 KiB of each factor hold.
+void batched_row(Index n) {
+  struct Operands {
+    Buffer<float> a, b, c;
+    Context ctx;
+  };
+  const Index count = (Index{1} << 16) / (n * n);
+  auto x = std::make_shared<Operands>();
+  const auto make = [=] {
+    if (x->a.size() == 0)
+      x->a = draws(count * n * n, 1), x->b = draws(count * n * n, 2), x->c = draws(count * n * n, 3);
+  };
+  bench::row(
+      detail::concat("gemm_batched/f32/", n, "x", n, "x", n), "GFLOPs",
+      2.0 * static_cast<double>(count * n) * static_cast<double>(n * n), [] { return bench::fma_roof<float>(); },
+      [=] {
+        make();
+        gemm_batched(x->ctx, 1.0f, View<const float, 3>(x->a.data(), {count, n, n}),
+                     View<const float, 3>(x->b.data(), {count, n, n}), 0.0f,
+                     View<float, 3>(x->c.data(), {count, n, n}));
+      },
+      {{"eigen", [=] { peers::eigen_batched(x->a.data(), x->b.data(), x->c.data(), count, n); }}});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  monarch_rows();
+  low_rank_rows();
+  for (Index n : {16, 32, 64}) batched_row(n);
+  std::printf("isa %s\n", isa_text(active_isa()).c_str());
+  return bench::run_rows(argc, argv);
+}
