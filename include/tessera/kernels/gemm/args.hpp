@@ -16,6 +16,18 @@ struct ZeroPoints<std::int32_t> {
   std::int32_t zero_a = 0, zero_b = 0;  // in the range of the factor's type
 };
 
+/// What becomes of a block of C once its sums are complete, while it is in cache: `run(what, turned, block, row, col)`
+/// with the block's place in the whole product. `turned`: the kernel computes the transposed product.
+template <class T>
+struct GemmFinish {
+  void (*run)(const void* what, bool turned, MatrixView<T> block, Index row, Index col) noexcept = nullptr;
+  const void* what = nullptr;
+  Index row = 0, col = 0;  // of C, as the kernel sees it, in the whole product
+  bool turned = false;
+
+  void operator()(MatrixView<T> block, Index i, Index j) const noexcept { run(what, turned, block, row + i, col + j); }
+};
+
 /// C = alpha*A*B + beta*C; of int8 and uint8, alpha*(A - zero_a)*(B - zero_b) + beta*C modulo 2^32. Any strides, zero
 /// and negative ones among those of A and B. M, N and K are positive, C overlaps neither A nor B; beta == 0 never reads
 /// C. The rows of a RowRange are those of C.
@@ -30,10 +42,18 @@ struct GemmArgs : KernelArgs, ZeroPoints<T> {
   /// scratch, unless all of B is packed.
   const std::byte* packed_b = nullptr;
   const std::byte* packed_whole = nullptr;
+  /// A kernel that calls it says so with `finishes`; for others `run_gemm` does, in a second pass.
+  GemmFinish<T> finish;
 
   Index m() const { return C.rows(); }
   Index n() const { return C.cols(); }
   Index k() const { return A.cols(); }
+
+  /// Rows [i, i + rows) and columns [j, j + cols) of C have their sums.
+  void done(Index i, Index rows, Index j, Index cols) const noexcept {
+    if (finish.run != nullptr)
+      finish({C.data() + i * C.row_stride() + j * C.col_stride(), {rows, cols}, C.strides()}, i, j);
+  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

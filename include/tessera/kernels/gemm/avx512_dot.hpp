@@ -108,12 +108,14 @@ struct Group {
 
 template <class TM, class TF>
 struct Product {
+  /// A block of the long factor's lines meets every group of the few while it is in cache.
+  static Index block(Index k) { return std::max<Index>(8, (Index{1} << 16) / k / 40 * 40); }
+
   static void run(const TM* many, Index many_stride, Index many_count, const TF* few, Index few_stride, Index few_count,
                   Index k, float alpha, float beta, float* c, Index many_step, Index few_step) noexcept {
-    // A block of the long factor's lines meets every group of the few while it is in cache.
-    const Index block = std::max<Index>(8, (Index{1} << 16) / k / 40 * 40);
-    for (Index m = 0; m < many_count; m += block) {
-      const Index count = std::min(block, many_count - m);
+    const Index each = block(k);
+    for (Index m = 0; m < many_count; m += each) {
+      const Index count = std::min(each, many_count - m);
       for (Index f = 0; f < few_count;) {
         const Index left = few_count - f, take = left == 5 ? 3 : std::min<Index>(left, 4);
         const auto run_group = take == 4   ? &Group<TM, TF, 4>::run
@@ -138,6 +140,7 @@ TESSERA_TARGET_END
 struct GemmAvx512Dot {
   static constexpr std::string_view name = "gemm:avx512_dot";
   static constexpr Isa isa = Isa::avx512;
+  static constexpr bool finishes = true;
 
   template <class TA, class TB>
   static const char* reject(const GemmArgs<TA, TB, float>& args) {
@@ -156,10 +159,20 @@ struct GemmAvx512Dot {
     const Index crs = args.C.row_stride(), ccs = args.C.col_stride();
     const TA* a = args.A.data() + rows.begin * rs;
     float* c = args.C.data() + rows.begin * crs;
-    if (m < args.n())
-      dot::Product<TB, TA>::run(args.B.data(), cs, args.n(), a, rs, m, args.k(), args.alpha, args.beta, c, ccs, crs);
-    else
-      dot::Product<TA, TB>::run(a, rs, m, args.B.data(), cs, args.n(), args.k(), args.alpha, args.beta, c, crs, ccs);
+    const Index many = m < args.n() ? args.n() : m;
+    const Index each = args.finish.run == nullptr ? many : dot::Product<TA, TB>::block(args.k());
+    for (Index l = 0; l < many; l += each) {
+      const Index count = std::min(each, many - l);
+      if (m < args.n()) {
+        dot::Product<TB, TA>::run(args.B.data() + l * cs, cs, count, a, rs, m, args.k(), args.alpha, args.beta,
+                                  c + l * ccs, ccs, crs);
+        args.done(rows.begin, m, l, count);
+      } else {
+        dot::Product<TA, TB>::run(a + l * rs, rs, count, args.B.data(), cs, args.n(), args.k(), args.alpha, args.beta,
+                                  c + l * crs, crs, ccs);
+        args.done(rows.begin + l, count, 0, args.n());
+      }
+    }
   }
 };
 

@@ -36,6 +36,7 @@ struct TileA {
 ///   arbitrary in_place_a(args), in_place_b(args)                   whether tiles shall read A or B (its full panels)
 ///   unpacked tile(args, rows, cols, k, TileA, b, ldb, beta, c, ldc)   C tile with unit column stride; beta == 0 never
 ///   reads it
+/// row_unit, if it is there: the rows of all tiles but a block's last are a multiple of it; mr is one.
 /// pack_a may write up to one cache line beyond its panel. A product's rounding depends on the cuts of K alone, so rows
 /// and columns can be split at will.
 template <class Ops, class TA, class TB, class T>
@@ -44,6 +45,10 @@ struct BlockedGemm {
   using PackedA = typename Ops::PackedA;
   using PackedB = typename Ops::PackedB;
   static constexpr GemmTiling tiling = Ops::tiling;
+  static constexpr Index row_unit = [] {
+    if constexpr (requires { Ops::row_unit; }) return Ops::row_unit;
+    return Index{1};
+  }();
 
   static constexpr Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 
@@ -144,13 +149,14 @@ struct BlockedGemm {
   static void multiply_block(const Args& args, Index ic, Index m, Index pc, Index k, Index jc, Index n,
                              PackedA* block_a, const PackedB* block_b, T beta) noexcept {
     // Rows are dealt to tiles evenly: 64 rows make 13+13+13+13+12, not 14+14+14+14+8.
-    const Index tiles = (m + tiling.mr - 1) / tiling.mr, each = m / tiles, more = m % tiles;
+    const Index tiles = (m + tiling.mr - 1) / tiling.mr, units = (m + row_unit - 1) / row_unit;
+    const Index each = units / tiles, more = units % tiles;
     const Index rs = args.A.row_stride(), cs = args.A.col_stride(), kp = packed_k(k);
     const TA* first_a = args.A.data() + ic * rs + pc * cs;
     const bool whole_a = in_place_a(args), whole_b = in_place_b(args);
     if (!whole_a)
       for (Index t = 0, i = 0; t < tiles; ++t) {
-        const Index r = each + (t < more ? 1 : 0);
+        const Index r = std::min((each + (t < more ? 1 : 0)) * row_unit, m - i);
         Ops::pack_a(args, first_a + i * rs, rs, cs, r, k, block_a + i * kp);
         i += r;
       }
@@ -165,7 +171,7 @@ struct BlockedGemm {
           b = args.B.data() + pc * ldb + jc + j;
         }
       for (Index t = 0, i = 0; t < tiles; ++t) {
-        const Index r = each + (t < more ? 1 : 0);
+        const Index r = std::min((each + (t < more ? 1 : 0)) * row_unit, m - i);
         TileA<PackedA> a{block_a + i * kp, 1, r};
         if constexpr (std::is_same_v<TA, PackedA>)
           if (whole_a) a = {first_a + i * rs, rs, cs};
@@ -176,6 +182,7 @@ struct BlockedGemm {
           scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
         i += r;
       }
+      if (pc + k == args.k()) args.done(ic, m, jc + j, cols);
     }
   }
 
@@ -206,6 +213,7 @@ template <template <class> class Ops>
 struct PackedGemm {
   template <class TA, class TB, class T>
   using Blocked = BlockedGemm<Ops<T>, TA, TB, T>;
+  static constexpr bool finishes = true;
 
   template <class TA, class TB, class T>
   static const char* reject(const GemmArgs<TA, TB, T>&) {

@@ -51,6 +51,8 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
         piece.B = whole != nullptr ? decltype(piece.B)(nullptr, k, cols) : args.B.block(pc, col, k, cols);
         piece.C = args.C.slice(1, col, cols);
         if (pc != 0) piece.beta = 1;
+        piece.finish.col += col;
+        if (pc + k != args.k()) piece.finish = {};
         piece.packed_b = block + static_cast<std::size_t>(panel * tiling.nr * Blocked::packed_k(k)) * sizeof(PackedB);
         kernel.run(piece, {row, std::min(m, row + piece_rows), worker});
       });
@@ -74,6 +76,7 @@ void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, Args args) {
     auto piece = args;
     piece.B = args.B.slice(1, p * grain, std::min(grain, n - p * grain));
     piece.C = args.C.slice(1, p * grain, std::min(grain, n - p * grain));
+    piece.finish.col += p * grain;
     kernel.run(piece, {0, args.m(), worker});
   });
 }
@@ -88,11 +91,12 @@ bool gemm_alone(const Context& ctx, const Args& args) {
 
 /// Runs the entry of the list that `kernel` is.
 template <class TA, class TB, class T, class... Kernels>
-void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels...>) {
+void run_gemm(Context& ctx, GemmArgs<TA, TB, T> args, KernelList<Kernels...>) {
   const auto& kernel = KernelList<Kernels...>::select(ctx, args);
   const bool alone = gemm_alone(ctx, args);
   const auto drive = [&]<class K>(std::type_identity<K>) {
     if (K::name != kernel.name) return false;
+    if constexpr (!requires { K::finishes; }) args.finish = {};
     if constexpr (requires { typename K::template Blocked<TA, TB, T>; }) {
       if (!alone) {
         gemm_in_parallel<typename K::template Blocked<TA, TB, T>>(ctx, kernel, args);
@@ -105,7 +109,9 @@ void run_gemm(Context& ctx, const GemmArgs<TA, TB, T>& args, KernelList<Kernels.
       gemm_by_columns(ctx, kernel, args);
     return true;
   };
+  const auto finish = args.finish;
   (drive(std::type_identity<Kernels>()) || ...);
+  if (args.finish.run != finish.run) finish(args.C, 0, 0);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::detail

@@ -11,6 +11,7 @@ namespace tessera::inline TESSERA_ABI::detail {
 /// The kernel around a lane's `FewOps`; derived ones add their name and ISA.
 template <template <class> class Ops>
 struct FewGemm {
+  static constexpr bool finishes = true;
   static constexpr Index longest = 16384;  // beyond, the packed factor leaves the second-level cache
 
   template <class TA, class TB, class T>
@@ -33,9 +34,11 @@ struct FewGemm {
     T* c = args.C.data() + rows.begin * crs;
     T* room = reinterpret_cast<T*>(args.scratch_of(rows.worker));
     if (args.m() < args.n())
-      product(args.B.data(), cs, args.n(), a, rs, m, args.k(), args.alpha, args.beta, c, ccs, crs, room);
+      product(args.B.data(), cs, args.n(), a, rs, m, args, c, ccs, crs, room,
+              [&](Index j, Index count) { args.done(rows.begin, m, j, count); });
     else
-      product(a, rs, m, args.B.data(), cs, args.n(), args.k(), args.alpha, args.beta, c, crs, ccs, room);
+      product(a, rs, m, args.B.data(), cs, args.n(), args, c, crs, ccs, room,
+              [&](Index i, Index count) { args.done(rows.begin + i, count, 0, args.n()); });
   }
 
  private:
@@ -44,10 +47,12 @@ struct FewGemm {
     return count > Ops<T>::lanes ? 2 * Ops<T>::lanes : Ops<T>::lanes;
   }
 
-  template <class TM, class TF, class T>
-  static void product(const TM* many, Index stride, Index count, const TF* few, Index few_stride, Index cols, Index k,
-                      T alpha, T beta, T* c, Index many_step, Index few_step, T* room) noexcept {
+  template <class TM, class TF, class Args, class T, class Done>
+  static void product(const TM* many, Index stride, Index count, const TF* few, Index few_stride, Index cols,
+                      const Args& args, T* c, Index many_step, Index few_step, T* room, Done&& done) noexcept {
     using O = Ops<T>;
+    const Index k = args.k();
+    const T alpha = args.alpha, beta = args.beta;
     O::pack(few, few_stride, 1, cols, width<T>(cols), k, room);
     for (Index i = 0, r; i < count; i += r) {
       r = O::take(count - i);
@@ -64,6 +69,7 @@ struct FewGemm {
             to = beta == T(0) ? tile[l * cols + j] : tile[l * cols + j] + beta * to;
           }
       }
+      done(i, r);
     }
   }
 };

@@ -48,7 +48,7 @@ T scaled(T beta, T c) {
 
 template <class TA, class TB, class T>
 void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const TB> B, T beta, MatrixView<T> C,
-              ZeroPoints<T> zeros = {}) {
+              ZeroPoints<T> zeros = {}, GemmFinish<T> finish = {}) {
   if (A.cols() != B.rows())
     throw shape_error(concat("tessera: gemm of (", shape_text(A.rows(), A.cols()), ") * (",
                              shape_text(B.rows(), B.cols()), "): columns ", A.cols(), " != rows ", B.rows()));
@@ -60,14 +60,19 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const TB
   if (A.cols() == 0 || alpha == T(0)) {
     for (Index i = 0; i < C.rows(); ++i)
       for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : scaled(beta, C(i, j));
+    if (finish.run != nullptr) finish(C, 0, 0);
     return;
   }
   if constexpr (!std::is_integral_v<T>) {
     Workspace::Scope scope(ctx.workspace);
-    if (ctx.forced("gemm").empty() && C.cols() == 1)
-      return gemv_any<TA, T>(ctx, alpha, A, widened<T>(scope, B.col(0)), beta, C.col(0));
-    if (ctx.forced("gemm").empty() && C.rows() == 1)
-      return gemv_any<TB, T>(ctx, alpha, B.transposed(), widened<T>(scope, A.row(0)), beta, C.row(0));
+    if (ctx.forced("gemm").empty() && (C.cols() == 1 || C.rows() == 1)) {
+      if (C.cols() == 1)
+        gemv_any<TA, T>(ctx, alpha, A, widened<T>(scope, B.col(0)), beta, C.col(0));
+      else
+        gemv_any<TB, T>(ctx, alpha, B.transposed(), widened<T>(scope, A.row(0)), beta, C.row(0));
+      if (finish.run != nullptr) finish(C, 0, 0);
+      return;
+    }
   }
   // Kernels write rows of C: a C with contiguous columns is the transposed product with contiguous rows.
   if (C.row_stride() == 1 && C.col_stride() != 1) {
@@ -76,13 +81,24 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const TB
       args.zero_a = zeros.zero_b;
       args.zero_b = zeros.zero_a;
     }
+    args.finish = {finish.run, finish.what, finish.col, finish.row, !finish.turned};
     run_gemm(ctx, args, GemmKernels<TB, TA, T>());
   } else {
     auto args = gemm_args<TA, TB, T>(alpha, A, B, beta, C);
     static_cast<ZeroPoints<T>&>(args) = zeros;
+    args.finish = finish;
     run_gemm(ctx, args, GemmKernels<TA, TB, T>());
   }
 }
+
+template <class T>
+inline constexpr bool is_half = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
+/// Pairs of factors that gemm takes for sums in T, besides two of T and two of bytes.
+template <class TA, class TB, class T>
+concept HalfFactors = std::is_same_v<T, float> &&
+    ((is_half<TA> && (std::is_same_v<TB, TA> || std::is_same_v<TB, float>)) ||
+     (is_half<TB> && std::is_same_v<TA, float>));
 
 template <class T>
 void check_zero_point(const char* factor, std::int32_t zero) {
@@ -106,33 +122,13 @@ void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
   detail::gemm_any<T, T, T>(ctx, alpha, A, B, beta, C);
 }
 
-/// The same with A stored as bf16 or f16; sums are in float.
-template <std::same_as<float> T>
-void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,
-          MatrixView<const float> B,                        // (M,K), (K,N)
-          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
-  detail::gemm_any<bf16, float, float>(ctx, alpha, A, B, beta, C);
-}
-template <std::same_as<float> T>
-void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const f16> A,
-          MatrixView<const float> B,                        // (M,K), (K,N)
-          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
-  detail::gemm_any<f16, float, float>(ctx, alpha, A, B, beta, C);
-}
-
-/// The same with both factors in bf16 or f16; sums are in float. Processors with VDPBF16PS multiply bf16 directly and
-/// take its subnormal numbers for zero.
-template <std::same_as<float> T>
-void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const bf16> A,
-          MatrixView<const bf16> B,                         // (M,K), (K,N)
-          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
-  detail::gemm_any<bf16, bf16, float>(ctx, alpha, A, B, beta, C);
-}
-template <std::same_as<float> T>
-void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<const f16> A,
-          MatrixView<const f16> B,                          // (M,K), (K,N)
-          std::type_identity_t<T> beta, MatrixView<T> C) {  // (M,N)
-  detail::gemm_any<f16, f16, float>(ctx, alpha, A, B, beta, C);
+/// The same with both factors, or one, stored as bf16 or f16; sums are in float. Processors with VDPBF16PS multiply
+/// bf16 with bf16 directly and take its subnormal numbers for zero.
+template <class T, class TA, class TB>
+requires detail::HalfFactors<std::remove_const_t<TA>, std::remove_const_t<TB>, T>
+void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<TA> A, MatrixView<TB> B,  // (M,K), (K,N)
+          std::type_identity_t<T> beta, MatrixView<T> C) {                                  // (M,N)
+  detail::gemm_any<std::remove_const_t<TA>, std::remove_const_t<TB>, T>(ctx, alpha, A, B, beta, C);
 }
 
 /// C = alpha*(A - zero_a)*(B - zero_b) + beta*C modulo 2^32, each factor of int8 or uint8, the zero points of that

@@ -63,8 +63,9 @@ class PackedFactor {
   std::string_view kernel() const { return kernel_; }
   ByteRange byte_range() const { return {memory_.begin(), memory_.end()}; }
 
-  /// C (M,N) = alpha*A (M,K)*B + beta*C, as gemm does.
-  void multiply(Context& ctx, T alpha, MatrixView<const T> A, T beta, MatrixView<T> C) const {
+  /// C (M,N) = alpha*A (M,K)*B + beta*C, as gemm does; with an epilogue: gemm/epilogue.hpp.
+  void multiply(Context& ctx, T alpha, MatrixView<const T> A, T beta, MatrixView<T> C,
+                GemmFinish<T> finish = {}) const {
     if (A.cols() != rows_ || C.rows() != A.rows() || C.cols() != cols_)
       throw shape_error(detail::concat(
           "tessera: gemm of (", detail::shape_text(A.rows(), A.cols()), ") * (packed ",
@@ -74,10 +75,12 @@ class PackedFactor {
     if (rows_ == 0 || alpha == T(0)) {
       for (Index i = 0; i < C.rows(); ++i)
         for (Index j = 0; j < C.cols(); ++j) C(i, j) = beta == T(0) ? T(0) : beta * C(i, j);
+      if (finish.run != nullptr) finish(C, 0, 0);
       return;
     }
     auto args = detail::gemm_args<T, T, T>(alpha, A, {nullptr, rows_, cols_}, beta, C);
     args.packed_whole = reinterpret_cast<const std::byte*>(memory_.data());
+    args.finish = finish;
     visit([&](std::string_view name, Isa) { return name == kernel_; },
           [&]<class K>(std::type_identity<K>) {
             const auto entry = detail::kernel_entry<K, GemmArgs<T, T, T>>();

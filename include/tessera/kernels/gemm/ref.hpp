@@ -11,6 +11,7 @@ namespace tessera::inline TESSERA_ABI {
 struct GemmRef {
   static constexpr std::string_view name = "gemm:ref";
   static constexpr Isa isa = Isa::portable;
+  static constexpr bool finishes = true;
 
   template <class TA, class TB, class T>
   static const char* reject(const GemmArgs<TA, TB, T>&) {
@@ -34,6 +35,7 @@ struct GemmRef {
           args.C(i, j) = args.beta == T(0) ? args.alpha * sum : args.alpha * sum + args.beta * args.C(i, j);
         }
       }
+    args.done(rows.begin, rows.end - rows.begin, 0, args.n());
   }
 };
 
