@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <support/amx_emulator.hpp>
 #include <support/oracle.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 
@@ -61,6 +62,7 @@ using Types = testing::Types<Pair<bf16, bf16>, Pair<f16, f16>, Pair<bf16, float>
 TYPED_TEST_SUITE(GemmHalf, Types);
 
 TYPED_TEST(GemmHalf, EveryKernel) {
+  const test::AmxEmulation amx;
   using TA = typename TypeParam::TA;
   using TB = typename TypeParam::TB;
   for (const auto& kernel : GemmKernels<TA, TB, float>::template entries<GemmArgs<TA, TB, float>>) {

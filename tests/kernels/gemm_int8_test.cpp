@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <support/amx_emulator.hpp>
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
@@ -72,6 +73,7 @@ using Types = testing::Types<Pair<std::int8_t, std::int8_t>, Pair<std::uint8_t, 
 TYPED_TEST_SUITE(GemmInt8, Types);
 
 TYPED_TEST(GemmInt8, EveryKernelIsExact) {
+  const test::AmxEmulation amx;
   using TA = typename TypeParam::TA;
   using TB = typename TypeParam::TB;
   constexpr std::int32_t za = std::is_signed_v<TA> ? -7 : 200, zb = std::is_signed_v<TB> ? 127 : 3;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/core/types.hpp>
+#include <tessera/kernels/gemm/amx.hpp>
 #include <tessera/kernels/gemm/avx2.hpp>
 #include <tessera/kernels/gemm/avx2_int8.hpp>
 #include <tessera/kernels/gemm/avx512.hpp>
@@ -32,12 +33,12 @@ struct GemmList<TA, TB, float> {
 };
 template <>
 struct GemmList<bf16, bf16, float> {
-  using type =
-      KernelList<GemmAvx512Dot, GemmAvx512Bf16, GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2, GemmXsimd<>, GemmRef>;
+  using type = KernelList<GemmAvx512Dot, GemmAmxBf16, GemmAvx512Bf16, GemmAvx512Few, GemmAvx512, GemmAvx2Few, GemmAvx2,
+                          GemmXsimd<>, GemmRef>;
 };
 template <class TA, class TB>
 struct GemmList<TA, TB, std::int32_t> {
-  using type = KernelList<GemmAvx512Vnni, GemmAvxVnni, GemmAvx512Int8, GemmAvx2Int8, GemmXsimd<>, GemmRef>;
+  using type = KernelList<GemmAmxInt8, GemmAvx512Vnni, GemmAvxVnni, GemmAvx512Int8, GemmAvx2Int8, GemmXsimd<>, GemmRef>;
 };
 #endif
 }  // namespace detail
