@@ -39,6 +39,10 @@ inline std::size_t gguf_alignment(const GgufMetadata& metadata) {
 
 }  // namespace detail
 
+class Gguf;
+template <class = void>
+Gguf read_gguf(const ByteSource& source);
+
 /// The metadata and the tensors of one file, left where they lie; keeps a mapped file alive.
 class Gguf {
  public:
@@ -59,6 +63,7 @@ class Gguf {
   }
 
  private:
+  template <class>
   friend Gguf read_gguf(const ByteSource&);
   void name_source(const std::string& name) { metadata_.source_ = name; }
   GgufMetadata metadata_;
@@ -69,7 +74,8 @@ class Gguf {
 /// Checks the whole header: keys and names unique, every tensor's bytes inside the file, as many as its shape and type
 /// need, one after another at the file's alignment without gap or overlap to its end (the last one's padding may be
 /// missing). Reads no tensor. O(header). Throws format_error; unsupported_error for other versions and byte orders.
-inline Gguf read_gguf(const ByteSource& source) {
+template <class>
+Gguf read_gguf(const ByteSource& source) {
   const std::string& name = source.name();
   detail::GgufParser parser(source.bytes(), name);
   detail::ByteCursor& cursor = parser.cursor();
@@ -164,7 +170,10 @@ inline Gguf read_gguf(const ByteSource& source) {
   if (position < all) fail(position, "the last tensor ends ", all - position, " bytes before the file does");
   return file;
 }
-inline Gguf read_gguf(const std::string& path) { return read_gguf(ByteSource::file(path)); }
+template <class = void>
+Gguf read_gguf(const std::string& path) {
+  return read_gguf(ByteSource::file(path));
+}
 
 /// Writes metadata and tensors in their order, at `general.alignment` or 32. Throws format_error for names or keys that
 /// are taken or too long, or an alignment that is no power of two, shape_error for data that does not fit its shape.
@@ -215,8 +224,8 @@ void write_gguf(Sink& out, std::span<const GgufTensor> tensors, const GgufMetada
     print.pad(alignment);
   }
 }
-inline void write_gguf(const std::string& path, std::span<const GgufTensor> tensors,
-                       const GgufMetadata& metadata = {}) {
+template <class = void>
+void write_gguf(const std::string& path, std::span<const GgufTensor> tensors, const GgufMetadata& metadata = {}) {
   AtomicFile file(path);
   write_gguf(file, tensors, metadata);
   file.commit();

@@ -30,6 +30,10 @@ namespace tessera::inline TESSERA_ABI {
 
 using Metadata = std::map<std::string, std::string, std::less<>>;
 
+class Safetensors;
+template <class = void>
+Safetensors read_safetensors(const ByteSource& source);
+
 /// The tensors of one file, left where they lie; keeps a mapped file alive.
 class Safetensors {
  public:
@@ -51,6 +55,7 @@ class Safetensors {
   }
 
  private:
+  template <class>
   friend Safetensors read_safetensors(const ByteSource&);
   std::string source_;
   std::vector<Tensor> tensors_;
@@ -60,7 +65,8 @@ class Safetensors {
 
 /// Checks the whole header: names unique, every tensor's bytes inside the file, as many as its shape and type need, one
 /// after another without gap or overlap to the end of the file. Reads no tensor. O(header). Throws format_error.
-inline Safetensors read_safetensors(const ByteSource& source) {
+template <class>
+Safetensors read_safetensors(const ByteSource& source) {
   detail::ByteCursor cursor(source.bytes(), source.name());
   const auto length = cursor.read<std::uint64_t>("the header's length");
   if (length > cursor.left())
@@ -106,7 +112,10 @@ inline Safetensors read_safetensors(const ByteSource& source) {
                                "the last tensor ends ", data.size() - position, " bytes before the file does");
   return file;
 }
-inline Safetensors read_safetensors(const std::string& path) { return read_safetensors(ByteSource::file(path)); }
+template <class = void>
+Safetensors read_safetensors(const std::string& path) {
+  return read_safetensors(ByteSource::file(path));
+}
 
 /// Writes `tensors` (row-major, little-endian) and metadata. The bytes are ordered by falling element size, so that
 /// every tensor is aligned for its type. Throws format_error for names that are taken, reserved or not UTF-8,
@@ -164,7 +173,8 @@ void write_safetensors(Sink& out, std::span<const Tensor> tensors, const Metadat
   out.write(std::as_bytes(std::span(header)));
   for (const std::size_t i : order) out.write(tensors[i].data);
 }
-inline void write_safetensors(const std::string& path, std::span<const Tensor> tensors, const Metadata& metadata = {}) {
+template <class = void>
+void write_safetensors(const std::string& path, std::span<const Tensor> tensors, const Metadata& metadata = {}) {
   AtomicFile file(path);
   write_safetensors(file, tensors, metadata);
   file.commit();

@@ -127,6 +127,7 @@ class BitPlaneMatrix : public OperatorBase<BitPlaneMatrix> {
   Index cols() const { return w_.view().k; }
   const BitPlanes& planes() const { return w_; }
 
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
     if (Y.empty() || X.empty() || alpha == 0) return detail::scale_by(ctx, beta, Y);
@@ -169,6 +170,7 @@ class BitPlaneMatrix : public OperatorBase<BitPlaneMatrix> {
   }
 
  private:
+  template <class = void>
   void apply_transposed(Context& ctx, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     Workspace::Scope scope(ctx.workspace);
     const Index most = std::min<Index>(64, rows());

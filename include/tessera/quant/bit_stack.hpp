@@ -81,6 +81,7 @@ class BitStack : public OperatorBase<BitStack> {
     }
   }
 
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
     constexpr Index tall = 64;
@@ -107,6 +108,7 @@ class BitStack : public OperatorBase<BitStack> {
   const SignPlane& plane(Index p) const { return store_->planes[static_cast<std::size_t>(p)]; }
 
   /// Rows [i, i + W.rows()) into W.
+  template <class = void>
   void decode(Context& ctx, Index i, MatrixView<float> magnitude, MatrixView<float> W) const {
     for (Index r = 0; r < W.rows(); ++r) std::fill_n(&W(r, 0), cols_, 0.0f);
     const Index stride = (cols_ + 7) / 8;

@@ -40,6 +40,7 @@ class Calibration {
 
   /// X (K,N), any strides. O(K²N). Throws shape_error unless K is features(), unsupported_error for values that are not
   /// finite or whose products are not; then nothing has been added.
+  template <class = void>
   void add(Context& ctx, MatrixView<const float> X) {
     const Index K = features();
     if (X.rows() != K)
@@ -105,6 +106,7 @@ class Calibration {
   }
 
   /// Statistics of diag(d) X. Throws shape_error unless d has features() entries.
+  template <class = void>
   Calibration scaled(const Eigen::VectorXd& d) const {
     if (d.size() != features())
       throw shape_error(detail::concat("tessera: scaling a calibration of ", features(), " features by ", d.size(),

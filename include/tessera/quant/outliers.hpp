@@ -57,6 +57,7 @@ class OutlierEntries : public OperatorBase<OutlierEntries> {
     f(ByteRange{begin_.begin(), begin_.end()});
   }
 
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
     if (op == Op::transpose) {  // columns of Y are independent, rows are not
@@ -115,6 +116,7 @@ class OutlierColumns : public OperatorBase<OutlierColumns> {
     f(ByteRange{values_.begin(), values_.end()});
   }
 
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
     Workspace::Scope scope(ctx.workspace);

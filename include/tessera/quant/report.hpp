@@ -36,7 +36,8 @@ struct Quantization {
 };
 
 /// tr(E G Eᵀ) = ‖E X‖² of E (M,K) for G = X Xᵀ, in f64. O(MK²). Throws shape_error.
-inline double output_energy(Context& ctx, const Eigen::MatrixXd& E, const Calibration& calibration) {
+template <class = void>
+double output_energy(Context& ctx, const Eigen::MatrixXd& E, const Calibration& calibration) {
   const Index M = E.rows(), K = E.cols();
   if (K != calibration.features())
     throw shape_error(detail::concat("tessera: output of (", detail::shape_text(M, K), ") on a calibration of ",
@@ -54,7 +55,8 @@ using RowMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMaj
 
 /// Throws shape_error unless W's columns are the calibration's features and there were samples; unsupported_error
 /// unless W is finite and some activation was not zero.
-inline void check_quantizer(std::string_view name, MatrixView<const float> W, const Calibration& calibration) {
+template <class = void>
+void check_quantizer(std::string_view name, MatrixView<const float> W, const Calibration& calibration) {
   if (W.cols() != calibration.features())
     throw shape_error(concat("tessera: ", name, " of W (", shape_text(W.rows(), W.cols()), ") with a calibration of ",
                              calibration.features(), " features: columns ", W.cols(), " != features ",

@@ -35,7 +35,8 @@ inline double squared_distance(VectorView<const float> a, VectorView<const float
 /// ids(t) = the entry of C (K,d) nearest to z_t of Z (n,d), the first among equals: argmin |c|² - 2 z·c by gemm,
 /// entries within its rounding error of the least compared in double, so that the result is that of the obvious loop.
 /// Vectors that are not finite get entry 0. 2·n·K·d flops, scratch of 256 rows of K. Throws shape_error.
-inline void vq_assign(Context& ctx, MatrixView<const float> Z, MatrixView<const float> C, std::span<std::int32_t> ids) {
+template <class = void>
+void vq_assign(Context& ctx, MatrixView<const float> Z, MatrixView<const float> C, std::span<std::int32_t> ids) {
   detail::check_codebook("vq_assign", Z.cols(), C);
   const Index n = Z.rows(), K = C.rows(), d = Z.cols();
   if (static_cast<Index>(ids.size()) != n || K > std::numeric_limits<std::int32_t>::max())

@@ -25,6 +25,7 @@ namespace tessera::inline TESSERA_ABI {
 struct BitStackQuantizer {
   Index blocks = 8, rank = 16;
 
+  template <class = void>
   Quantization<BitStack> quantize(Context& ctx, MatrixView<const float> W, const Calibration& calibration) const {
     detail::check_quantizer("BitStackQuantizer", W, calibration);
     if (blocks < 0 || rank < 1)

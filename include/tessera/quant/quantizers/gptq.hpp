@@ -104,6 +104,7 @@ struct Gptq {
   }
 
   /// U with UᵀU = (H permuted)⁻¹.
+  template <class = void>
   detail::RowMatrix<float> inverse_factor(const Calibration& calibration, const std::vector<Index>& order) const {
     const Index K = calibration.features();
     for (double fraction = damping;; fraction = std::max(10 * fraction, 1e-12)) {

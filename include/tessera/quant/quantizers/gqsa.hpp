@@ -26,6 +26,7 @@ struct Gqsa {
   double sparsity = 0.5;
   QuantEase second = {};
 
+  template <class = void>
   Quantization<GroupSparse> quantize(Context& ctx, MatrixView<const float> W, const Calibration& calibration) const {
     detail::check_quantizer("Gqsa", W, calibration);
     if (!(sparsity >= 0 && sparsity <= 1))

@@ -24,7 +24,8 @@ namespace detail {
 struct Factors {
   Eigen::MatrixXd L, R;
 };
-inline Factors best_factors(const Eigen::MatrixXd& A, Index rank) {
+template <class = void>
+Factors best_factors(const Eigen::MatrixXd& A, Index rank) {
   const Index r = std::min({rank, A.rows(), A.cols()});
   const bool wide = A.rows() < A.cols();
   const Eigen::MatrixXd gram = wide ? Eigen::MatrixXd(A * A.transpose()) : Eigen::MatrixXd(A.transpose() * A);
