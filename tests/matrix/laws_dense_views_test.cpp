@@ -4,13 +4,14 @@
 namespace tessera::test {
 namespace {
 
-struct Bf16Case {
-  using Operator = Dense<bf16>;
+template <class T>
+struct HalfCase {
+  using Operator = Dense<T>;
   static std::vector<Operator> samples() {
-    const auto values = random_buffer<bf16>(70 * 129, 21);
+    const auto values = random_buffer<T>(70 * 129, 21);
     std::vector<Operator> all;
     for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{{1, 1}, {17, 5}, {64, 64}, {70, 129}, {0, 3}})
-      all.emplace_back(MatrixView<const bf16>(values.data(), rows, cols));
+      all.emplace_back(MatrixView<const T>(values.data(), rows, cols));
     return all;
   }
 };
@@ -32,12 +33,12 @@ struct AnyCase {
   static std::vector<Operator> samples() {
     std::vector<Operator> all{Operator()};
     for (const auto& a : ViewCase::samples()) all.emplace_back(a);
-    for (const auto& a : Bf16Case::samples()) all.emplace_back(a);
+    for (const auto& a : HalfCase<bf16>::samples()) all.emplace_back(a);
     return all;
   }
 };
 
-using Types = ::testing::Types<Bf16Case, ViewCase, AnyCase>;
+using Types = ::testing::Types<HalfCase<bf16>, HalfCase<f16>, ViewCase, AnyCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(DenseViews, OperatorLaws, Types);
 
 TEST(Any, CopiesShareAndTargetsAreFound) {

@@ -1,4 +1,4 @@
-/// Dense matrices as operators: owning (`Dense`) and not (`DenseView`), f32, f64 and bf16 weights.
+/// Dense matrices as operators: owning (`Dense`) and not (`DenseView`), f32, f64, bf16 and f16 weights.
 #pragma once
 
 #include <Eigen/LU>
@@ -15,9 +15,10 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// What a dense operator's elements may be. bf16 computes in f32.
+/// What a dense operator's elements may be. bf16 and f16 compute in f32.
 template <class T>
-concept DenseElement = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bf16>;
+concept DenseElement =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bf16> || std::same_as<T, f16>;
 
 namespace detail {
 
@@ -33,7 +34,9 @@ class DenseOperator : public OperatorBase<Derived> {
  public:
   using Scalar = accum_t<T>;
   using Element = T;
-  static constexpr std::string_view type_name = std::same_as<T, bf16> ? "Dense<bf16>" : "Dense";
+  static constexpr std::string_view type_name = std::same_as<T, bf16>  ? "Dense<bf16>"
+                                                : std::same_as<T, f16> ? "Dense<f16>"
+                                                                       : "Dense";
 
   Index rows() const { return elements().rows(); }
   Index cols() const { return elements().cols(); }
