@@ -1,13 +1,17 @@
 /// Diagonal matrices.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/expr/properties.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -17,6 +21,7 @@ class Diagonal : public OperatorBase<Diagonal<S>> {
  public:
   using Scalar = S;
   static constexpr std::string_view type_name = "Diagonal";
+  static constexpr Property properties = Property::diagonal;
 
   Diagonal() = default;
   explicit Diagonal(Buffer<S> entries) : entries_(std::move(entries)) {}
@@ -52,6 +57,18 @@ class Diagonal : public OperatorBase<Diagonal<S>> {
     MapKernels::explain(ctx, args, sink);
   }
   Eigen::VectorX<S> diagonal() const { return Eigen::Map<const Eigen::VectorX<S>>(entries_.data(), rows()); }
+  LogDeterminant<S> log_determinant() const { return log_determinant_of_diagonal(diagonal()); }
+  S frobenius_norm() const { return diagonal().stableNorm(); }
+  Eigen::VectorX<S> eigenvalues() const {
+    Eigen::VectorX<S> values = diagonal();
+    std::sort(values.data(), values.data() + values.size());
+    return values;
+  }
+  Eigen::VectorX<S> singular_values() const {
+    Eigen::VectorX<S> values = diagonal().cwiseAbs();
+    std::sort(values.data(), values.data() + values.size(), std::greater<S>());
+    return values;
+  }
   Eigen::MatrixX<S> to_dense() const { return diagonal().asDiagonal(); }
 
   std::span<S> parameters() { return entries_; }

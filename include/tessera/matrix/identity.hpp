@@ -5,7 +5,9 @@
 #include <concepts>
 #include <string_view>
 
+#include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/expr/properties.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -15,6 +17,7 @@ class Identity : public OperatorBase<Identity<S>> {
  public:
   using Scalar = S;
   static constexpr std::string_view type_name = "Identity";
+  static constexpr Property properties = Property::identity;
   static constexpr bool is_view = true;
 
   explicit Identity(Index n) : n_(n) {
@@ -35,6 +38,9 @@ class Identity : public OperatorBase<Identity<S>> {
   std::size_t bytes() const { return 0; }
   double flops(Index) const { return 0; }
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Ones(n_); }
+  LogDeterminant<S> log_determinant() const { return {}; }
+  Eigen::VectorX<S> eigenvalues() const { return Eigen::VectorX<S>::Ones(n_); }
+  Eigen::VectorX<S> singular_values() const { return Eigen::VectorX<S>::Ones(n_); }
   Eigen::MatrixX<S> to_dense() const { return Eigen::MatrixX<S>::Identity(n_, n_); }
 
  private:
@@ -47,6 +53,7 @@ class Zero : public OperatorBase<Zero<S>> {
  public:
   using Scalar = S;
   static constexpr std::string_view type_name = "Zero";
+  static constexpr Property never = Property::orthogonal;
   static constexpr bool is_view = true;
 
   Zero(Index rows, Index cols) : rows_(rows), cols_(cols) {
@@ -64,6 +71,9 @@ class Zero : public OperatorBase<Zero<S>> {
   std::size_t bytes() const { return 0; }
   double flops(Index) const { return 0; }
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Zero(std::min(rows_, cols_)); }
+  LogDeterminant<S> log_determinant() const { return rows_ == 0 ? LogDeterminant<S>{} : LogDeterminant<S>::of(S(0)); }
+  S frobenius_norm() const { return S(0); }
+  Eigen::VectorX<S> singular_values() const { return diagonal(); }
   Eigen::MatrixX<S> to_dense() const { return Eigen::MatrixX<S>::Zero(rows_, cols_); }
 
  private:

@@ -1,6 +1,7 @@
 /// Permutation matrices.
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstdlib>
 #include <span>
@@ -8,7 +9,9 @@
 #include <utility>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/expr/properties.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -18,6 +21,7 @@ class Permutation : public OperatorBase<Permutation<S>> {
  public:
   using Scalar = S;
   static constexpr std::string_view type_name = "Permutation";
+  static constexpr Property properties = Property::orthogonal;
 
   Permutation() = default;
   /// Throws shape_error unless `sources` holds each of 0 to N-1 once.
@@ -80,6 +84,19 @@ class Permutation : public OperatorBase<Permutation<S>> {
     for (Index i = 0; i < rows(); ++i) d[i] = S(sources_[i] == i ? 1 : 0);
     return d;
   }
+  /// 1 with the permutation's parity. O(N).
+  LogDeterminant<S> log_determinant() const {
+    LogDeterminant<S> d;
+    Buffer<unsigned char> seen(sources_.size());
+    for (Index i = 0; i < rows(); ++i) {
+      Index length = 0;
+      for (Index k = i; seen[k] == 0; k = sources_[k], ++length) seen[k] = 1;
+      if (length > 0 && length % 2 == 0) d.sign = -d.sign;
+    }
+    return d;
+  }
+  S frobenius_norm() const { return std::sqrt(static_cast<S>(rows())); }
+  Eigen::VectorX<S> singular_values() const { return Eigen::VectorX<S>::Ones(rows()); }
   Eigen::MatrixX<S> to_dense() const {
     Eigen::MatrixX<S> dense = Eigen::MatrixX<S>::Zero(rows(), cols());
     for (Index i = 0; i < rows(); ++i) dense(i, sources_[i]) = S(1);

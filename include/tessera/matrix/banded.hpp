@@ -1,0 +1,246 @@
+/// Banded matrices, tridiagonal ones among them.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/expr/closed_form.hpp>
+#include <tessera/expr/expr.hpp>
+#include <tessera/matrix/detail/banded_lu.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// A (M,N) with A(i,j) = 0 unless -lower <= j - i <= upper. Owns its diagonals, each contiguous, from the lowest to the
+/// highest. 2 flops an entry and column. Parameters: the diagonals' entries in that order.
+template <std::floating_point S>
+class Banded : public OperatorBase<Banded<S>> {
+ public:
+  using Scalar = S;
+
+  Banded() : Banded(0, 0, 0, 0) {}
+  /// Zeros. Bandwidths beyond the shape are cut. Throws shape_error for negative sizes.
+  Banded(Index rows, Index cols, Index lower, Index upper) : rows_(rows), cols_(cols) {
+    if (rows < 0 || cols < 0 || lower < 0 || upper < 0)
+      throw shape_error(detail::concat("tessera: Banded(", rows, ", ", cols, ", ", lower, ", ", upper,
+                                       "): expected sizes and bandwidths of 0 or more"));
+    lower_ = std::min(lower, std::max<Index>(rows - 1, 0));
+    upper_ = std::min(upper, std::max<Index>(cols - 1, 0));
+    Index total = 0;
+    for (Index d = -lower_; d <= upper_; ++d) {
+      starts_.push_back(total);
+      total += length(d);
+    }
+    starts_.push_back(total);
+    entries_ = Buffer<S>(total);
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index lower() const { return lower_; }
+  Index upper() const { return upper_; }
+  /// The d-th diagonal: entry k is A(max(0,-d) + k, max(0,d) + k). -lower() <= d <= upper().
+  VectorView<S> diagonal(Index d) { return {entries_.data() + start(d), length(d)}; }
+  VectorView<const S> diagonal(Index d) const { return {entries_.data() + start(d), length(d)}; }
+
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    check_apply(*this, op, X, Y);
+    const bool by_rows = Y.cols() > 1 && std::abs(Y.row_stride()) > std::abs(Y.col_stride());
+    for_each_chunk(ctx, Y.rows(), by_rows ? 64 : 4096, [&](Context& worker, Index begin, Index end) {
+      if (by_rows)
+        apply_rows(worker, op, alpha, X, beta, Y, begin, end);
+      else
+        for (Index j = 0; j < Y.cols(); ++j) apply_column(worker, op, alpha, X.col(j), beta, Y.col(j), begin, end);
+    });
+  }
+  /// X (N,R) with op(A) X = B, by LU with partial pivoting within the band, factorised anew: O(N·lower·(lower + upper))
+  /// flops. Of a singular A, X is not finite.
+  void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
+    detail::check_solve(*this, B, X);
+    detail::BandedLu<S>(*this).solve(ctx, op, B, X);
+  }
+
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    f(ByteRange{entries_.begin(), entries_.end()});
+  }
+  std::size_t bytes() const { return entries_.bytes(); }
+  double flops(Index n) const { return 2.0 * static_cast<double>(entries_.size()) * static_cast<double>(n); }
+  std::string describe() const {
+    return detail::concat("Banded<", lower_, ",", upper_, "> ", detail::shape_text(rows_, cols_));
+  }
+  Eigen::VectorX<S> diagonal() const {
+    const auto d = diagonal(Index{0});
+    return Eigen::Map<const Eigen::VectorX<S>>(d.data(), d.extent(0));
+  }
+  LogDeterminant<S> log_determinant() const {
+    if (rows_ != cols_)
+      throw shape_error(detail::concat("tessera: determinant of (", describe(), "): expected a square matrix"));
+    return detail::BandedLu<S>(*this).log_determinant();
+  }
+  S frobenius_norm() const {
+    return Eigen::Map<const Eigen::VectorX<S>>(entries_.data(), entries_.size()).stableNorm();
+  }
+  Eigen::MatrixX<S> to_dense() const {
+    Eigen::MatrixX<S> dense = Eigen::MatrixX<S>::Zero(rows_, cols_);
+    for (Index d = -lower_; d <= upper_; ++d)
+      for (Index k = 0; k < length(d); ++k) dense(row(d) + k, col(d) + k) = diagonal(d)[k];
+    return dense;
+  }
+
+  std::span<S> parameters() { return entries_; }
+  Index parameter_count() const { return entries_.size(); }
+  /// Of A(i,j): the sum over n of dY(i,n) X(j,n).
+  void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    for (Index d = -lower_; d <= upper_; ++d)
+      for_each_chunk(ctx, length(d), 1024, [&](Context&, Index begin, Index end) {
+        for (Index k = begin; k < end; ++k) {
+          S sum = 0;
+          for (Index n = 0; n < X.cols(); ++n) sum += dY(row(d) + k, n) * X(col(d) + k, n);
+          S& to = dparams[static_cast<std::size_t>(start(d) + k)];
+          to = beta == S(0) ? sum : beta * to + sum;
+        }
+      });
+  }
+
+ private:
+  static Index row(Index d) { return std::max<Index>(0, -d); }
+  static Index col(Index d) { return std::max<Index>(0, d); }
+  Index length(Index d) const { return std::max<Index>(0, std::min(rows_ - row(d), cols_ - col(d))); }
+  Index start(Index d) const { return starts_[static_cast<std::size_t>(d + lower_)]; }
+
+  /// A diagonal's part in rows [first, last) of op(A): y(i) += e(i - to) * x(i - to + from).
+  struct Strip {
+    const S* e;
+    Index to, from, first, last;
+  };
+  Strip strip(Op op, Index d, Index begin, Index end) const {
+    const Index to = op == Op::none ? row(d) : col(d), from = op == Op::none ? col(d) : row(d);
+    return {entries_.data() + start(d), to, from, std::max(begin, to), std::min(end, to + length(d))};
+  }
+
+  /// Three diagonals at a time where all of them have rows, which reads and writes y once for the three.
+  void apply_column(Context& ctx, Op op, S alpha, VectorView<const S> x, S beta, VectorView<S> y, Index begin,
+                    Index end) const {
+    const auto part = [](auto v, Index first, Index last) { return v.slice(0, first, last - first); };
+    detail::scale_by(ctx, beta, as_column(part(y, begin, end)));
+    const auto one = [&](const Strip& s, Index first, Index last) {
+      if (first >= last) return;
+      const VectorView<const S> e(s.e + first - s.to, last - first);
+      map(
+          ctx,
+          [=](auto& to, const auto& c, const auto& v) { to = to + std::remove_cvref_t<decltype(c)>(alpha) * c * v; },
+          part(y, first, last), e, part(x, first - s.to + s.from, last - s.to + s.from));
+    };
+    for (Index d = -lower_; d <= upper_;) {
+      if (d + 2 > upper_) {
+        const Strip s = strip(op, d++, begin, end);
+        one(s, s.first, s.last);
+        continue;
+      }
+      const std::array<Strip, 3> s = {strip(op, d, begin, end), strip(op, d + 1, begin, end),
+                                      strip(op, d + 2, begin, end)};
+      d += 3;
+      const Index first = std::max({s[0].first, s[1].first, s[2].first});
+      const Index last = std::max(first, std::min({s[0].last, s[1].last, s[2].last}));
+      for (const auto& t : s) one(t, t.first, std::min(t.last, first));
+      if (first < last) {
+        const auto e = [&](const Strip& t) { return VectorView<const S>(t.e + first - t.to, last - first); };
+        const auto v = [&](const Strip& t) { return part(x, first - t.to + t.from, last - t.to + t.from); };
+        map(
+            ctx,
+            [=](auto& to, const auto& c0, const auto& v0, const auto& c1, const auto& v1, const auto& c2,
+                const auto& v2) {
+              to = to + std::remove_cvref_t<decltype(c0)>(alpha) * (c0 * v0 + (c1 * v1 + c2 * v2));
+            },
+            part(y, first, last), e(s[0]), v(s[0]), e(s[1]), v(s[1]), e(s[2]), v(s[2]));
+      }
+      for (const auto& t : s) one(t, std::max(t.first, last), t.last);
+    }
+  }
+  void apply_rows(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y, Index begin,
+                  Index end) const {
+    detail::scale_by(ctx, beta, Y.slice(0, begin, end - begin));
+    for (Index i = begin; i < end; ++i)
+      for (Index d = -lower_; d <= upper_; ++d) {
+        const Strip s = strip(op, d, i, i + 1);
+        if (s.first < s.last)
+          detail::add_scaled(ctx, alpha * s.e[i - s.to], X.slice(0, i - s.to + s.from, 1), S(1), Y.slice(0, i, 1));
+      }
+  }
+
+  Index rows_, cols_, lower_, upper_;
+  std::vector<Index> starts_;
+  Buffer<S> entries_;
+};
+
+/// The (N,N) matrix with these diagonals, of N-1, N and N-1 entries. Throws shape_error.
+template <EigenDense E, EigenDense F, EigenDense G>
+Banded<typename F::Scalar> tridiagonal(const E& lower, const F& main, const G& upper) {
+  const Index n = main.size(), beside = std::max<Index>(n - 1, 0);
+  if (lower.size() != beside || upper.size() != beside)
+    throw shape_error(detail::concat("tessera: tridiagonal(", lower.size(), ", ", n, ", ", upper.size(),
+                                     " entries): expected ", beside, ", ", n, ", ", beside));
+  Banded<typename F::Scalar> A(n, n, 1, 1);
+  for (Index i = 0; i < n; ++i) A.diagonal(0)[i] = main[i];
+  for (Index i = 0; i < beside; ++i) {
+    A.diagonal(-1)[i] = lower[i];
+    A.diagonal(1)[i] = upper[i];
+  }
+  return A;
+}
+
+/// A⁻¹ of a banded A, factorised once. Copies share the factors.
+template <std::floating_point S>
+class BandedInverse : public OperatorBase<BandedInverse<S>> {
+ public:
+  using Scalar = S;
+  static constexpr std::string_view type_name = "BandedInverse";
+  static constexpr bool is_view = true;
+
+  explicit BandedInverse(const Banded<S>& A) : lu_(std::make_shared<const detail::BandedLu<S>>(A)) {}
+  Index rows() const { return lu_->size(); }
+  Index cols() const { return lu_->size(); }
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    check_apply(*this, op, X, Y);
+    Workspace::Scope scope(ctx.workspace);
+    const auto T = detail::scratch_like(scope, Y, Y.rows(), Y.cols());
+    lu_->solve(ctx, op, X, T);
+    detail::add_scaled<S>(ctx, alpha, T, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    f(lu_->buffer());
+  }
+  double flops(Index n) const { return lu_->flops() * static_cast<double>(n); }
+  LogDeterminant<S> log_determinant() const {
+    const auto d = lu_->log_determinant();
+    return {-d.log_abs, d.sign};
+  }
+
+ private:
+  std::shared_ptr<const detail::BandedLu<S>> lu_;
+};
+
+template <class S>
+BandedInverse<S> inverted(const Banded<S>& A) {
+  return BandedInverse<S>(A);
+}
+
+/// Aᵀ has the diagonals of A, in reverse.
+template <class S>
+Banded<S> transposed(const Banded<S>& A) {
+  Banded<S> T(A.cols(), A.rows(), A.upper(), A.lower());
+  for (Index d = -A.lower(); d <= A.upper(); ++d)
+    for (Index k = 0; k < A.diagonal(d).extent(0); ++k) T.diagonal(-d)[k] = A.diagonal(d)[k];
+  return T;
+}
+
+}  // namespace tessera::inline TESSERA_ABI

@@ -1,0 +1,176 @@
+/// Diagonal plus low rank: closed under inverses, transposes and diagonal factors.
+#pragma once
+
+#include <concepts>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <Eigen/LU>
+#include <tessera/expr/closed_form.hpp>
+#include <tessera/matrix/low_rank.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// diag(d) + U Vᵀ (N,N) with U, V (N,R). Owns all three. N + 4·N·R flops a column, for products and, after O(N·R²), for
+/// solutions alike. Parameters: d, then U and V row by row.
+/// M. Woodbury, "Inverting modified matrices" (1950): (D + UVᵀ)⁻¹ = D⁻¹ - D⁻¹U (I + VᵀD⁻¹U)⁻¹ VᵀD⁻¹.
+template <std::floating_point S>
+class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
+ public:
+  using Scalar = S;
+  using Matrix = Eigen::MatrixX<S>;
+
+  DiagonalPlusLowRank() = default;
+  /// Throws shape_error unless the shapes fit.
+  DiagonalPlusLowRank(Diagonal<S> d, Dense<S> u, Dense<S> v) : d_(std::move(d)), u_(std::move(u)), v_(std::move(v)) {
+    if (u_.rows() != d_.rows() || v_.rows() != d_.rows() || u_.cols() != v_.cols())
+      throw shape_error(detail::concat("tessera: diagonal plus low rank of (", tessera::describe(d_), "), (",
+                                       tessera::describe(u_), ") and (", tessera::describe(v_), "): expected (N,N), ",
+                                       "(N,R) and (N,R)"));
+  }
+  Index rows() const { return d_.rows(); }
+  Index cols() const { return d_.rows(); }
+  Index rank() const { return u_.cols(); }
+  const Diagonal<S>& main() const { return d_; }
+  const Dense<S>& left() const { return u_; }
+  const Dense<S>& right() const { return v_; }
+  Diagonal<S>& main() { return d_; }
+  Dense<S>& left() { return u_; }
+  Dense<S>& right() { return v_; }
+
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    check_apply(*this, op, X, Y);
+    const auto& [to, from] = sides(op);
+    Workspace::Scope scope(ctx.workspace);
+    const auto T = detail::scratch_like(scope, Y, rank(), X.cols());
+    from.apply(ctx, Op::transpose, S(1), X, S(0), T);
+    d_.apply(ctx, Op::none, alpha, X, beta, Y);
+    to.apply(ctx, Op::none, alpha, T, S(1), Y);
+  }
+  /// By Woodbury. A zero in d or a singular sum gives infinities or NaN.
+  void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
+    detail::check_solve(*this, B, X);
+    d_.solve(ctx, op, B, X);
+    if (rank() == 0 || B.empty()) return;
+    const auto& [to, from] = sides(op);
+    Matrix T(rank(), B.cols()), solved(rows(), rank());
+    from.apply(ctx, Op::transpose, S(1), X, S(0), view(T));
+    d_.solve(ctx, op, to.view(), view(solved));
+    T = capacitance(op).partialPivLu().solve(T).eval();
+    detail::dense_apply<S>(ctx, S(-1), view(solved), view(T), S(1), X);
+  }
+  /// det(D + UVᵀ) = det(D) det(I + VᵀD⁻¹U); where d has a zero, by LU of the whole.
+  LogDeterminant<S> log_determinant() const {
+    const auto of_d = log_determinant_of_diagonal(d_.diagonal());
+    if (of_d.sign == 0) return of_lu(to_dense());
+    return rank() == 0 ? of_d : of_d * of_lu(capacitance(Op::none));
+  }
+
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    d_.for_each_buffer(f);
+    u_.for_each_buffer(f);
+    v_.for_each_buffer(f);
+  }
+  std::size_t bytes() const { return d_.bytes() + u_.bytes() + v_.bytes(); }
+  double flops(Index n) const {
+    return static_cast<double>(n) * static_cast<double>(rows()) * (2.0 + 4.0 * static_cast<double>(rank()));
+  }
+  std::string describe() const {
+    return detail::concat("DiagonalPlusLowRank<", rank(), "> ", detail::shape_text(rows(), cols()));
+  }
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    const auto& [to, from] = sides(op);
+    from.explain(ctx, Op::transpose, n, sink);
+    d_.explain(ctx, Op::none, n, sink);
+    to.explain(ctx, Op::none, n, sink);
+  }
+  Eigen::VectorX<S> diagonal() const {
+    return d_.diagonal() + u_.to_dense().cwiseProduct(v_.to_dense()).rowwise().sum();
+  }
+  Matrix to_dense() const {
+    Matrix dense = u_.to_dense() * v_.to_dense().transpose();
+    dense.diagonal() += d_.diagonal();
+    return dense;
+  }
+
+  Index parameter_count() const { return d_.parameter_count() + u_.parameter_count() + v_.parameter_count(); }
+  void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    Workspace::Scope scope(ctx.workspace);
+    const MatrixView<S> T(scope.take<S>(rank() * X.cols()), rank(), X.cols());
+    detail::grad_next(d_, ctx, X, dY, beta, dparams);
+    v_.apply(ctx, Op::transpose, S(1), X, S(0), T);
+    detail::grad_next(u_, ctx, MatrixView<const S>(T), dY, beta, dparams);
+    u_.apply(ctx, Op::transpose, S(1), dY, S(0), T);
+    detail::grad_next(v_, ctx, MatrixView<const S>(T), X, beta, dparams);
+  }
+
+  /// I + VᵀD⁻¹U, or its transpose.
+  Matrix capacitance(Op op) const {
+    const Matrix C = Matrix::Identity(rank(), rank()) +
+                     v_.to_dense().transpose() * d_.diagonal().cwiseInverse().asDiagonal() * u_.to_dense();
+    return op == Op::none ? C : Matrix(C.transpose());
+  }
+
+ private:
+  struct Sides {
+    const Dense<S>&to, &from;
+  };
+  Sides sides(Op op) const { return op == Op::none ? Sides{u_, v_} : Sides{v_, u_}; }
+  static LogDeterminant<S> of_lu(const Matrix& A) {
+    const Eigen::PartialPivLU<Matrix> lu(A);
+    auto d = log_determinant_of_diagonal(Eigen::VectorX<S>(lu.matrixLU().diagonal()));
+    if (lu.permutationP().determinant() < 0) d.sign = -d.sign;
+    return d;
+  }
+
+  Diagonal<S> d_;
+  Dense<S> u_, v_;
+};
+
+/// diag(d) + U Vᵀ of Eigen objects; copies them.
+template <EigenDense E, EigenDense U, EigenDense V>
+DiagonalPlusLowRank<typename E::Scalar> diagonal_plus_low_rank(const E& d, const U& u, const V& v) {
+  using S = typename E::Scalar;
+  return {diagonal(d), Dense<S>(u), Dense<S>(v)};
+}
+
+template <class S>
+DiagonalPlusLowRank<S> transposed(const DiagonalPlusLowRank<S>& A) {
+  return {A.main(), A.right(), A.left()};
+}
+
+/// (D + UVᵀ)⁻¹ = D⁻¹ + (-D⁻¹U C⁻¹)(D⁻¹V)ᵀ with C = I + VᵀD⁻¹U. O(N·R²).
+template <class S>
+DiagonalPlusLowRank<S> inverted(const DiagonalPlusLowRank<S>& A) {
+  using Matrix = Eigen::MatrixX<S>;
+  const Eigen::VectorX<S> d = A.main().diagonal().cwiseInverse();
+  Matrix U = d.asDiagonal() * A.left().to_dense();
+  const Matrix V = d.asDiagonal() * A.right().to_dense();
+  if (U.size() > 0) U = -A.capacitance(Op::transpose).partialPivLu().solve(U.transpose()).transpose().eval();
+  return {diagonal(d), Dense<S>(U), Dense<S>(V)};
+}
+
+/// E (D + UVᵀ) = ED + (EU)Vᵀ
+template <class S>
+DiagonalPlusLowRank<S> multiply(const Diagonal<S>& E, const DiagonalPlusLowRank<S>& A) {
+  return {multiply(E, A.main()), detail::scaled_rows<S>(E, A.left()), A.right()};
+}
+/// (D + UVᵀ) E = DE + U(EV)ᵀ
+template <class S>
+DiagonalPlusLowRank<S> multiply(const DiagonalPlusLowRank<S>& A, const Diagonal<S>& E) {
+  return {multiply(A.main(), E), A.left(), detail::scaled_rows<S>(E, A.right())};
+}
+/// E + (D + UVᵀ)
+template <class S>
+DiagonalPlusLowRank<S> add(const Diagonal<S>& E, const DiagonalPlusLowRank<S>& A) {
+  return {add(E, A.main()), A.left(), A.right()};
+}
+template <class S>
+DiagonalPlusLowRank<S> add(const DiagonalPlusLowRank<S>& A, const Diagonal<S>& E) {
+  return add(E, A);
+}
+
+}  // namespace tessera::inline TESSERA_ABI

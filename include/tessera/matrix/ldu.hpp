@@ -1,0 +1,222 @@
+/// W = P L D U Q, and fine-tuning of D alone.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <Eigen/LU>
+#include <tessera/expr/closed_form.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/diagonal.hpp>
+#include <tessera/matrix/permutation.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// P L diag(d) U Q (M,N): permutations P (M,M) and Q (N,N), L (M,R) unit lower and U (R,N) unit upper trapezoidal.
+/// 2·R·(M + N) flops a column. Parameters: d.
+template <std::floating_point S>
+class Ldu : public OperatorBase<Ldu<S>> {
+ public:
+  using Scalar = S;
+
+  Ldu(Permutation<S> P, Dense<S> L, Diagonal<S> d, Dense<S> U, Permutation<S> Q)
+      : P_(std::move(P)), L_(std::move(L)), d_(std::move(d)), U_(std::move(U)), Q_(std::move(Q)) {
+    if (P_.cols() != L_.rows() || L_.cols() != d_.rows() || d_.rows() != U_.rows() || U_.cols() != Q_.rows())
+      throw shape_error(detail::concat("tessera: Ldu of (", tessera::describe(P_), "), (", tessera::describe(L_),
+                                       "), (", tessera::describe(d_), "), (", tessera::describe(U_), "), (",
+                                       tessera::describe(Q_), "): expected (M,M), (M,R), (R,R), (R,N), (N,N)"));
+  }
+  Index rows() const { return L_.rows(); }
+  Index cols() const { return U_.cols(); }
+  Index rank() const { return d_.rows(); }
+  const Permutation<S>& P() const { return P_; }
+  const Dense<S>& L() const { return L_; }
+  const Diagonal<S>& d() const { return d_; }
+  Diagonal<S>& d() { return d_; }
+  const Dense<S>& U() const { return U_; }
+  const Permutation<S>& Q() const { return Q_; }
+
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    check_apply(*this, op, X, Y);
+    Workspace::Scope scope(ctx.workspace);
+    const bool plain = op == Op::none;
+    const auto from = detail::scratch_like(scope, Y, X.rows(), X.cols());
+    const auto inner = detail::scratch_like(scope, Y, rank(), X.cols());
+    const auto to = detail::scratch_like(scope, Y, Y.rows(), Y.cols());
+    (plain ? Q_ : P_).apply(ctx, op, S(1), X, S(0), from);
+    (plain ? U_ : L_).apply(ctx, op, S(1), from, S(0), inner);
+    d_.apply(ctx, op, S(1), inner, S(0), inner);
+    (plain ? L_ : U_).apply(ctx, op, S(1), inner, S(0), to);
+    (plain ? P_ : Q_).apply(ctx, op, alpha, to, beta, Y);
+  }
+  /// By substitution, 2·N² flops a column; of a zero in d X is not finite. Throws shape_error unless (N,N) of rank N.
+  void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
+    detail::check_solve(*this, B, X);
+    if (rank() != rows())
+      throw shape_error(detail::concat("tessera: solving (", describe(), "): expected rank ", rows()));
+    if (B.empty()) return;
+    Workspace::Scope scope(ctx.workspace);
+    const auto T = detail::scratch_like(scope, X, X.rows(), X.cols());
+    auto t = detail::eigen_map(T);
+    const auto L = detail::eigen_map(L_.view()), U = detail::eigen_map(U_.view());
+    const auto d = d_.diagonal();
+    if (op == Op::none) {
+      P_.apply(ctx, Op::transpose, S(1), B, S(0), T);
+      L.template triangularView<Eigen::UnitLower>().solveInPlace(t);
+      t = d.cwiseInverse().asDiagonal() * t;
+      U.template triangularView<Eigen::UnitUpper>().solveInPlace(t);
+      Q_.apply(ctx, Op::transpose, S(1), T, S(0), X);
+    } else {
+      Q_.apply(ctx, Op::none, S(1), B, S(0), T);
+      U.transpose().template triangularView<Eigen::UnitLower>().solveInPlace(t);
+      t = d.cwiseInverse().asDiagonal() * t;
+      L.transpose().template triangularView<Eigen::UnitUpper>().solveInPlace(t);
+      P_.apply(ctx, Op::none, S(1), T, S(0), X);
+    }
+  }
+  LogDeterminant<S> log_determinant() const {
+    if (rows() != cols())
+      throw shape_error(detail::concat("tessera: determinant of (", describe(), "): expected a square matrix"));
+    if (rank() != rows()) return LogDeterminant<S>::of(S(0));
+    return P_.log_determinant() * log_determinant_of_diagonal(d_.diagonal()) * Q_.log_determinant();
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    P_.for_each_buffer(f);
+    L_.for_each_buffer(f);
+    d_.for_each_buffer(f);
+    U_.for_each_buffer(f);
+    Q_.for_each_buffer(f);
+  }
+  std::size_t bytes() const { return P_.bytes() + L_.bytes() + d_.bytes() + U_.bytes() + Q_.bytes(); }
+  double flops(Index n) const { return tessera::flops(L_, n) + tessera::flops(U_, n) + d_.flops(n); }
+  std::string describe() const { return detail::concat("Ldu<", rank(), "> ", detail::shape_text(rows(), cols())); }
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    (op == Op::none ? U_ : L_).explain(ctx, op, n, sink);
+    (op == Op::none ? L_ : U_).explain(ctx, op, n, sink);
+  }
+
+  std::span<S> parameters() { return d_.parameters(); }
+  Index parameter_count() const { return d_.parameter_count(); }
+  /// Of d(i): l_iᵀ G u_iᵀ with G = dY Xᵀ, l_i a column of PL, u_i a row of UQ.
+  void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    Workspace::Scope scope(ctx.workspace);
+    const auto take = [&](Index rows) { return MatrixView<S>(scope.take<S>(rows * X.cols()), rows, X.cols()); };
+    const auto x = take(cols()), y = take(this->rows()), ux = take(rank()), ly = take(rank());
+    Q_.apply(ctx, Op::none, S(1), X, S(0), x);
+    U_.apply(ctx, Op::none, S(1), x, S(0), ux);
+    P_.apply(ctx, Op::transpose, S(1), dY, S(0), y);
+    L_.apply(ctx, Op::transpose, S(1), y, S(0), ly);
+    d_.grad(ctx, ux, ly, beta, dparams);
+  }
+
+ private:
+  Permutation<S> P_;
+  Dense<S> L_;
+  Diagonal<S> d_;
+  Dense<S> U_;
+  Permutation<S> Q_;
+};
+
+/// W (M,N) = P L D U Q by LU with full pivoting: |d| starts with the largest elimination pivots, of which the first
+/// `rank` are kept; all by default. Without Q a singular or wide W need not have such factors.
+template <EigenDense E>
+Ldu<typename E::Scalar> ldu_decompose(const E& W, Index rank = -1) {
+  using S = typename E::Scalar;
+  using Matrix = Eigen::MatrixX<S>;
+  const Index full = std::min<Index>(W.rows(), W.cols());
+  const Index r = rank < 0 ? full : std::min(rank, full);
+  Matrix lu = Matrix::Zero(W.rows(), W.cols());
+  std::vector<Index> p(static_cast<std::size_t>(W.rows())), q(static_cast<std::size_t>(W.cols()));
+  if (W.size() > 0) {
+    const Eigen::FullPivLU<Matrix> factors(W.matrix());
+    lu = factors.matrixLU();
+    for (Index i = 0; i < W.rows(); ++i) p[static_cast<std::size_t>(i)] = factors.permutationP().indices()[i];
+    for (Index j = 0; j < W.cols(); ++j) q[static_cast<std::size_t>(j)] = factors.permutationQ().indices()[j];
+  } else {
+    for (Index i = 0; i < W.rows(); ++i) p[static_cast<std::size_t>(i)] = i;
+    for (Index j = 0; j < W.cols(); ++j) q[static_cast<std::size_t>(j)] = j;
+  }
+  Matrix L = lu.leftCols(r), U = lu.topRows(r);
+  const Eigen::VectorX<S> d = lu.diagonal().head(r);
+  for (Index i = 0; i < r; ++i) {
+    L.col(i).head(i).setZero();
+    L(i, i) = S(1);
+    U.row(i).head(i).setZero();
+    U(i, i) = S(1);
+    // A zero pivot ends the elimination: nothing is left to its right.
+    if (i + 1 < U.cols()) U.row(i).tail(U.cols() - i - 1) *= d[i] == S(0) ? S(0) : S(1) / d[i];
+  }
+  // FullPivLU: P' W Q' = L U. Ours: W = P'⁻¹ L D U Q'⁻¹.
+  return {permutation<S>(std::span<const Index>(p)), Dense<S>(L), diagonal(d), Dense<S>(U),
+          permutation<S>(std::span<const Index>(q))};
+}
+
+/// W fine-tuned in r + 1 numbers: R + alpha · P L_r diag(z) U_r Q with the residual R fixed so that it starts as W.
+/// Parameters: z, then alpha.
+/// Y. Shi et al., "LoLDU: Low-Rank Adaptation via Lower-Diag-Upper Decomposition for Parameter-Efficient Fine-Tuning"
+/// (2024). Here the pivots are chosen in rows and columns, so that the r kept are large ones; hence Q.
+template <std::floating_point S>
+class Loldu : public OperatorBase<Loldu<S>> {
+ public:
+  using Scalar = S;
+  /// Rank r of W; alpha is 1.
+  template <EigenDense E>
+  Loldu(const E& W, Index r) : ldu_(ldu_decompose(W, r)), R_(W - to_dense_of(ldu_)) {}
+
+  Index rows() const { return R_.rows(); }
+  Index cols() const { return R_.cols(); }
+  Index rank() const { return ldu_.rank(); }
+  const Ldu<S>& adapter() const { return ldu_; }
+  std::span<S> z() { return ldu_.parameters(); }
+  S& alpha() { return alpha_; }
+  S alpha() const { return alpha_; }
+
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    check_apply(*this, op, X, Y);
+    R_.apply(ctx, op, alpha, X, beta, Y);
+    ldu_.apply(ctx, op, alpha * alpha_, X, S(1), Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    R_.for_each_buffer(f);
+    ldu_.for_each_buffer(f);
+    f(ByteRange{&alpha_, &alpha_ + 1});
+  }
+  std::size_t bytes() const { return R_.bytes() + ldu_.bytes() + sizeof(S); }
+  double flops(Index n) const { return tessera::flops(R_, n) + ldu_.flops(n); }
+  std::string describe() const { return detail::concat("Loldu<", rank(), "> ", detail::shape_text(rows(), cols())); }
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    R_.explain(ctx, op, n, sink);
+    ldu_.explain(ctx, op, n, sink);
+  }
+  Index parameter_count() const { return rank() + 1; }
+  /// z_i: alpha · l_iᵀ G u_iᵀ; alpha: the sum of z_i l_iᵀ G u_iᵀ.
+  void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    Workspace::Scope scope(ctx.workspace);
+    const std::span<S> inner(scope.take<S>(rank()), static_cast<std::size_t>(rank()));
+    ldu_.grad(ctx, X, dY, S(0), inner);
+    S of_alpha = 0;
+    for (std::size_t i = 0; i < inner.size(); ++i) {
+      of_alpha += ldu_.d().entries()[static_cast<Index>(i)] * inner[i];
+      dparams[i] = alpha_ * inner[i] + (beta == S(0) ? S(0) : beta * dparams[i]);
+    }
+    S& last = dparams[inner.size()];
+    last = of_alpha + (beta == S(0) ? S(0) : beta * last);
+  }
+
+ private:
+  static Eigen::MatrixX<S> to_dense_of(const Ldu<S>& ldu) { return tessera::to_dense(ldu); }
+  Ldu<S> ldu_;
+  Dense<S> R_;
+  S alpha_ = 1;
+};
+
+}  // namespace tessera::inline TESSERA_ABI
