@@ -3,6 +3,8 @@
 
 #include <support/operator_laws.hpp>
 #include <tessera/matrix/monarch.hpp>
+#include <tessera/matrix/monarch_chain.hpp>
+#include <tessera/matrix/monarch_dft.hpp>
 
 namespace tessera::test {
 
@@ -30,6 +32,44 @@ struct Truth<Monarch<P>> {
     return static_cast<double>(s.rank * (s.col_blocks + s.row_blocks) + (op == Op::none ? s.col_size : s.row_size)) + 6;
   }
   static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
+};
+
+/// The factors' absolute values: a product of chains of them.
+template <class P>
+struct Truth<MonarchChain<P>> {
+  using A = MonarchChain<P>;
+  static Eigen::MatrixXd value(const A& a) { return to_dense(of(a, false)); }
+  static Eigen::MatrixXd magnitude(const A& a) { return to_dense(of(a, true)); }
+  static double roundings(const A& a, Op) {
+    double sum = 6;
+    for (const Index b : a.sizes()) sum += static_cast<double>(b) + 1;
+    return sum;
+  }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
+
+ private:
+  static MonarchChain<double> of(const A& a, bool absolute) {
+    MonarchChain<double> copy(std::vector<Index>(a.sizes().begin(), a.sizes().end()));
+    for (std::size_t i = 0; i < a.parameters().size(); ++i) {
+      const double p = static_cast<double>(a.parameters()[i]);
+      copy.parameters()[i] = absolute ? std::abs(p) : p;
+    }
+    return copy;
+  }
+};
+
+/// A transform's rounding scales with all of its input, not with |A|.
+template <class T>
+struct Truth<MonarchConvolution<T>> {
+  using A = MonarchConvolution<T>;
+  static Eigen::MatrixXd value(const A& a) { return a.to_dense().template cast<double>(); }
+  static Eigen::MatrixXd magnitude(const A& a) {
+    double sum = 0;
+    for (const T h : a.filter()) sum += std::abs(static_cast<double>(h));
+    return Eigen::MatrixXd::Constant(a.rows(), a.cols(), sum);
+  }
+  static double roundings(const A& a, Op) { return static_cast<double>(a.rows()) + 8; }
+  static double extra(const A&, Op, Index, VectorView<const T>) { return 0; }
 };
 
 namespace {
@@ -62,7 +102,32 @@ struct MonarchCase {
   }
 };
 
-using Types = ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>>;
+template <class P>
+struct ChainCase {
+  using Operator = MonarchChain<P>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const auto& sizes : std::vector<std::vector<Index>>{{}, {5}, {17, 3}, {3, 4, 5}, {2, 2, 2, 2, 2}}) {
+      all.emplace_back(sizes);
+      const Philox draws(92);
+      std::uint64_t i = 0;
+      for (auto& p : all.back().parameters()) p = static_cast<P>(static_cast<float>(draws.normal(i++)));
+    }
+    return all;
+  }
+};
+
+struct ConvolutionCase {
+  using Operator = MonarchConvolution<double>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const Index n : {0, 1, 21}) all.emplace_back(std::span<const double>(random_buffer<double>(n, 93)));
+    return all;
+  }
+};
+
+using Types = ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>,
+                               ChainCase<double>, ConvolutionCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {

@@ -1,0 +1,83 @@
+/// The best approximation by a product of two thin factors.
+#pragma once
+
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+
+#include <tessera/core/rng.hpp>
+#include <tessera/matrix/dense.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// left (M,R) * right (R,N), columns of both of equal length, largest first. `values` are the R singular values.
+struct ThinFactors {
+  Eigen::MatrixXd left, right;
+  Eigen::VectorXd values;
+};
+
+namespace detail {
+/// A V, Vᵀ with the lengths shared out evenly.
+template <class Matrix>
+ThinFactors balanced(const Matrix& A, const Eigen::MatrixXd& V) {
+  ThinFactors f{A * V, V.transpose(), {}};
+  f.values = f.left.colwise().norm().transpose();
+  for (Index r = 0; r < V.cols(); ++r) {
+    const double root = std::sqrt(f.values[r]);
+    if (root > 0) f.left.col(r) /= root;
+    f.right.row(r) *= root;
+  }
+  return f;
+}
+
+/// Eigenvectors of the R largest eigenvalues of a symmetric matrix, largest first.
+template <class Matrix>
+Eigen::MatrixXd leading_eigenvectors(const Matrix& symmetric, Index R, Eigen::VectorXd* values = nullptr) {
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(symmetric);
+  if (values != nullptr) *values = solver.eigenvalues().reverse();
+  return solver.eigenvectors().rightCols(std::min<Index>(R, symmetric.rows())).rowwise().reverse();
+}
+}  // namespace detail
+
+/// The nearest matrix of rank R to A in the Frobenius norm, from the eigenvectors of the smaller Gram matrix: its error
+/// is that of the truncated SVD up to 1e-8·‖A‖. min(M,N)²·(max(M,N) + 9·min(M,N)) flops. R is cut to min(M,N).
+template <class Matrix>
+ThinFactors best_factors(const Matrix& A, Index R) {
+  if (A.size() == 0 || R <= 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  if (A.rows() >= A.cols())
+    return detail::balanced(A, detail::leading_eigenvectors(Eigen::MatrixXd(A.transpose() * A), R));
+  ThinFactors f = best_factors(Eigen::MatrixXd(A.transpose()), R);
+  f.left.transposeInPlace();
+  f.right.transposeInPlace();
+  f.left.swap(f.right);
+  return f;
+}
+
+/// How much a randomized factorisation works.
+struct RandomizedOptions {
+  Index oversampling = 8;      // directions beyond the rank
+  Index power_iterations = 2;  // products with A·Aᵀ: each squares the gap between singular values
+  std::uint64_t seed = 1;
+};
+
+/// The same from a random sketch of A's range: O(M·N·R). N. Halko, P. Martinsson, J. Tropp, "Finding structure with
+/// randomness" (SIAM Review 2011), algorithms 4.4 and 5.1.
+template <class Matrix>
+ThinFactors randomized_factors(const Matrix& A, Index R, const RandomizedOptions& options = {}) {
+  const Index width = std::min<Index>(R + options.oversampling, std::min(A.rows(), A.cols()));
+  if (width <= 0 || R <= 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  const Philox draws(options.seed);
+  Eigen::MatrixXd sketch(A.cols(), width);
+  for (Index i = 0; i < sketch.size(); ++i) sketch.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
+  const auto orthonormal = [](const Eigen::MatrixXd& Y) -> Eigen::MatrixXd {
+    return Eigen::HouseholderQR<Eigen::MatrixXd>(Y).householderQ() * Eigen::MatrixXd::Identity(Y.rows(), Y.cols());
+  };
+  Eigen::MatrixXd Q = orthonormal(A * sketch);
+  for (Index i = 0; i < options.power_iterations; ++i) Q = orthonormal(A * orthonormal(A.transpose() * Q));
+  ThinFactors f = best_factors(Eigen::MatrixXd(Q.transpose() * A), R);
+  f.left = (Q * f.left).eval();
+  return f;
+}
+
+}  // namespace tessera::inline TESSERA_ABI

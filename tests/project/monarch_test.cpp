@@ -1,0 +1,168 @@
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <Eigen/SVD>
+#include <cmath>
+#include <complex>
+#include <vector>
+
+#include <tessera/core/rng.hpp>
+#include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/project/monarch.hpp>
+#include <tessera/project/monarch_chain.hpp>
+
+namespace tessera {
+namespace {
+
+Eigen::MatrixXd gaussian(Index rows, Index cols, std::uint64_t seed) {
+  Eigen::MatrixXd A(rows, cols);
+  const Philox draws(seed);
+  for (Index i = 0; i < A.size(); ++i) A.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
+  return A;
+}
+template <class M>
+void randomize(M& m, std::uint64_t seed) {
+  const Philox draws(seed);
+  std::uint64_t i = 0;
+  for (auto& p : m.parameters()) p = draws.normal(i++);
+}
+
+TEST(ProjectMonarch, ErrorIsTheTailOfTheSlices) {
+  for (const Index rank : {1, 3}) {
+    const Eigen::MatrixXd W = gaussian(48, 60, 1);
+    const auto [M, report] = project<Monarch<double>>(W, {.row_blocks = 6, .col_blocks = 5, .rank = rank});
+    double tail = 0;
+    for (Index l = 0; l < 6; ++l)
+      for (Index k = 0; k < 5; ++k) {
+        const Eigen::VectorXd s =
+            Eigen::JacobiSVD<Eigen::MatrixXd>(Projector<Monarch<double>>::slice(W, M.shape(), l, k)).singularValues();
+        tail += s.tail(s.size() - rank).squaredNorm();
+      }
+    EXPECT_NEAR(report.error, std::sqrt(tail), 1e-9 * report.norm);
+    EXPECT_EQ(report.bytes, static_cast<double>(M.parameter_count()) * 8);
+    EXPECT_LT(report.bytes_ratio(), 1);
+  }
+}
+
+TEST(ProjectMonarch, RecoversAMonarch) {
+  Monarch<double> truth(40, 36, 5, 4, 2);
+  randomize(truth, 2);
+  const auto [M, report] = project<Monarch<double>>(truth, {.row_blocks = 5, .col_blocks = 4, .rank = 2});
+  EXPECT_LT(report.relative_error(), 1e-10);
+  const auto single = project<Monarch<float>>(truth, {.row_blocks = 5, .col_blocks = 4, .rank = 2});
+  EXPECT_LT(single.report.relative_error(), 1e-6);
+}
+
+TEST(ProjectMonarch, NoGradientDescentDoesBetter) {
+  const Eigen::MatrixXd W = gaussian(16, 16, 3);
+  const double best = project<Monarch<double>>(W, {.row_blocks = 4, .col_blocks = 4}).report.error;
+  const Eigen::MatrixXd eye = Eigen::MatrixXd::Identity(16, 16);
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    Monarch<double> M(16, 16, 4, 4);
+    randomize(M, 10 + seed);
+    std::vector<double> g(static_cast<std::size_t>(M.parameter_count()));
+    Eigen::MatrixXd dY(16, 16);
+    for (int step = 0; step < 1500; ++step) {
+      dY = M.to_dense() - W;
+      M.grad(default_context(), view(eye), view(std::as_const(dY)), 0.0, g);
+      for (std::size_t i = 0; i < g.size(); ++i) M.parameters()[i] -= 0.02 * g[i];
+    }
+    const double fit = (M.to_dense() - W).norm();
+    EXPECT_GE(fit, best - 1e-9);
+    EXPECT_LT(fit, 1.5 * best) << "descent went nowhere: the comparison says nothing";
+  }
+}
+
+TEST(ProjectMonarch, ReportsShapesThatDoNotFit) {
+  EXPECT_THROW(project<Monarch<float>>(gaussian(10, 10, 4), {.row_blocks = 3, .col_blocks = 2}), shape_error);
+  EXPECT_THROW(project<MonarchChain<float>>(gaussian(10, 10, 4), {.sizes = {2, 4}}), shape_error);
+}
+
+/// DFT of a·b points in the order that monarch_dft takes and leaves.
+Eigen::MatrixXd real_dft(Index a, Index b) {
+  const Index n = a * b;
+  Eigen::MatrixXd F(2 * n, 2 * n);
+  for (Index t = 0; t < n; ++t)
+    for (Index f = 0; f < n; ++f) {
+      const double angle = -2 * M_PI * static_cast<double>(t * f % n) / static_cast<double>(n);
+      const Index in = t % b * 2 * a + 2 * (t / b), out = 2 * (f / a) * a + f % a;
+      F(out, in) = std::cos(angle);
+      F(out, in + 1) = -std::sin(angle);
+      F(out + a, in) = std::sin(angle);
+      F(out + a, in + 1) = std::cos(angle);
+    }
+  return F;
+}
+
+TEST(MonarchDft, IsTheFourierTransformUpToAPermutation) {
+  for (const auto& [a, b] : std::vector<std::pair<Index, Index>>{{8, 8}, {5, 7}, {1, 3}}) {
+    const Eigen::MatrixXd F = real_dft(a, b);
+    EXPECT_LT((monarch_dft<double>(a, b).to_dense() - F).norm(), 1e-11);
+    // The projection finds it too.
+    const auto found = project<Monarch<double>>(F, {.row_blocks = a, .col_blocks = b, .rank = 2});
+    EXPECT_LT(found.report.relative_error(), 1e-10);
+    const Eigen::MatrixXd back = monarch_dft<double>(a, b, true).to_dense();
+    Eigen::VectorXd x = gaussian(2 * a * b, 1, 5), y = F * x, z(2 * a * b);
+    for (Index f = 0; f < a * b; ++f) {
+      const Index out = 2 * (f / a) * a + f % a, in = f % b * 2 * a + 2 * (f / b);
+      z[in] = y[out];
+      z[in + 1] = y[out + a];
+    }
+    const Eigen::VectorXd again = back * z;
+    for (Index t = 0; t < a * b; ++t)
+      EXPECT_NEAR(again[2 * (t / a) * a + t % a], x[t % b * 2 * a + 2 * (t / b)], 1e-12);
+  }
+}
+
+TEST(MonarchConvolution, IsCausalAndExact) {
+  const Index n = 50;
+  Eigen::VectorXd h = gaussian(n, 1, 6);
+  const MonarchConvolution<double> conv{std::span<const double>(h.data(), static_cast<std::size_t>(n))};
+  const Eigen::MatrixXd U = gaussian(n, 3, 7);
+  Eigen::MatrixXd Y(n, 3), Z(n, 3);
+  Y = conv * U;
+  EXPECT_LT((Y - conv.to_dense() * U).norm(), 1e-11);
+  EXPECT_LT((Eigen::MatrixXd(conv.transpose() * U) - conv.to_dense().transpose() * U).norm(), 1e-11);
+  for (const Index t : {0, 13, 48}) {  // what comes after t does not reach t
+    Eigen::MatrixXd changed = U;
+    changed.bottomRows(n - 1 - t) = 100 * gaussian(n - 1 - t, 3, 8);
+    Z = conv * changed;
+    EXPECT_LT((Z - Y).topRows(t + 1).norm(), 1e-10);
+    EXPECT_GT((Z - Y).bottomRows(n - 1 - t).norm(), 1);
+  }
+  std::vector<double> g(static_cast<std::size_t>(n));
+  const Eigen::MatrixXd dY = gaussian(n, 3, 9);
+  conv.grad(default_context(), view(U), view(dY), 0.0, g);
+  for (Index i = 0; i < n; ++i) {
+    double expected = 0;
+    for (Index t = i; t < n; ++t) expected += dY.row(t).dot(U.row(t - i));
+    EXPECT_NEAR(g[static_cast<std::size_t>(i)], expected, 1e-10);
+  }
+}
+
+TEST(ProjectMonarchChain, RecoversEveryOrder) {
+  for (const auto& sizes : std::vector<std::vector<Index>>{{7}, {4, 6}, {3, 4, 2}, {2, 2, 2, 2, 2}, {4, 2, 3, 2}}) {
+    MonarchChain<double> truth(sizes);
+    randomize(truth, 11);
+    const auto [M, report] = project<MonarchChain<double>>(truth, {.sizes = sizes});
+    EXPECT_LT(report.relative_error(), 1e-8) << describe(M);
+    const auto near = project<MonarchChain<double>>(
+        Eigen::MatrixXd(truth.to_dense() + 1e-4 * gaussian(truth.rows(), truth.rows(), 12)), {.sizes = sizes});
+    EXPECT_LT(near.report.error, 1e-3 * static_cast<double>(truth.rows()));
+  }
+}
+
+TEST(ProjectMonarchChain, OrderTwoIsTheMonarch) {
+  const Eigen::MatrixXd W = gaussian(24, 24, 13);
+  const double chain = project<MonarchChain<double>>(W, {.sizes = {4, 6}}).report.error;
+  const double monarch = project<Monarch<double>>(W, {.row_blocks = 6, .col_blocks = 4}).report.error;
+  EXPECT_NEAR(chain, monarch, 1e-12 * W.norm());
+  const double random = project<Monarch<double>>(gaussian(24, 24, 14), {.row_blocks = 6, .col_blocks = 4})
+                            .matrix.to_dense()
+                            .binaryExpr(W, [](double m, double w) { return (m - w) * (m - w); })
+                            .sum();
+  EXPECT_LT(monarch, std::sqrt(random));
+}
+
+}  // namespace
+}  // namespace tessera
