@@ -51,6 +51,7 @@
 #include <tessera/quant/block_grid.hpp>
 #include <tessera/quant/calibration.hpp>
 #include <tessera/quant/dynamic_fixed_point.hpp>
+#include <tessera/quant/entropy_bottleneck.hpp>
 #include <tessera/quant/finite_scalar.hpp>
 #include <tessera/quant/formats.hpp>
 #include <tessera/quant/grid.hpp>

@@ -6,6 +6,7 @@
 #include <tessera/nn/cross_entropy.hpp>
 #include <tessera/nn/elementwise.hpp>
 #include <tessera/nn/embedding.hpp>
+#include <tessera/nn/gdn.hpp>
 #include <tessera/nn/linear.hpp>
 #include <tessera/nn/norm.hpp>
 #include <tessera/nn/rope.hpp>
