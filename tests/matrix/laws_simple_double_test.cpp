@@ -8,12 +8,12 @@ namespace {
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-using S = double;
-using Types =
-    ::testing::Types<BandedCase<S>, TriangularCase<S, Shape::lower>, TriangularCase<S, Shape::unit_upper>,
-                     TriangularCase<S, Shape::upper>, TriangularCase<S, Shape::unit_lower>, DiagonalPlusLowRankCase<S>,
-                     RangeCase<S>, GatherCase<S>, StackCase<S, true>, StackCase<S, false>, MixedStackCase<S>,
-                     Block2x2Case<S>, SparseCase<S>, LduCase<S>, LolduCase<S>>;
+using Real = double;
+using Types = ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>,
+                               TriangularCase<Real, Shape::unit_upper>, TriangularCase<Real, Shape::upper>,
+                               TriangularCase<Real, Shape::unit_lower>, DiagonalPlusLowRankCase<Real>, RangeCase<Real>,
+                               GatherCase<Real>, StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>,
+                               Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>, LolduCase<Real>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Double, OperatorLaws, Types);
 
 /// det by LU in double, to compare with.

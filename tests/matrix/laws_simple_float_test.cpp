@@ -4,11 +4,11 @@
 namespace tessera::test {
 namespace {
 
-using S = float;
-using Types =
-    ::testing::Types<BandedCase<S>, TriangularCase<S, Shape::lower>, TriangularCase<S, Shape::unit_upper>,
-                     DiagonalPlusLowRankCase<S>, RangeCase<S>, GatherCase<S>, StackCase<S, true>, StackCase<S, false>,
-                     MixedStackCase<S>, Block2x2Case<S>, SparseCase<S>, LduCase<S>, LolduCase<S>>;
+using Real = float;
+using Types = ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>,
+                               TriangularCase<Real, Shape::unit_upper>, DiagonalPlusLowRankCase<Real>, RangeCase<Real>,
+                               GatherCase<Real>, StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>,
+                               Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>, LolduCase<Real>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Float, OperatorLaws, Types);
 
 }  // namespace
