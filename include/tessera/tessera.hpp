@@ -43,6 +43,7 @@
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/nn/nn.hpp>
 #include <tessera/optim/optim.hpp>
 #include <tessera/quant/allocation.hpp>

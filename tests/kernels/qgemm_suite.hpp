@@ -22,6 +22,58 @@ struct FormatNames {
   }
 };
 
+/// Scales of both signs in a block of random bytes, all finite.
+template <class F>
+void set_ordinary(typename F::Block& block, const Philox& draws, std::uint64_t& at) {
+  using P = PanelLayout<F>;
+  if constexpr (P::scale == PanelScale::half) block.d = f16((draws.uniform(at++) - 0.3f) * 0.1f);
+  if constexpr (P::scale == PanelScale::power)
+    block.e = static_cast<std::uint8_t>(F::exponent_bias - 10 + static_cast<int>(draws.bits(at++) % 10));
+  if constexpr (P::scale == PanelScale::single) block.absmax = draws.uniform(at++);
+  if constexpr (P::scale == PanelScale::ranged) {
+    block.low = draws.uniform(at++) * 0.1f;
+    block.step = draws.uniform(at++) * 0.01f;
+  }
+  if constexpr (P::by_16)
+    for (auto& s : block.s) s = s % 128 == 127 ? 1 : s;
+  if constexpr (P::code == PanelCode::number)
+    for (auto& q : block.qs)
+      if (!std::isfinite(float(F::Element::from_bits(q)))) q ^= 0x40;
+  if constexpr (requires { block.m; }) block.m = f16(draws.uniform(at++) - 0.6f);
+  if constexpr (requires { block.dmin; }) block.dmin = f16(draws.uniform(at++) - 0.4f);
+}
+
+/// Scales at the edges of what their types hold; those that are bytes stay as they are.
+template <class F>
+void set_extreme(typename F::Block& block, Index i) {
+  using P = PanelLayout<F>;
+  [[maybe_unused]] const auto single = [](Index n) { return n % 5 == 0 ? 3e38f : static_cast<float>(n) * 0x1p-140f; };
+  if constexpr (P::scale == PanelScale::half)  // subnormal, and the largest
+    block.d = f16::from_bits(i % 5 == 0 ? 0x7bffu : static_cast<std::uint32_t>(i * 37 % 2048));
+  if constexpr (P::scale == PanelScale::power) block.e = static_cast<std::uint8_t>(i < 4 ? i : i < 8 ? 246 + i : 120);
+  if constexpr (P::scale == PanelScale::single) block.absmax = single(i);
+  if constexpr (P::scale == PanelScale::ranged) {
+    block.low = single(i);
+    block.step = single(i + 2) * 0x1p-10f;
+  }
+  if constexpr (requires { block.m; }) block.m = f16::from_bits(static_cast<std::uint32_t>(i * 91 % 2048) | 0x8000u);
+  if constexpr (requires { block.dmin; }) block.dmin = f16::from_bits(static_cast<std::uint32_t>(i * 91 % 2048));
+}
+
+/// False if no block of F is anything but finite.
+template <class F>
+bool set_not_finite(typename F::Block& block, float value) {
+  using P = PanelLayout<F>;
+  if constexpr (P::scale == PanelScale::half) block.d = f16(value);
+  if constexpr (P::scale == PanelScale::power) block.e = 255;
+  if constexpr (P::scale == PanelScale::single) block.absmax = value;
+  if constexpr (P::scale == PanelScale::ranged) block.low = value;
+  if constexpr (P::by_16) block.s[1] = 0x7f;
+  if constexpr (P::scale == PanelScale::one && P::code == PanelCode::number)
+    block.qs[1] = static_cast<std::uint8_t>(typename F::Element(value).bits);
+  return P::scale != PanelScale::one || P::code == PanelCode::number;
+}
+
 /// A weight matrix with every code, scales of both signs and integer scales of any value, in both layouts.
 template <class F>
 struct Weights {
@@ -36,12 +88,7 @@ struct Weights {
     std::uint64_t at = 0;
     for (auto& block : blocks) {
       for (auto& byte : bytes(block)) byte = static_cast<std::uint8_t>(draws.bits(at++) & 0xff);
-      if constexpr (P::half_scale)
-        block.d = f16((draws.uniform(at++) - 0.3f) * 0.1f);
-      else
-        block.e = static_cast<std::uint8_t>(118 + draws.bits(at++) % 10);
-      if constexpr (requires { block.m; }) block.m = f16(draws.uniform(at++) - 0.6f);
-      if constexpr (requires { block.dmin; }) block.dmin = f16(draws.uniform(at++) - 0.4f);
+      set_ordinary<F>(block, draws, at);
     }
     interleave();
   }

@@ -2,12 +2,13 @@
 #include <support/operator_laws.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_rows.hpp>
 
 namespace tessera::test {
 
-template <class F>
-struct Truth<Quantized<F>> {
-  using A = Quantized<F>;
+template <class Matrix>
+struct QuantizedTruth {
+  using A = Matrix;
   static Eigen::MatrixXd value(const A& a) { return a.to_dense().template cast<double>(); }
   static Eigen::MatrixXd magnitude(const A& a) { return value(a).cwiseAbs(); }
   static double roundings(const A& a, Op) { return static_cast<double>(std::max(a.rows(), a.cols())) + 8; }
@@ -15,6 +16,10 @@ struct Truth<Quantized<F>> {
     return op == Op::none ? a.error_bound(row, x) : 0;
   }
 };
+template <class F>
+struct Truth<Quantized<F>> : QuantizedTruth<Quantized<F>> {};
+template <class F>
+struct Truth<ScaledRows<F>> : QuantizedTruth<ScaledRows<F>> {};
 
 namespace {
 
@@ -32,7 +37,17 @@ struct QuantizedCase {
   }
 };
 
-using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>>;
+struct ScaledRowsCase {
+  using Operator = ScaledRows<Integers<4>>;
+  static std::vector<Operator> samples() {
+    Context ctx;
+    const auto W = random_buffer<float>(17 * 50, 70);
+    const MatrixView<const float> all(W.data(), 17, 50);
+    return {quantize_rows<Integers<4>>(ctx, all), quantize_rows<Integers<4>>(ctx, all, ScaleOf::tensor, true)};
+  }
+};
+
+using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 }  // namespace

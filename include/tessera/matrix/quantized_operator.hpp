@@ -28,7 +28,7 @@ enum class Activations { int8, exact };
 
 namespace detail {
 
-inline constexpr Index decoded_side = 256;  // decoded weights are held in squares of this many rows and columns
+inline constexpr Index decoded_side = 256;  // decoded weights are held in squares of so many rows and columns
 
 /// What Quantized and QuantizedView share; `Derived` has `view()`, a BlockView<F>.
 template <class Derived, class F>
@@ -67,8 +67,11 @@ class QuantizedOperator : public OperatorBase<Derived> {
   /// What apply(ctx, Op::none, 1, x, 0, y) may differ by in row `row` from the product of the decoded weights with x
   /// in exact arithmetic: half a step of each activation times its weight, and the rounding of the sum over blocks.
   double error_bound(Index row, VectorView<const float> x) const {  // (K)
+    using P = PanelLayout<F>;
     const BlockView<F> W = view();
     constexpr double u = 0x1p-24;
+    const double row_scale = std::abs(static_cast<double>(W.factors.scale_of(row)));
+    const double row_minimum = std::abs(static_cast<double>(W.factors.minimum_of(row)));
     double rounding = 0, magnitude = 0;
     for (Index b = 0; b < W.row_blocks(); ++b) {
       const Block stored = block(row, b);
@@ -76,29 +79,35 @@ class QuantizedOperator : public OperatorBase<Derived> {
       std::array<std::int8_t, F::block_size> q;
       F::decode(stored, w);
       panel_integers<F>(stored, q.data());
-      const double d = block_scale<F>(stored), dm = block_minimum<F>(stored);
       for (Index first = b * F::block_size; first < std::min((b + 1) * F::block_size, W.cols); first += block_values) {
         const Index count = std::min(block_values, W.cols - first), at = first - b * F::block_size;
+        const double d = part_scale<F>(stored, at / block_values), dm = block_minimum<F>(stored);
         double most = 0;
         for (Index i = 0; i < count; ++i) most = std::max(most, std::abs(static_cast<double>(x[first + i])));
         // Codes are x * (127 / most) with two roundings; steps below 2^-126 are flushed to zero.
         const double step = most / 127, off = std::max(0.5 * step * (1 + 520 * u), most < 0x1p-118 ? most : 0.0);
         for (Index i = 0; i < count; ++i) {
           const double xi = std::abs(static_cast<double>(x[first + i])) + off;
-          const Index g = (at + i) * PanelLayout<F>::groups / block_values;
-          // |d s q| and |m t| apart: they are summed apart.
-          const double size = std::abs(d * group_scale<F>(stored, g) * q[static_cast<std::size_t>(at + i)]) +
-                              std::abs(dm * group_minimum<F>(stored, g));
-          rounding += std::abs(static_cast<double>(w[static_cast<std::size_t>(at + i)])) * off;
-          magnitude += size * xi;
+          const double wi = std::abs(static_cast<double>(w[static_cast<std::size_t>(at + i)]));
+          double size = wi;
+          if constexpr (P::has_minimum) {  // |d s q| and |m t| apart: they are summed apart
+            const Index g = (at + i) * P::groups / block_values;
+            size = std::abs(d * group_scale<F>(stored, g) * q[static_cast<std::size_t>(at + i)]) +
+                   std::abs(dm * group_minimum<F>(stored, g));
+          }
+          rounding += (row_scale * wi + row_minimum) * off;
+          if constexpr (P::code == PanelCode::wide)  // half a unit of the levels, the underflow of scales
+            rounding += row_scale * (0.5 * (1 + 0x1p-20) * std::abs(d) + 0x1p-134) * xi;
+          magnitude += (row_scale * size + row_minimum) * xi;
         }
       }
     }
     if (mode_ == Activations::exact) {
-      const double k = static_cast<double>(W.cols + 8) * u;
+      const double k = static_cast<double>(W.cols + 12) * u;
       return k / (1 - k) * magnitude;
     }
-    const double k = static_cast<double>((W.cols + block_values - 1) / block_values + 6) * u;
+    constexpr int within = P::code == PanelCode::number ? 20 : 12;  // roundings of a block
+    const double k = static_cast<double>((W.cols + block_values - 1) / block_values + within) * u;
     return rounding + k / (1 - k) * magnitude + static_cast<double>(W.cols) * 0x1p-149;
   }
 
@@ -124,7 +133,11 @@ class QuantizedOperator : public OperatorBase<Derived> {
       for (Index j = 0; j < out.cols(); j += F::block_size) {
         F::decode(block(row + i, b + j / F::block_size), values);
         const Index count = std::min(F::block_size, out.cols() - j);
-        for (Index k = 0; k < count; ++k) out(i, j + k) = values[static_cast<std::size_t>(k)];
+        const RowFactors by = view().factors;
+        for (Index k = 0; k < count; ++k) {
+          const float w = values[static_cast<std::size_t>(k)];
+          out(i, j + k) = by.scale == nullptr ? w : by.scale_of(row + i) * w + by.minimum_of(row + i);
+        }
       }
   }
   Eigen::MatrixXf to_dense() const {
@@ -163,12 +176,14 @@ class QuantizedOperator : public OperatorBase<Derived> {
   /// Squares of decoded weights, summed over op(W)'s columns in order; each piece owns rows of Y.
   void apply_decoded(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta,
                      MatrixView<float> Y) const {
-    for_each_chunk(ctx, Y.rows(), decoded_side, [&](Context& worker, Index begin, Index end) {
+    constexpr Index across = std::max(decoded_side, F::block_size);  // of W's columns: whole blocks
+    const Index grain = op == Op::none ? decoded_side : across, step = op == Op::none ? across : decoded_side;
+    for_each_chunk(ctx, Y.rows(), grain, [&](Context& worker, Index begin, Index end) {
       Workspace::Scope scope(worker.workspace);
-      float* memory = scope.template take<float>(decoded_side * decoded_side);
+      float* memory = scope.template take<float>(decoded_side * across);
       const MatrixView<float> to = Y.slice(0, begin, end - begin);
-      for (Index k = 0; k < X.rows(); k += decoded_side) {
-        const Index count = std::min(decoded_side, X.rows() - k);
+      for (Index k = 0; k < X.rows(); k += step) {
+        const Index count = std::min(step, X.rows() - k);
         MatrixView<float> part(memory, op == Op::none ? end - begin : count, op == Op::none ? count : end - begin);
         decode(op == Op::none ? begin : k, (op == Op::none ? k : begin) / F::block_size, part);
         if (op == Op::transpose) part = part.transposed();

@@ -25,6 +25,7 @@
 #include <tessera/quant/formats/q8_0.hpp>
 #include <tessera/quant/formats/tq1_0.hpp>
 #include <tessera/quant/formats/tq2_0.hpp>
+#include <tessera/quant/formats/unit.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 

@@ -69,12 +69,32 @@ struct Ops256 {
   TESSERA_INLINE static Float halves(const std::uint8_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  TESSERA_INLINE static Float powers(const std::uint8_t* p) {  // 2^(e - 128), NaN for 255
-    const Int e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  template <int Bias>
+  TESSERA_INLINE static Float powers(const std::uint8_t* p) {  // 2^(e - Bias), NaN for 255
+    const Int e = widen_unsigned(p);
     const Int bits = _mm256_max_epi32(_mm256_slli_epi32(e, 23), all(0x00400000u));
     const Int nan = _mm256_and_si256(_mm256_cmpeq_epi32(e, all(255u)), all(0x00400000u));
-    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_or_si256(bits, nan)), all(0.5f));
+    return _mm256_mul_ps(as_float(_mm256_or_si256(bits, nan)),
+                         as_float(all(static_cast<std::uint32_t>(254 - Bias) << 23)));
   }
+  TESSERA_INLINE static Float eighths(const std::uint8_t* p) {  // half of an unsigned E4M3 number
+    const Int e = _mm256_and_si256(widen_unsigned(p), all(127u));
+    const Int nan = _mm256_and_si256(_mm256_cmpeq_epi32(e, all(127u)), all(0x7fc00000u));
+    return as_float(
+        _mm256_or_si256(_mm256_castps_si256(_mm256_mul_ps(as_float(_mm256_slli_epi32(e, 20)), all(0x1p119f))), nan));
+  }
+  TESSERA_INLINE static Int widen_unsigned(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  TESSERA_INLINE static Int mul16(Int a, Int b) { return _mm256_mullo_epi16(a, b); }
+  template <int N>
+  TESSERA_INLINE static Int right(Int v) {
+    return _mm256_srli_epi32(v, N);
+  }
+  TESSERA_INLINE static Int above(Int a, Int b) { return _mm256_cmpgt_epi32(a, b); }
+  TESSERA_INLINE static Float as_float(Int v) { return _mm256_castsi256_ps(v); }
+  TESSERA_INLINE static Float mul_exact(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  TESSERA_INLINE static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   TESSERA_INLINE static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   /// A product that is not fused with the sum it goes into.
   TESSERA_INLINE static Float product(Float a, Float b) {
@@ -88,24 +108,26 @@ struct Ops256 {
 /// unsigned ones as they are, and as many products as fit are summed in 16 bits before they are widened.
 struct DotAvx2 : Ops256 {
   template <class F>
-  static constexpr bool is_signed = F::bits == 8 || PanelLayout<F>::has_codebook;
+  static constexpr bool is_signed =
+      F::bits == 8 || PanelLayout<F>::code == PanelCode::level || PanelLayout<F>::code == PanelCode::wide;
   template <class F>
   static constexpr int offset = is_signed<F> ? 0 : PanelLayout<F>::offset;
   template <class F>
   static constexpr int table_offset = 0;
 
-  template <class F, int R, Index G>
-  TESSERA_INLINE static void dots(const Int (&code)[R][8], const std::int8_t* x, Int (&sum)[R][G]) {
+  template <class F, int R, int Planes, Index G>
+  TESSERA_INLINE static void dots(const Int (&code)[R][Planes][8], int plane, const std::int8_t* x,
+                                  const Int (&start)[G], Int (&sum)[R][G]) {
     const Int ones = _mm256_set1_epi16(1);
     constexpr int length = 8 / G;
-    constexpr int fits = is_signed<F> ? 1 : 32767 / (2 * 127 * ((1 << F::bits) - 1));
+    constexpr int fits = is_signed<F> ? 1 : 32767 / (2 * 127 * PanelLayout<F>::greatest);
     constexpr int chain = fits < length ? fits : length;
 #pragma GCC unroll 2
     for (int h = 0; h < G; ++h) {
-      Int total = zero(), pairs = zero();
+      Int total = start[h], pairs = zero();
 #pragma GCC unroll 8
       for (int g = 0; g < length; ++g) {
-        const Int w = code[0][h * length + g];
+        const Int w = code[0][plane][h * length + g];
         std::uint32_t word;
         std::memcpy(&word, x + 4 * (h * length + g), 4);
         Int p;
@@ -116,7 +138,7 @@ struct DotAvx2 : Ops256 {
         pairs = g % chain == 0 ? p : _mm256_add_epi16(pairs, p);
         if (g % chain == chain - 1 || g == length - 1) {
           const Int wide = _mm256_madd_epi16(pairs, ones);
-          total = g < chain ? wide : add(total, wide);
+          total = g < chain && offset<F> == 0 ? wide : add(total, wide);
         }
       }
       sum[0][h] = total;
@@ -125,6 +147,7 @@ struct DotAvx2 : Ops256 {
 };
 
 namespace avx2_lane {
+#include <tessera/kernels/qgemm/numbers.inl>
 #include <tessera/kernels/qgemm/tile.inl>
 }
 

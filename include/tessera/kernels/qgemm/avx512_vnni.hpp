@@ -70,12 +70,31 @@ struct OpsAvx512Vnni {
   TESSERA_INLINE static Float halves(const std::uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  TESSERA_INLINE static Float powers(const std::uint8_t* p) {  // 2^(e - 128), NaN for 255
-    const Int e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  template <int Bias>
+  TESSERA_INLINE static Float powers(const std::uint8_t* p) {  // 2^(e - Bias), NaN for 255
+    const Int e = widen_unsigned(p);
     const Int bits = _mm512_max_epi32(_mm512_slli_epi32(e, 23), all(0x00400000u));
     const __mmask16 nan = _mm512_cmpeq_epi32_mask(e, all(255u));
-    return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_mask_or_epi32(bits, nan, bits, all(0x00400000u))), all(0.5f));
+    return _mm512_mul_ps(as_float(_mm512_mask_or_epi32(bits, nan, bits, all(0x00400000u))),
+                         as_float(all(static_cast<std::uint32_t>(254 - Bias) << 23)));
   }
+  TESSERA_INLINE static Float eighths(const std::uint8_t* p) {  // half of an unsigned E4M3 number
+    const Int e = _mm512_and_si512(widen_unsigned(p), all(127u));
+    const Int bits = _mm512_castps_si512(_mm512_mul_ps(as_float(_mm512_slli_epi32(e, 20)), all(0x1p119f)));
+    return as_float(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(e, all(127u)), all(0x7fc00000u)));
+  }
+  TESSERA_INLINE static Int widen_unsigned(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TESSERA_INLINE static Int mul16(Int a, Int b) { return _mm512_mullo_epi16(a, b); }
+  template <int N>
+  TESSERA_INLINE static Int right(Int v) {
+    return _mm512_srli_epi32(v, N);
+  }
+  TESSERA_INLINE static Int above(Int a, Int b) { return _mm512_movm_epi32(_mm512_cmpgt_epi32_mask(a, b)); }
+  TESSERA_INLINE static Float as_float(Int v) { return _mm512_castsi512_ps(v); }
+  TESSERA_INLINE static Float mul_exact(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  TESSERA_INLINE static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   TESSERA_INLINE static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   /// A product that is not fused with the sum it goes into.
   TESSERA_INLINE static Float product(Float a, Float b) {
@@ -88,6 +107,7 @@ struct OpsAvx512Vnni {
 
 namespace avx512_vnni_lane {
 #include <tessera/kernels/qgemm/dot.inl>
+#include <tessera/kernels/qgemm/numbers.inl>
 #include <tessera/kernels/qgemm/tile.inl>
 }  // namespace avx512_vnni_lane
 

@@ -19,6 +19,7 @@ struct OpsAvxVnni : Ops256 {
 
 namespace avx_vnni_lane {
 #include <tessera/kernels/qgemm/dot.inl>
+#include <tessera/kernels/qgemm/numbers.inl>
 #include <tessera/kernels/qgemm/tile.inl>
 }  // namespace avx_vnni_lane
 

@@ -39,7 +39,7 @@ void set_panel_codes(typename F::Block& block, const std::uint8_t* c) {
     for (Index i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
   }
 }
-/// The integers q of a block.
+/// The integers q of a block; the codes where they stand for something else.
 template <class F>
 void panel_integers(const typename F::Block& block, std::int8_t* q) {
   std::uint8_t c[F::block_size];
@@ -47,24 +47,62 @@ void panel_integers(const typename F::Block& block, std::int8_t* q) {
   for (Index i = 0; i < F::block_size; ++i) {
     if constexpr (F::bits == 8)
       q[i] = static_cast<std::int8_t>(c[i]);
-    else if constexpr (PanelLayout<F>::has_codebook)
+    else if constexpr (PanelLayout<F>::code == PanelCode::level)
       q[i] = F::codebook[c[i]];
+    else if constexpr (PanelLayout<F>::code == PanelCode::wide)
+      q[i] = static_cast<std::int8_t>(c[i]);
     else
       q[i] = static_cast<std::int8_t>(c[i] - F::zero);
   }
 }
 
-/// d and m of a block as floats; m is -dmin where minima are quantized, 0 where there are none.
-template <class F>
-float block_scale(const typename F::Block& block) {
-  if constexpr (PanelLayout<F>::half_scale)
-    return float(block.d);
-  else
-    return F::scale(block, 0);
+/// Keeps the compiler from fusing this product with a later sum: every kernel rounds twice, so that all agree.
+inline float rounded(float v) {
+#if defined(__GNUC__) && TESSERA_X86
+  __asm__("" : "+x"(v));
+#elif defined(__GNUC__) && defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#else
+  volatile float kept = v;
+  v = kept;
+#endif
+  return v;
 }
+
+/// The bytes scales[g] or s[g].
+template <class F, class Block>
+auto* byte_scales(Block& block) {
+  if constexpr (PanelLayout<F>::by_16)
+    return block.s;
+  else
+    return block.scales;
+}
+/// 2^(e - F::exponent_bias), NaN for 255.
+template <class F>
+float power_scale(std::uint8_t e) {
+  constexpr float unit = std::bit_cast<float>((254u - static_cast<unsigned>(F::exponent_bias)) << 23);
+  if (e == 255) return std::bit_cast<float>(0x7fc00000u);
+  return std::bit_cast<float>(e == 0 ? 0x00400000u : static_cast<std::uint32_t>(e) << 23) * unit;
+}
+/// What part `part` of a block is multiplied by as a whole.
+template <class F>
+float part_scale([[maybe_unused]] const typename F::Block& block, [[maybe_unused]] Index part) {
+  using P = PanelLayout<F>;
+  float d = 1;
+  if constexpr (P::scale == PanelScale::half) d = float(block.d);
+  if constexpr (P::scale == PanelScale::power) d = power_scale<F>(block.e);
+  if constexpr (P::scale == PanelScale::single) d = block.absmax;
+  if constexpr (P::scale == PanelScale::ranged)
+    d = block.low + rounded(block.step * static_cast<float>(block.scales[part / 2]));
+  if constexpr (P::code == PanelCode::wide) d = rounded(d * (1.0f / wide_unit));
+  return d;
+}
+/// What group g of 16 values is multiplied by, where that is a number of its own.
+inline float group_number(std::uint8_t s) { return 0.5f * float(fp8_e4m3::from_bits(s & 0x7fu)); }
+/// m of a block, -dmin where minima are quantized, 0 where there are none.
 template <class F>
 float block_minimum(const typename F::Block& block) {
-  if constexpr (!F::has_minimum)
+  if constexpr (!PanelLayout<F>::has_minimum)
     return 0;
   else if constexpr (PanelLayout<F>::two_level)
     return -float(block.dmin);
@@ -81,7 +119,7 @@ int group_scale([[maybe_unused]] const typename F::Block& block, [[maybe_unused]
 }
 template <class F>
 int group_minimum([[maybe_unused]] const typename F::Block& block, [[maybe_unused]] Index g) {
-  if constexpr (PanelLayout<F>::two_level && F::has_minimum)
+  if constexpr (PanelLayout<F>::two_level && PanelLayout<F>::has_minimum)
     return F::minimum_code(block, g);
   else
     return 1;
@@ -164,11 +202,16 @@ void store_in_panel(const typename F::Block& block, Index row, const PanelPlace<
       if constexpr (P::high_bits > 0) store_plane<P::high_bits>(words, P::low_bits, row, to + P::low_bits * P::vector);
     }
   }
-  if constexpr (P::half_scale)
-    std::memcpy(side + 2 * row, &block.d, 2);
-  else
-    side[row] = block.e;
-  if constexpr (F::has_minimum) {
+  if constexpr (P::scale == PanelScale::half) std::memcpy(side + 2 * row, &block.d, 2);
+  if constexpr (P::scale == PanelScale::power) side[row] = block.e;
+  if constexpr (P::scale == PanelScale::single) std::memcpy(side + 4 * row, &block.absmax, 4);
+  if constexpr (P::scale == PanelScale::ranged) {
+    std::memcpy(side + 4 * row, &block.low, 4);
+    std::memcpy(side + 4 * (panel_rows + row), &block.step, 4);
+  }
+  for (Index g = 0; g < P::byte_scales; ++g)
+    if constexpr (P::byte_scales > 0) side[P::byte_at(g) + row] = byte_scales<F>(block)[g];
+  if constexpr (PanelLayout<F>::has_minimum) {
     if constexpr (P::two_level)
       std::memcpy(side + P::d_bytes + 2 * row, &block.dmin, 2);
     else
@@ -179,7 +222,8 @@ void store_in_panel(const typename F::Block& block, Index row, const PanelPlace<
     constexpr Index count = P::parts * P::groups;
     for (Index g = 0; g < count; ++g) {
       scales.values[g] = static_cast<std::uint8_t>(F::scale_code(block, g) + P::scale_zero);
-      if constexpr (F::has_minimum) scales.values[count + g] = static_cast<std::uint8_t>(F::minimum_code(block, g));
+      if constexpr (PanelLayout<F>::has_minimum)
+        scales.values[count + g] = static_cast<std::uint8_t>(F::minimum_code(block, g));
     }
     scales.store(side, row);
   }
@@ -205,11 +249,16 @@ typename F::Block load_from_panel(const std::uint8_t* codes, const std::uint8_t*
     std::memcpy(c + p * block_values, words, sizeof words);
   }
   set_panel_codes<F>(block, c);
-  if constexpr (P::half_scale)
-    std::memcpy(&block.d, side + 2 * row, 2);
-  else
-    block.e = side[row];
-  if constexpr (F::has_minimum) {
+  if constexpr (P::scale == PanelScale::half) std::memcpy(&block.d, side + 2 * row, 2);
+  if constexpr (P::scale == PanelScale::power) block.e = side[row];
+  if constexpr (P::scale == PanelScale::single) std::memcpy(&block.absmax, side + 4 * row, 4);
+  if constexpr (P::scale == PanelScale::ranged) {
+    std::memcpy(&block.low, side + 4 * row, 4);
+    std::memcpy(&block.step, side + 4 * (panel_rows + row), 4);
+  }
+  for (Index g = 0; g < P::byte_scales; ++g)
+    if constexpr (P::byte_scales > 0) byte_scales<F>(block)[g] = side[P::byte_at(g) + row];
+  if constexpr (PanelLayout<F>::has_minimum) {
     if constexpr (P::two_level)
       std::memcpy(&block.dmin, side + P::d_bytes + 2 * row, 2);
     else
@@ -221,7 +270,7 @@ typename F::Block load_from_panel(const std::uint8_t* codes, const std::uint8_t*
     constexpr Index count = P::parts * P::groups;
     for (Index g = 0; g < count; ++g) {
       const int s = std::bit_cast<std::int8_t>(scales.values[g]) - P::scale_zero;
-      F::set_scale_codes(block, g, s, F::has_minimum ? scales.values[count + g] : 0);
+      F::set_scale_codes(block, g, s, P::has_minimum ? scales.values[count + g] : 0);
     }
   }
   return block;

@@ -10,12 +10,17 @@ struct DotVnni : Ops {
   template <class F>
   static constexpr int table_offset = offset<F>;
 
-  /// sum[r][h] = the codes of panel r times x, over all values of a part, or over each half. Two chains a panel.
-  template <class F, int R, Index G>
-  TESSERA_INLINE static void dots(const Int (&code)[R][8], const std::int8_t* x, Int (&sum)[R][G]) {
+  /// sum[r][h] = start[h] + the codes of panel r times x, over all values of a part, or over each half. Two chains a
+  /// panel.
+  template <class F, int R, int Planes, Index G>
+  TESSERA_INLINE static void dots(const Int (&code)[R][Planes][8], int plane, const std::int8_t* x,
+                                  const Int (&start)[G], Int (&sum)[R][G]) {
     Int chain[R][2];
 #pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) chain[r][0] = chain[r][1] = Ops::zero();
+    for (int r = 0; r < R; ++r) {
+      chain[r][0] = start[0];
+      chain[r][1] = G == 2 ? start[G - 1] : Ops::zero();
+    }
 #pragma GCC unroll 8
     for (int g = 0; g < 8; ++g) {
       std::uint32_t word;
@@ -23,7 +28,7 @@ struct DotVnni : Ops {
       const Int four = Ops::all(word);
       const int at = G == 2 ? g / 4 : g % 2;
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) chain[r][at] = Ops::dot(chain[r][at], code[r][g], four);
+      for (int r = 0; r < R; ++r) chain[r][at] = Ops::dot(chain[r][at], code[r][plane][g], four);
     }
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {

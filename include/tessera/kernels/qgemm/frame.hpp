@@ -24,6 +24,7 @@ struct QgemmTile {
   const float* scale;
   const std::int32_t* sum;
   const std::uint32_t* halves;
+  const std::int32_t* zeros;  // [block][column][PanelLayout::sums]
   Index blocks;
   Index width;
   float* out;
@@ -36,6 +37,16 @@ TESSERA_INLINE void prefetch_ahead([[maybe_unused]] const std::uint8_t* p, [[may
 #if defined(__GNUC__)
   for (Index at = 0; at < Bytes; at += 64) __builtin_prefetch(p + ahead + at);
 #endif
+}
+
+/// y = scale * y + minimum * x_sum of each row.
+inline void scale_rows(const QgemmArgs& a, Index row, Index rows, Index col, Index cols, float* tile) {
+  for (Index c = 0; c < cols; ++c)
+    for (Index r = 0; r < rows; ++r) {
+      float& y = tile[c * panel_rows + r];
+      y = rounded(a.factors.scale_of(row + r) * y);
+      if (a.x_sums != nullptr) y += rounded(a.factors.minimum_of(row + r) * a.x_sums[col + c]);
+    }
 }
 
 inline void store_tile(const QgemmArgs& a, Index row, Index rows, Index col, Index cols, const float* tile) {
@@ -105,29 +116,20 @@ void qgemm_rows(const QgemmArgs& a, RowRange rows) noexcept {
         tile.scale = a.x.scale + at;
         tile.sum = a.x.sum + at;
         tile.halves = a.x.halves + at;
+        tile.zeros = P::offset == 0 ? a.x.sum : a.x.zeros + at * P::sums;
         tile.out = out + t * panel_pair * tile_values;
         tile.streamed = t == 0;
         Kernel::template tile<F>(tile);
       }
     }
     for (Index t = 0; t < tiles; ++t)
-      for (Index p = 0; p < tile.panels; ++p)
-        store_tile(a, row + p * panel_rows, std::min(panel_rows, rows.end - row - p * panel_rows), t * activation_tile,
-                   a.x.width(t), out + (t * panel_pair + p) * tile_values);
+      for (Index p = 0; p < tile.panels; ++p) {
+        const Index from = row + p * panel_rows, count = std::min(panel_rows, rows.end - from);
+        float* results = out + (t * panel_pair + p) * tile_values;
+        if (a.factors.scale != nullptr) scale_rows(a, from, count, t * activation_tile, a.x.width(t), results);
+        store_tile(a, from, count, t * activation_tile, a.x.width(t), results);
+      }
   }
-}
-
-/// Keeps the compiler from fusing this product with a later sum: every kernel rounds twice, so that all agree.
-inline float rounded(float v) {
-#if defined(__GNUC__) && TESSERA_X86
-  __asm__("" : "+x"(v));
-#elif defined(__GNUC__) && defined(__aarch64__)
-  __asm__("" : "+w"(v));
-#else
-  volatile float kept = v;
-  v = kept;
-#endif
-  return v;
 }
 
 }  // namespace tessera::inline TESSERA_ABI::detail

@@ -5,32 +5,118 @@
 #include <array>
 #include <bit>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
-#include <iterator>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/types.hpp>
 #include <tessera/kernels/qgemm/args.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-/// The formats that qgemm multiplies: a multiple of 32 values a block, each d * s * q, or d * s * q + m * t, with
-/// integers q of 1 to 6 or 8 bits (through a codebook of at most 16 int8, if any), d and m floats of the block and,
-/// where the format is `two_level`, integers s and t of each group of 16 or 32 values (m is then -dmin); else
-/// s = t = 1.
+/// How a block says what its codes are multiplied by.
+enum class PanelScale {
+  unknown,
+  one,     // `F::unit_scale`: by nothing
+  half,    // f16 d
+  power,   // std::uint8_t e: 2^(e - F::exponent_bias), NaN for 255
+  single,  // float absmax
+  ranged,  // float low, step and std::uint8_t scales[]: low + step * scales[g] for each 64 values
+  by_16,   // std::uint8_t s[]: half of an unsigned E4M3 number for each 16 values
+};
+
+/// What the codes stand for.
+enum class PanelCode {
+  unknown,
+  integer,  // c - zero, or int8 as they are
+  level,    // codebook[c], int8
+  wide,     // (256 * coarse_levels[c] + fine_levels[c]) / wide_unit, int8 both
+  number,   // F::Element of 8 bits
+};
+
+namespace detail {
+
+template <class F>
+inline constexpr PanelScale panel_scale = [] {
+  using Block = typename F::Block;
+  if constexpr (requires { requires F::unit_scale; })
+    return PanelScale::one;
+  else if constexpr (requires(Block & b) {
+                       { b.d } -> std::same_as<f16&>;
+                     })
+    return PanelScale::half;
+  else if constexpr (requires(Block & b) {
+                       { b.e } -> std::same_as<std::uint8_t&>;
+                       { F::exponent_bias } -> std::convertible_to<int>;
+                     })
+    return PanelScale::power;
+  else if constexpr (requires(Block & b) {
+                       { b.absmax } -> std::same_as<float&>;
+                     })
+    return PanelScale::single;
+  else if constexpr (requires(Block & b) {
+                       { b.low } -> std::same_as<float&>;
+                       { b.step } -> std::same_as<float&>;
+                       { b.scales[0] } -> std::same_as<std::uint8_t&>;
+                     } &&
+                     F::block_size % 64 == 0)
+    return PanelScale::ranged;
+  else if constexpr (requires(Block & b) {
+                       { b.s[0] } -> std::same_as<std::uint8_t&>;
+                       requires F::group == 16;
+                     })
+    return PanelScale::by_16;
+  else
+    return PanelScale::unknown;
+}();
+
+template <class F>
+inline constexpr PanelCode panel_code = [] {
+  if constexpr (requires { typename F::Element; })
+    return is_small_float<typename F::Element> && sizeof(typename F::Element) == 1 ? PanelCode::number
+                                                                                   : PanelCode::unknown;
+  else if constexpr (requires {
+                       F::coarse_levels;
+                       F::fine_levels;
+                     })
+    return PanelCode::wide;
+  else if constexpr (requires { F::codebook; })
+    return PanelCode::level;
+  else if constexpr (requires {
+                       { F::zero } -> std::convertible_to<int>;
+                     })
+    return PanelCode::integer;
+  else
+    return PanelCode::unknown;
+}();
+
+template <class F>
+inline constexpr bool has_minimum = [] {
+  if constexpr (requires { F::has_minimum; })
+    return bool(F::has_minimum);
+  else
+    return false;
+}();
+
+}  // namespace detail
+
+/// wide_unit of PanelCode::wide: the level 1 is (127, 0).
+inline constexpr int wide_unit = 127 * 256;
+
+/// The formats that qgemm multiplies: a multiple of 32 values a block, each scale * code (PanelScale, PanelCode; codes
+/// of 1 to 6 or 8 bits). Only blocks with an f16 d may have more: `has_minimum` d * q + m, m an f16; `two_level`
+/// d * s * q (- dmin * t) with integers s and t of each group of 16 or 32 values.
 template <class F>
 concept PanelFormat = F::block_size % 32 == 0 && ((F::bits >= 1 && F::bits <= 6) || F::bits == 8) &&
-                      (
-                          requires(typename F::Block & block) { block.d.bits; } ||
-                          requires(typename F::Block & block) { block.e; }) &&
-                      requires {
-  { F::has_minimum } -> std::convertible_to<bool>;
-};
+                      detail::panel_scale<F> != PanelScale::unknown&& detail::panel_code<F> != PanelCode::unknown &&
+                      (!detail::has_minimum<F> || detail::panel_scale<F> == PanelScale::half);
 
 /// Sizes and offsets of one block of a panel. Its codes: for each part of 32 values first their low bits, then their
 /// high ones, each a plane of B bits: B vectors of [16 rows][4] bytes, of which vector j holds values 4 v .. 4 v + 3 in
-/// bits B i .. for v = j + B i. Its side: d [16 rows], m [16 rows], integer scales. Those are the bytes v = s [part][16
-/// rows][groups], t [part][16 rows][groups]: their low 4 bits two to a byte (byte i: v[i], v[i + n/2]), then bits 4 and
-/// 5 of 6-bit ones four to a byte (byte i: v[i], v[i + n/4], ...); 8-bit ones as they are.
+/// bits B i .. for v = j + B i; 8-bit ones as they are. Its side: the scale's floats, each [16 rows] (d, m; absmax;
+/// low, step; e), then the block's bytes scales[g] or s[g] as [g][16 rows], or integer scales. Those are the bytes v =
+/// s [part][16 rows][groups], t [part][16 rows][groups]: their low 4 bits two to a byte (byte i: v[i], v[i + n/2]),
+/// then bits 4 and 5 of 6-bit ones four to a byte (byte i: v[i], v[i + n/4], ...); 8-bit ones as they are.
 template <class F>
 struct PanelLayout {
   static constexpr bool two_level = [] {
@@ -39,11 +125,14 @@ struct PanelLayout {
     else
       return false;
   }();
-  static constexpr bool has_codebook = requires { F::codebook; };
-  static constexpr bool half_scale = !requires(typename F::Block & b) { b.e; };  // d is an f16, else a power of two
+  static constexpr PanelScale scale = detail::panel_scale<F>;
+  static constexpr PanelCode code = detail::panel_code<F>;
+  static constexpr bool has_minimum = detail::has_minimum<F>;
+  static constexpr bool has_codebook = code == PanelCode::level;
+  static constexpr bool by_16 = scale == PanelScale::by_16;
   static constexpr Index parts = F::block_size / block_values;
   static constexpr Index groups = [] {  // of a part
-    if constexpr (two_level)
+    if constexpr (two_level || by_16)
       return block_values / F::group;
     else
       return Index{1};
@@ -54,19 +143,45 @@ struct PanelLayout {
   static constexpr Index part_codes = vector * F::bits;  // bytes of 32 values of each row
   static constexpr Index codes = parts * part_codes;     // bytes of a block
   static constexpr Index scale_values = two_level ? panel_rows * parts * groups : 0;
-  static constexpr Index small_values = F::has_minimum ? 2 * scale_values : scale_values;
+  static constexpr Index small_values = has_minimum ? 2 * scale_values : scale_values;
   static constexpr int scale_bits = [] {
     if constexpr (two_level)
-      return F::has_minimum ? (F::scale_limit <= 15 ? 4 : 6) : (F::scale_limit <= 32 ? 6 : 8);
+      return has_minimum ? (F::scale_limit <= 15 ? 4 : 6) : (F::scale_limit <= 32 ? 6 : 8);
     else
       return 0;
   }();
-  static constexpr int scale_zero = scale_bits == 6 && !F::has_minimum ? 32 : 0;  // what stored scales are above s
-  static constexpr Index d_bytes = panel_rows * (half_scale ? 2 : 1);
-  static constexpr Index m_bytes = F::has_minimum ? panel_rows * 2 : 0;
+  static constexpr int scale_zero = scale_bits == 6 && !has_minimum ? 32 : 0;  // what stored scales are above s
+  static constexpr Index d_bytes = panel_rows * (scale == PanelScale::half     ? 2
+                                                 : scale == PanelScale::power  ? 1
+                                                 : scale == PanelScale::single ? 4
+                                                 : scale == PanelScale::ranged ? 8
+                                                                               : 0);
+  static constexpr Index m_bytes = has_minimum ? panel_rows * 2 : 0;
   static constexpr Index small_at = d_bytes + m_bytes;
   static constexpr Index high_at = small_at + small_values / 2;
-  static constexpr Index side = small_at + small_values * scale_bits / 8;  // bytes of a block
+  static constexpr Index byte_scales = scale == PanelScale::ranged ? F::block_size / 64
+                                       : by_16                     ? F::block_size / 16
+                                                                   : 0;
+  static constexpr Index side =
+      small_at + small_values * scale_bits / 8 + byte_scales * panel_rows;  // bytes of a block
+
+  /// Where the bytes scales[g] or s[g] of 16 rows stand.
+  static constexpr Index byte_at(Index g) { return small_at + g * panel_rows; }
+  /// Products s * q of groups of 16 that fit a byte are made once for all columns.
+  static constexpr bool combined = [] {
+    if constexpr (two_level && groups == 2 && code == PanelCode::integer)
+      return F::zero == 0 && F::scale_limit * ((1 << F::bits) - 1) < 256;
+    else
+      return false;
+  }();
+  /// Sums of products that are kept apart within a part.
+  static constexpr Index sums = combined ? 1 : groups;
+  static constexpr int greatest = [] {  // unsigned code that is multiplied
+    if constexpr (combined)
+      return F::scale_limit * ((1 << F::bits) - 1);
+    else
+      return (1 << F::bits) - 1;
+  }();
 
   /// Where v[part][row][group] stands; minima follow scale_values later.
   static constexpr Index small_index(Index part, Index row, Index group) {
@@ -74,9 +189,11 @@ struct PanelLayout {
   }
   /// The least integer q, negated: what makes all of them unsigned. A power of two, or 0.
   static constexpr int offset = [] {
-    if constexpr (F::bits == 8) {
+    if constexpr (code == PanelCode::number) {
+      return 0;
+    } else if constexpr (code == PanelCode::wide || F::bits == 8) {
       return 128;
-    } else if constexpr (has_codebook) {
+    } else if constexpr (code == PanelCode::level) {
       int least = 0;
       for (int q : F::codebook) least = std::min(least, q);
       return static_cast<int>(std::bit_ceil(static_cast<unsigned>(-least)));
@@ -84,11 +201,11 @@ struct PanelLayout {
       return F::zero;
     }
   }();
-  /// The codebook with `offset` added.
-  static constexpr std::array<std::uint8_t, 16> table(int added) {
+  /// A table of levels with `added` added.
+  template <std::size_t N>
+  static constexpr std::array<std::uint8_t, 16> table(const std::int8_t (&levels)[N], int added) {
     std::array<std::uint8_t, 16> t{};
-    if constexpr (has_codebook)
-      for (std::size_t i = 0; i < std::size(F::codebook); ++i) t[i] = static_cast<std::uint8_t>(F::codebook[i] + added);
+    for (std::size_t i = 0; i < N; ++i) t[i] = static_cast<std::uint8_t>(levels[i] + added);
     return t;
   }
 };

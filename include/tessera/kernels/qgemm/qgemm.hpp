@@ -46,6 +46,35 @@ inline ActivationBlocks quantize_activations(Context& ctx, Workspace::Scope& sco
   return out;
 }
 
+/// What sums of unsigned codes' products start from (see ActivationBlocks::zeros).
+inline std::int32_t* activation_zeros(Workspace::Scope& scope, const ActivationBlocks& x, int offset, Index sums) {
+  const Index count = x.blocks * x.cols;
+  std::int32_t* zeros = scope.take<std::int32_t>(count * sums);
+  if (sums == 1) {
+    for (Index i = 0; i < count; ++i) zeros[i] = -offset * x.sum[i];
+  } else {
+    for (Index i = 0; i < count; ++i) {
+      const std::int32_t last = static_cast<std::int32_t>(x.halves[i]) >> 16;
+      zeros[2 * i] = -offset * (x.sum[i] - last);
+      zeros[2 * i + 1] = -offset * last;
+    }
+  }
+  return zeros;
+}
+
+/// Sums of the columns of x, as rounded.
+inline float* activation_sums(Workspace::Scope& scope, const ActivationBlocks& x) {
+  float* sums = scope.take<float>(x.cols);
+  for (Index c = 0; c < x.cols; ++c) {
+    const Index tile = c / activation_tile, width = x.width(tile), at = x.offset(tile) + c % activation_tile;
+    float sum = 0;
+    for (Index b = 0; b < x.blocks; ++b)
+      sum += rounded(x.scale[at + b * width] * static_cast<float>(x.sum[at + b * width]));
+    sums[c] = sum;
+  }
+  return sums;
+}
+
 template <class F>
 QgemmArgs qgemm_args(const BlockView<F>& W, float alpha, float beta, MatrixView<float> Y) {
   QgemmArgs args;
@@ -53,6 +82,7 @@ QgemmArgs qgemm_args(const BlockView<F>& W, float alpha, float beta, MatrixView<
   args.codes = W.codes;
   args.side = W.side;
   args.layout = W.layout;
+  args.factors = W.factors;
   args.m = W.rows;
   args.k_blocks = W.row_blocks();
   args.alpha = alpha;
@@ -65,8 +95,8 @@ QgemmArgs qgemm_args(const BlockView<F>& W, float alpha, float beta, MatrixView<
 
 }  // namespace detail
 
-/// Y (M,N) = alpha * W (M,K) * X (K,N) + beta * Y, any strides (row_stride 1 of X and Y is fastest).
-/// X is rounded to int8, a scale for each 32 values of a column: |error| <= max|x| / 254 a value, see
+/// Y (M,N) = alpha * W (M,K) * X (K,N) + beta * Y, W with its factors of rows, any strides (row_stride 1 of X and Y is
+/// fastest). X is rounded to int8, a scale for each 32 values of a column: |error| <= max|x| / 254 a value, see
 /// QuantizeActivationsRef. Codes are multiplied in integers, exactly; blocks are summed in f32, in order. All kernels
 /// and all thread counts give the same bits. A block of X or W that is not finite makes its products NaN.
 /// beta == 0 does not read Y; alpha == 0 still reads W and X. O(MNK); scratch of at most 512 columns of int8
@@ -84,6 +114,9 @@ void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_
     Workspace::Scope scope(ctx.workspace);
     QgemmArgs args = detail::qgemm_args(W, alpha, beta, Y.slice(1, first, count));
     args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count), PanelLayout<F>::parts);
+    if constexpr (PanelLayout<F>::offset != 0)
+      args.x.zeros = detail::activation_zeros(scope, args.x, PanelLayout<F>::offset, PanelLayout<F>::sums);
+    if (W.factors.minimum != nullptr) args.x_sums = detail::activation_sums(scope, args.x);
     launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain(W.cols, count));
   }
 }

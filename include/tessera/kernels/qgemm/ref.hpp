@@ -57,9 +57,14 @@ struct QuantizeActivationsRef {
   }
 };
 
-/// y = the sum, over the activations' blocks of 32 in order, of d_x * (d * I + m * J). I = sum s q x and J = sum t x
-/// over a block are taken exactly, in int32 (|I| < 2^24); s, t, q, d and m are PanelFormat's, d_x is the activations'
-/// scale. Each product and each sum of floats is rounded to f32; no fused multiply-add.
+/// y = the sum, over the activations' blocks of 32 in order, of d_x * v; d_x is the activations' scale, x their codes,
+/// d the weights' scale of these 32 values (`part_scale`). Each product and each sum of floats is rounded to f32; no
+/// fused multiply-add. Integers I and J are exact, in int32.
+/// Integers and levels q: v = d * I + m * J with I = sum s q x, J = sum t x, |I| < 2^24 (PanelFormat's s, t and m).
+/// The same by_16: v = s_0 * I_0 + s_1 * I_1, a scale for each half.
+/// Wide levels: v = (d / wide_unit) * I, I = sum (256 coarse + fine) x.
+/// Numbers q: v = d * ((S_0 + S_1) + (S_2 + S_3)), S_j = q_j x_j + q_(j+4) x_(j+4) + ..., in order; those products are
+/// exact.
 template <class F>
 struct QgemmRef {
   static constexpr std::string_view name = "qgemm:ref";
@@ -81,7 +86,7 @@ struct QgemmRef {
           for (Index c = 0; c < t.width; ++c) {
             const Index entry = (b * P::parts + part) * t.width + c;
             float& y = t.out[panel * detail::tile_values + c * panel_rows + r];
-            y += detail::rounded(term<Format>(block, q + part * block_values, part, t.x + entry * block_values) *
+            y += detail::rounded(value<Format>(block, q + part * block_values, part, t.x + entry * block_values) *
                                  t.scale[entry]);
           }
       }
@@ -90,22 +95,48 @@ struct QgemmRef {
 
  private:
   template <class Format>
-  static float term(const typename Format::Block& block, const std::int8_t* q, Index part, const std::int8_t* x) {
+  static float value(const typename Format::Block& block, const std::int8_t* q, Index part, const std::int8_t* x) {
     using P = PanelLayout<Format>;
-    std::int32_t products = 0, minima = 0;
-    for (Index g = 0; g < P::groups; ++g) {
-      std::int32_t dot = 0, sum = 0;
-      for (Index i = g * (block_values / P::groups); i < (g + 1) * (block_values / P::groups); ++i) {
-        dot += q[i] * x[i];
-        sum += x[i];
+    constexpr Index size = block_values / P::groups;
+    const float d = detail::part_scale<Format>(block, part);
+    if constexpr (P::code == PanelCode::number) {
+      float sum[4] = {};
+      for (Index i = 0; i < block_values; ++i)
+        sum[i % 4] += number<typename Format::Element>(q[i]) * static_cast<float>(x[i]);
+      return d * ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    } else if constexpr (P::code == PanelCode::wide) {
+      std::int32_t sum = 0;
+      for (Index i = 0; i < block_values; ++i)
+        sum += (256 * Format::coarse_levels[q[i]] + Format::fine_levels[q[i]]) * x[i];
+      return d * static_cast<float>(sum);
+    } else if constexpr (P::by_16) {
+      float v = 0;
+      for (Index g = 0; g < P::groups; ++g)
+        v += detail::group_number(block.s[part * P::groups + g]) *
+             static_cast<float>(dot(q + g * size, x + g * size, size));
+      return v;
+    } else {
+      std::int32_t products = 0, minima = 0;
+      for (Index g = 0; g < P::groups; ++g) {
+        products += detail::group_scale<Format>(block, part * P::groups + g) * dot(q + g * size, x + g * size, size);
+        std::int32_t sum = 0;
+        for (Index i = g * size; i < (g + 1) * size; ++i) sum += x[i];
+        minima += detail::group_minimum<Format>(block, part * P::groups + g) * sum;
       }
-      products += detail::group_scale<Format>(block, part * P::groups + g) * dot;
-      minima += detail::group_minimum<Format>(block, part * P::groups + g) * sum;
+      float v = detail::rounded(d * static_cast<float>(products));
+      if constexpr (P::has_minimum)
+        v += detail::rounded(detail::block_minimum<Format>(block) * static_cast<float>(minima));
+      return v;
     }
-    float v = detail::rounded(detail::block_scale<Format>(block) * static_cast<float>(products));
-    if constexpr (Format::has_minimum)
-      v += detail::rounded(detail::block_minimum<Format>(block) * static_cast<float>(minima));
-    return v;
+  }
+  static std::int32_t dot(const std::int8_t* q, const std::int8_t* x, Index n) {
+    std::int32_t sum = 0;
+    for (Index i = 0; i < n; ++i) sum += q[i] * x[i];
+    return sum;
+  }
+  template <class T>
+  static float number(std::int8_t bits) {
+    return float(T::from_bits(static_cast<std::uint8_t>(bits)));
   }
 };
 

@@ -45,41 +45,53 @@ struct QgemmColumns {
   using Int = typename Ops::Int;
   using Float = typename Ops::Float;
 
+  /// Wide levels and numbers take more registers: one panel at a time, two in turns.
   template <class F>
   static void tile(const QgemmTile& t) noexcept {
+    constexpr bool small = PanelLayout<F>::code != PanelCode::wide && PanelLayout<F>::code != PanelCode::number;
     if constexpr (Ops::panels == 2) {
       if (t.panels == 2)
-        panels<F, 2>(t, 0, 0);
+        panels<F, 2, small ? 2 : 1>(t, 0, 0);
       else
-        panels<F, 1>(t, 0, 0);
+        panels<F, 1, 1>(t, 0, 0);
     } else {
       for (Index p = 0; p < t.panels; ++p)
-        for (Index row = 0; row < panel_rows; row += Ops::rows) panels<F, 1>(t, p, row);
+        for (Index row = 0; row < panel_rows; row += Ops::rows) panels<F, 1, 1>(t, p, row);
     }
   }
 
  private:
+  template <class F>
+  static constexpr int planes = PanelLayout<F>::code == PanelCode::wide ? 2 : 1;
+
   /// The codes of one part as 8 vectors of 4 bytes a row: as they are multiplied.
   template <class F>
-  TESSERA_INLINE static void unpack(const std::uint8_t* p, Int (&code)[8]) {
+  TESSERA_INLINE static void unpack(const std::uint8_t* p, Int (&code)[planes<F>][8]) {
     using P = PanelLayout<F>;
     if constexpr (F::bits == 8) {
 #pragma GCC unroll 8
       for (int v = 0; v < 8; ++v) {
-        code[v] = Ops::load(p + P::vector * v);
-        if constexpr (!Ops::template is_signed<F>) code[v] = Ops::flip(code[v]);
+        code[0][v] = Ops::load(p + P::vector * v);
+        if constexpr (!Ops::template is_signed<F>) code[0][v] = Ops::flip(code[0][v]);
       }
     } else {
-      low_plane<F>(p, code, std::make_integer_sequence<int, P::low_bits>());
+      low_plane<F>(p, code[0], std::make_integer_sequence<int, P::low_bits>());
       if constexpr (P::high_bits > 0)
-        high_plane<F>(p + P::low_bits * P::vector, code, std::make_integer_sequence<int, P::high_bits>());
-      if constexpr (P::has_codebook) {
-        static constexpr auto levels = P::table(Ops::template table_offset<F>);
-        const Int table = Ops::table(levels.data());
-#pragma GCC unroll 8
-        for (int v = 0; v < 8; ++v) code[v] = Ops::look_up(table, code[v]);
+        high_plane<F>(p + P::low_bits * P::vector, code[0], std::make_integer_sequence<int, P::high_bits>());
+      if constexpr (P::code == PanelCode::level) {
+        look_up<F>(F::codebook, code[0], code[0]);
+      } else if constexpr (P::code == PanelCode::wide) {
+        look_up<F>(F::fine_levels, code[0], code[1]);
+        look_up<F>(F::coarse_levels, code[0], code[0]);
       }
     }
+  }
+  template <class F, std::size_t N>
+  TESSERA_INLINE static void look_up(const std::int8_t (&levels)[N], const Int (&index)[8], Int (&code)[8]) {
+    const auto table = PanelLayout<F>::table(levels, Ops::template table_offset<F>);
+    const Int t = Ops::table(table.data());
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) code[v] = Ops::look_up(t, index[v]);
   }
   template <class F, int... J>
   TESSERA_INLINE static void low_plane(const std::uint8_t* p, Int (&code)[8], std::integer_sequence<int, J...>) {
@@ -104,110 +116,180 @@ struct QgemmColumns {
       ((code[J + B * I] = Ops::keep(Ops::template shift<Step * I - To>(v), mask)), ...);
   }
 
+  /// What one block of a panel multiplies by.
+  template <class F>
+  struct BlockFactors {
+    using P = PanelLayout<F>;
+    Float d, m;  // ranged: the step and the lowest
+    SmallScales<F> small;
+
+    TESSERA_INLINE void load(const std::uint8_t* side, Index row) {
+      d = m = Ops::all(1.0f);
+      if constexpr (P::scale == PanelScale::half) d = Ops::halves(side + 2 * row);
+      if constexpr (P::scale == PanelScale::power) d = Ops::template powers<F::exponent_bias>(side + row);
+      if constexpr (P::scale == PanelScale::single) d = Ops::load(reinterpret_cast<const float*>(side) + row);
+      if constexpr (P::scale == PanelScale::ranged) {
+        m = Ops::load(reinterpret_cast<const float*>(side) + row);
+        d = Ops::load(reinterpret_cast<const float*>(side) + panel_rows + row);
+      }
+      if constexpr (P::has_minimum) {
+        m = Ops::halves(side + P::d_bytes + 2 * row);
+        if constexpr (P::two_level) m = Ops::product(m, Ops::all(-1.0f));
+      }
+      small.load(side);
+    }
+  };
+
   /// What one part of a panel multiplies dot products by.
   template <class F>
   struct Factors {
     using P = PanelLayout<F>;
-    Float s, m;           // of the sum of products, of the sum of activations
-    Int scale[2], zeros;  // two groups: integer scales; `offset` times those, in pairs
+    Float s, m;      // of the sum of products, of the sum of activations
+    Float group[2];  // by_16
+    Int scale[2];    // two groups: integer scales
     Int minima;
 
-    TESSERA_INLINE void load(Float d, Float dm, const SmallScales<F>& small, Index part, Index row) {
-      s = d;
-      m = dm;
-      if constexpr (P::groups == 2) {
-        const Int pairs = Ops::widen_pairs(small.values + P::small_index(part, row, 0));
+    TESSERA_INLINE void load(const BlockFactors<F>& block, const std::uint8_t* side, Index part, Index row) {
+      s = block.d;
+      m = block.m;
+      if constexpr (P::by_16) {
+        group[0] = Ops::eighths(side + P::byte_at(2 * part) + row);
+        group[1] = Ops::eighths(side + P::byte_at(2 * part + 1) + row);
+      }
+      if constexpr (P::scale == PanelScale::ranged)
+        s = Ops::add(block.m,
+                     Ops::product(block.d, Ops::to_float(Ops::widen_unsigned(side + P::byte_at(part / 2) + row))));
+      if constexpr (P::code == PanelCode::wide) s = Ops::product(s, Ops::all(1.0f / wide_unit));
+      const std::int8_t* values = block.small.values;
+      if constexpr (P::two_level && P::groups == 2) {
+        const Int pairs = Ops::widen_pairs(values + P::small_index(part, row, 0));
         scale[0] = Ops::low_of_pairs(pairs);
         scale[1] = Ops::high_of_pairs(pairs);
-        constexpr unsigned offset = Ops::template offset<F>;
-        if constexpr (offset != 0) zeros = Ops::template shift<-std::countr_zero(offset)>(pairs);
-        if constexpr (F::has_minimum)
-          minima = Ops::widen_pairs(small.values + P::scale_values + P::small_index(part, row, 0));
+        if constexpr (P::has_minimum)
+          minima = Ops::widen_pairs(values + P::scale_values + P::small_index(part, row, 0));
       } else if constexpr (P::two_level) {
-        s = Ops::product(d, Ops::to_float(Ops::widen(small.values + P::small_index(part, row, 0))));
-        if constexpr (F::has_minimum)
-          m = Ops::product(dm,
-                           Ops::to_float(Ops::widen(small.values + P::scale_values + P::small_index(part, row, 0))));
+        s = Ops::product(s, Ops::to_float(Ops::widen(values + P::small_index(part, row, 0))));
+        if constexpr (P::has_minimum)
+          m = Ops::product(m, Ops::to_float(Ops::widen(values + P::scale_values + P::small_index(part, row, 0))));
       }
+    }
+    /// s * q in bytes: 16-bit products whose halves do not meet.
+    TESSERA_INLINE void combine(Int (&code)[8]) const {
+      const Int first = Ops::add(scale[0], Ops::template times<65536>(scale[0]));
+      const Int last = Ops::add(scale[1], Ops::template times<65536>(scale[1]));
+#pragma GCC unroll 8
+      for (int v = 0; v < 8; ++v) code[v] = Ops::mul16(code[v], v < 4 ? first : last);
     }
   };
 
+  /// d * I + m * J of one column; `sum` and `fine` as `dots` left them.
+  template <class F>
+  TESSERA_INLINE static Float value(const Factors<F>& factors, const Int (&sum)[PanelLayout<F>::sums],
+                                    [[maybe_unused]] Int fine, [[maybe_unused]] Int all_sums,
+                                    [[maybe_unused]] Int all_halves) {
+    using P = PanelLayout<F>;
+    if constexpr (P::by_16) {
+      return Ops::add(Ops::product(factors.group[0], Ops::to_float(sum[0])),
+                      Ops::product(factors.group[1], Ops::to_float(sum[1])));
+    } else {
+      Int dot = sum[0];
+      if constexpr (P::sums == 2)
+        dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
+      if constexpr (P::code == PanelCode::wide) dot = Ops::add(Ops::template times<256>(dot), fine);
+      Float y = Ops::to_float(dot);
+      if constexpr (P::scale != PanelScale::one) y = Ops::product(factors.s, y);
+      if constexpr (P::has_minimum) {
+        Int minimum = all_sums;
+        if constexpr (P::groups == 2) minimum = Ops::mul_pairs(factors.minima, all_halves);
+        y = Ops::add(y, Ops::product(factors.m, Ops::to_float(minimum)));
+      }
+      return y;
+    }
+  }
+
+  /// All columns times R panels whose codes are unpacked.
   template <class F, int R>
+  TESSERA_INLINE static void columns(const QgemmTile& t, Index at, const Int (&code)[R][planes<F>][8],
+                                     const Factors<F> (&factors)[R], float* const (&out)[R]) {
+    using P = PanelLayout<F>;
+    constexpr bool from_zero = Ops::template offset<F> == 0;
+    const std::int8_t* x = t.x + at * block_values;
+    const std::int32_t* zeros = t.zeros + at * (from_zero ? 0 : P::sums);
+    for (Index c = 0; c < t.width; ++c, x += block_values) {
+      Int start[P::sums], sum[planes<F>][R][P::sums];
+#pragma GCC unroll 2
+      for (int h = 0; h < P::sums; ++h)
+        start[h] = from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(zeros[c * P::sums + h]));
+#pragma GCC unroll 2
+      for (int plane = 0; plane < planes<F>; ++plane)
+        Ops::template dots<F, R, planes<F>, P::sums>(code, plane, x, start, sum[plane]);
+      const Int all_sums = Ops::all(P::has_minimum ? static_cast<std::uint32_t>(t.sum[at + c]) : 0u);
+      const Int all_halves = Ops::all(P::has_minimum && P::groups == 2 ? t.halves[at + c] : 0u);
+      const Float step = Ops::all(t.scale[at + c]);
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+        const Float y = value<F>(factors[r], sum[0][r], sum[planes<F> - 1][r][0], all_sums, all_halves);
+        float* to = out[r] + c * panel_rows;
+        Ops::store(to, Ops::add(Ops::load(to), Ops::product(y, step)));
+      }
+    }
+  }
+
+  /// T panels part by part in turns, R of them at once.
+  template <class F, int T, int R>
   static void panels(const QgemmTile& t, Index panel, Index row) noexcept {
     using P = PanelLayout<F>;
-    constexpr int offset = Ops::template offset<F>;
-    const std::uint8_t *codes[R], *side[R];
-    float* out[R];
+    const std::uint8_t *codes[T], *side[T];
+    float* out[T];
 #pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < T; ++r) {
       codes[r] = t.codes + (panel + r) * P::part_codes + 4 * row;
       side[r] = t.side + (panel + r) * P::side;
       out[r] = t.out + (panel + r) * tile_values + row;
     }
-    const std::int8_t* x = t.x;
-    const float* scale = t.scale;
-    const std::int32_t* sums = t.sum;
-    const std::uint32_t* halves = t.halves;
-    const Index width = t.width;
     const bool streamed = t.streamed && row == 0;
+    Index at = 0;  // among the blocks of x
     for (Index b = 0; b < t.blocks; ++b) {
-      Float d[R], m[R];
-      SmallScales<F> small[R];
+      BlockFactors<F> block[T];
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) {
+      for (int r = 0; r < T; ++r) {
         if (streamed) prefetch_ahead<P::side>(side[r], 1024);
-        if constexpr (P::half_scale)
-          d[r] = Ops::halves(side[r] + 2 * row);
-        else
-          d[r] = Ops::powers(side[r] + row);
-        m[r] = d[r];
-        if constexpr (F::has_minimum) {
-          m[r] = Ops::halves(side[r] + P::d_bytes + 2 * row);
-          if constexpr (P::two_level) m[r] = Ops::product(m[r], Ops::all(-1.0f));
-        }
-        small[r].load(side[r]);
-        side[r] += t.panels * P::side;
+        block[r].load(side[r], row);
       }
-      for (Index part = 0; part < P::parts; ++part) {
-        Int code[R][8];
-        Factors<F> factors[R];
+      for (Index part = 0; part < P::parts; ++part, at += t.width) {
+        if constexpr (P::code == PanelCode::number) {
+          using Numbers = NumberColumns<Ops>;
+          alignas(64) float x[activation_tile * block_values], w[block_values * Ops::rows];
+          Numbers::template floats<F>(t.x + at * block_values, t.width * block_values, x);
 #pragma GCC unroll 2
-        for (int r = 0; r < R; ++r) {
-          if (streamed) prefetch_ahead<P::part_codes>(codes[r], 8192);
-          unpack<F>(codes[r], code[r]);
-          factors[r].load(d[r], m[r], small[r], part, row);
-          codes[r] += t.panels * P::part_codes;
-        }
-        for (Index c = 0; c < width; ++c) {
-          Int sum[R][P::groups];
-          Ops::template dots<F, R, P::groups>(code, x, sum);
-          const Int all_sums = Ops::all(static_cast<std::uint32_t>(sums[c]));
-          const Int all_halves = Ops::all(P::groups == 2 ? halves[c] : 0u);
-          const Float step = Ops::all(scale[c]);
-#pragma GCC unroll 2
-          for (int r = 0; r < R; ++r) {
-            Int dot = sum[r][0];
-            if constexpr (P::groups == 2) {
-              dot = Ops::add(Ops::mul(dot, factors[r].scale[0]), Ops::mul(sum[r][1], factors[r].scale[1]));
-              if constexpr (offset != 0) dot = Ops::sub(dot, Ops::mul_pairs(factors[r].zeros, all_halves));
-            } else if constexpr (offset != 0) {
-              dot = Ops::sub(dot, Ops::template times<offset>(all_sums));
-            }
-            Float y = Ops::product(factors[r].s, Ops::to_float(dot));
-            if constexpr (F::has_minimum) {
-              Int minimum = all_sums;
-              if constexpr (P::groups == 2) minimum = Ops::mul_pairs(factors[r].minima, all_halves);
-              y = Ops::add(y, Ops::product(factors[r].m, Ops::to_float(minimum)));
-            }
-            float* to = out[r] + c * panel_rows;
-            Ops::store(to, Ops::add(Ops::load(to), Ops::product(y, step)));
+          for (int r = 0; r < T; ++r) {
+            if (streamed) prefetch_ahead<P::part_codes>(codes[r], 8192);
+            Numbers::template unpack<F>(codes[r], w);
+            Numbers::template all_columns<F>(t, at, w, x, block[r].d, out[r]);
+            codes[r] += t.panels * P::part_codes;
           }
-          x += block_values;
+        } else {
+#pragma GCC unroll 2
+          for (int first = 0; first < T; first += R) {
+            Int code[R][planes<F>][8];
+            Factors<F> factors[R];
+            float* to[R];
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) {
+              const std::uint8_t*& from = codes[first + r];
+              if (streamed) prefetch_ahead<P::part_codes>(from, 8192);
+              unpack<F>(from, code[r]);
+              factors[r].load(block[first + r], side[first + r], part, row);
+              if constexpr (P::combined) factors[r].combine(code[r][0]);
+              to[r] = out[first + r];
+              from += t.panels * P::part_codes;
+            }
+            columns<F, R>(t, at, code, factors, to);
+          }
         }
-        scale += width;
-        sums += width;
-        halves += width;
       }
+#pragma GCC unroll 2
+      for (int r = 0; r < T; ++r) side[r] += t.panels * P::side;
     }
   }
 };

@@ -73,9 +73,12 @@ struct QgemmXsimd {
 
  private:
   using P = PanelLayout<F>;
+  static constexpr Index group_values = block_values / P::groups;
+  /// Floats of an unpacked part; wide levels take their fine halves after the coarse ones.
+  static constexpr Index values = block_values * panel_rows * (P::code == PanelCode::wide ? 2 : 1);
 
   static void panel(const detail::QgemmTile& t, const std::uint8_t* codes, const std::uint8_t* side, float* out) {
-    alignas(64) float w[block_values * panel_rows], d[panel_rows], m[panel_rows], x[block_values];
+    alignas(64) float w[values], d[panel_rows], m[panel_rows], x[block_values];
     alignas(64) float s[P::groups][panel_rows], minimum[P::groups][panel_rows];
     detail::RowScales<F> small[panel_rows];
     for (Index b = 0; b < t.blocks; ++b, side += t.panels * P::side) {
@@ -84,8 +87,14 @@ struct QgemmXsimd {
         for (Index r = 0; r < panel_rows; ++r) small[r].load(side, r);
       for (Index part = 0; part < P::parts; ++part, codes += t.panels * P::part_codes) {
         unpack(codes, w);
+        if constexpr (P::scale == PanelScale::ranged) part_scales(side, part, d);
         for (Index g = 0; g < P::groups; ++g)
-          for (Index r = 0; r < panel_rows; ++r) group_factors(small[r], part * P::groups + g, s[g][r], minimum[g][r]);
+          for (Index r = 0; r < panel_rows; ++r) {
+            if constexpr (P::by_16)
+              s[g][r] = detail::group_number(side[P::byte_at(part * P::groups + g) + r]);
+            else
+              group_factors(small[r], part * P::groups + g, s[g][r], minimum[g][r]);
+          }
         for (Index c = 0; c < t.width; ++c) {
           const Index entry = (b * P::parts + part) * t.width + c;
           const std::int8_t* activations = t.x + entry * block_values;
@@ -93,18 +102,11 @@ struct QgemmXsimd {
           const std::int32_t last = static_cast<std::int32_t>(t.halves[entry]) >> 16;
           const float sums[2] = {static_cast<float>(P::groups == 2 ? t.sum[entry] - last : t.sum[entry]),
                                  static_cast<float>(last)};
-          V dot[parts], total[parts];
-          for (Index p = 0; p < parts; ++p) total[p] = V(0.0f);
-          for (Index g = 0; g < P::groups; ++g) {
-            for (Index p = 0; p < parts; ++p) dot[p] = V(0.0f);
-            for (Index i = g * group_values; i < (g + 1) * group_values; ++i)
-              for (Index p = 0; p < parts; ++p) dot[p] += V::load_aligned(w + i * panel_rows + p * lanes) * V(x[i]);
-            for (Index p = 0; p < parts; ++p)
-              total[p] += P::two_level ? dot[p] * V::load_aligned(s[g] + p * lanes) : dot[p];
-          }
+          V total[parts];
+          products(w, x, s, total);
           for (Index p = 0; p < parts; ++p) {
-            V v = detail::rounded(V::load_aligned(d + p * lanes) * total[p]);
-            if constexpr (F::has_minimum) {
+            V v = P::by_16 ? total[p] : detail::rounded(V::load_aligned(d + p * lanes) * total[p]);
+            if constexpr (P::has_minimum) {
               V sum = V(sums[0]);
               if constexpr (P::two_level) {
                 sum = V::load_aligned(minimum[0] + p * lanes) * V(sums[0]);
@@ -120,29 +122,67 @@ struct QgemmXsimd {
     }
   }
 
-  static constexpr Index group_values = block_values / P::groups;
+  /// total = the sum of w x, each product of numbers or integers exact, in the order that QgemmRef gives for numbers;
+  /// sums of integers are exact in any.
+  static void products(const float* w, const float* x, const float (&s)[P::groups][panel_rows], V (&total)[parts]) {
+    for (Index p = 0; p < parts; ++p) total[p] = V(0.0f);
+    if constexpr (P::code == PanelCode::number) {
+      V sum[4];
+      for (Index p = 0; p < parts; ++p) {
+        for (V& v : sum) v = V(0.0f);
+        for (Index i = 0; i < block_values; ++i)
+          sum[i % 4] += V::load_aligned(w + i * panel_rows + p * lanes) * V(x[i]);
+        total[p] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+      }
+    } else {
+      V dot[parts];
+      for (Index plane = 0; plane < values; plane += block_values * panel_rows)
+        for (Index g = 0; g < P::groups; ++g) {
+          for (Index p = 0; p < parts; ++p) dot[p] = V(0.0f);
+          for (Index i = g * group_values; i < (g + 1) * group_values; ++i)
+            for (Index p = 0; p < parts; ++p)
+              dot[p] += V::load_aligned(w + plane + i * panel_rows + p * lanes) * V(x[i]);
+          for (Index p = 0; p < parts; ++p) {
+            if constexpr (P::code == PanelCode::wide)
+              total[p] += plane == 0 ? dot[p] * V(256.0f) : dot[p];
+            else
+              total[p] += P::two_level || P::by_16 ? dot[p] * V::load_aligned(s[g] + p * lanes) : dot[p];
+          }
+        }
+    }
+  }
 
   static void scales_of(const std::uint8_t* side, float* d, float* m) {
-    if constexpr (P::half_scale) {
+    if constexpr (P::scale == PanelScale::half)
       detail::decode_halves<Arch>(side, d);
-    } else {
-      typename F::Block block{};
-      for (Index r = 0; r < panel_rows; ++r) {
-        block.e = side[r];
-        d[r] = detail::block_scale<F>(block);
-      }
-    }
-    if constexpr (F::has_minimum) {
+    else if constexpr (P::scale != PanelScale::ranged)
+      part_scales(side, 0, d);
+    if constexpr (P::has_minimum) {
       detail::decode_halves<Arch>(side + P::d_bytes, m);
       if constexpr (P::two_level)
         for (Index r = 0; r < panel_rows; ++r) m[r] = -m[r];
+    }
+  }
+  static void part_scales(const std::uint8_t* side, Index part, float* d) {
+    for (Index r = 0; r < panel_rows; ++r) {
+      float v = 1;
+      if constexpr (P::scale == PanelScale::power) v = detail::power_scale<F>(side[r]);
+      if constexpr (P::scale == PanelScale::single) std::memcpy(&v, side + 4 * r, 4);
+      if constexpr (P::scale == PanelScale::ranged) {
+        float step;
+        std::memcpy(&v, side + 4 * r, 4);
+        std::memcpy(&step, side + 4 * (panel_rows + r), 4);
+        v += detail::rounded(step * static_cast<float>(side[P::byte_at(part / 2) + r]));
+      }
+      if constexpr (P::code == PanelCode::wide) v = detail::rounded(v * (1.0f / wide_unit));
+      d[r] = v;
     }
   }
   static void group_factors(const detail::RowScales<F>& small, Index g, float& s, float& minimum) {
     s = minimum = 1;
     if constexpr (P::two_level) {
       s = static_cast<float>(static_cast<std::int8_t>(small.values[g]) - P::scale_zero);
-      if constexpr (F::has_minimum) minimum = static_cast<float>(small.values[P::parts * P::groups + g]);
+      if constexpr (P::has_minimum) minimum = static_cast<float>(small.values[P::parts * P::groups + g]);
     }
   }
 
@@ -153,7 +193,12 @@ struct QgemmXsimd {
         float* to = w + v * 4 * panel_rows + p * lanes;
         if constexpr (F::bits == 8) {
           const I word = words(codes, v, p);
-          for (int k = 0; k < 4; ++k) xsimd::to_float((word << (24 - 8 * k)) >> 24).store_aligned(to + k * panel_rows);
+          for (int k = 0; k < 4; ++k) {
+            if constexpr (P::code == PanelCode::number)
+              looked_up((word >> (8 * k)) & I(255), numbers.values).store_aligned(to + k * panel_rows);
+            else
+              xsimd::to_float((word << (24 - 8 * k)) >> 24).store_aligned(to + k * panel_rows);
+          }
         } else {
           constexpr int low = P::low_bits, high = P::high_bits;
           const I word = words(codes, v % low, p) >> static_cast<int>(v / low * low);
@@ -163,7 +208,14 @@ struct QgemmXsimd {
           for (int k = 0; k < 4; ++k) {
             I code = (word >> (8 * k)) & I((1 << low) - 1);
             if constexpr (high > 0) code = code | (((top >> (8 * k)) & I((1 << high) - 1)) << low);
-            integers(code).store_aligned(to + k * panel_rows);
+            if constexpr (P::code == PanelCode::level) {
+              looked_up(code, F::codebook).store_aligned(to + k * panel_rows);
+            } else if constexpr (P::code == PanelCode::wide) {
+              looked_up(code, F::coarse_levels).store_aligned(to + k * panel_rows);
+              looked_up(code, F::fine_levels).store_aligned(to + (block_values + k) * panel_rows);
+            } else {
+              (xsimd::to_float(code) - V(static_cast<float>(F::zero))).store_aligned(to + k * panel_rows);
+            }
           }
         }
       }
@@ -173,17 +225,23 @@ struct QgemmXsimd {
     std::memcpy(lane, plane + (vector * panel_rows + part * lanes) * 4, sizeof lane);
     return I::load_unaligned(lane);
   }
-  static V integers(I code) {
-    if constexpr (P::has_codebook) {
-      std::int32_t index[lanes];
-      float level[lanes];
-      code.store_unaligned(index);
-      for (Index i = 0; i < lanes; ++i) level[i] = F::codebook[index[i]];
-      return V::load_unaligned(level);
-    } else {
-      return xsimd::to_float(code) - V(static_cast<float>(F::zero));
-    }
+  template <class Table>
+  static V looked_up(I code, const Table& table) {
+    std::int32_t index[lanes];
+    float value[lanes];
+    code.store_unaligned(index);
+    for (Index i = 0; i < lanes; ++i) value[i] = static_cast<float>(table[index[i]]);
+    return V::load_unaligned(value);
   }
+  /// Every number of 8 bits.
+  struct Numbers {
+    float values[P::code == PanelCode::number ? 256 : 1] = {};
+    constexpr Numbers() {
+      if constexpr (P::code == PanelCode::number)
+        for (std::uint32_t i = 0; i < 256; ++i) values[i] = float(F::Element::from_bits(i));
+    }
+  };
+  static constexpr Numbers numbers{};
 };
 
 template <class Arch = xsimd::default_arch>

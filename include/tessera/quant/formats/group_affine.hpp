@@ -30,6 +30,27 @@ inline constexpr auto group_affine_name = [] {
   return out;
 }();
 
+/// Code i of `Bits` bits in bits Bits * i of little-endian bytes.
+template <int Bits>
+void packed_codes(std::span<const std::uint8_t> packed, std::span<std::uint8_t> c) {
+  for (std::size_t i = 0; i < packed.size() * 8 / Bits; ++i) {
+    const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
+    int window = packed[byte];
+    if (shift + Bits > 8) window |= packed[byte + 1] << 8;
+    c[i] = static_cast<std::uint8_t>(window >> shift & ((1 << Bits) - 1));
+  }
+}
+template <int Bits>
+void set_packed_codes(std::span<std::uint8_t> packed, std::span<const std::uint8_t> c) {
+  for (auto& byte : packed) byte = 0;
+  for (std::size_t i = 0; i < packed.size() * 8 / Bits; ++i) {
+    const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
+    const int window = c[i] << shift;
+    packed[byte] = static_cast<std::uint8_t>(packed[byte] | window);
+    if (shift + Bits > 8) packed[byte + 1] = static_cast<std::uint8_t>(packed[byte + 1] | window >> 8);
+  }
+}
+
 }  // namespace detail
 
 /// Symmetric: x = d * (q - 2^(Bits-1)), the value of greatest magnitude at q = 0. Otherwise x = d * q + m. q is in
@@ -74,22 +95,9 @@ struct GroupAffine {
     detail::encode_shifted<GroupAffine>(x, d, m, block);
   }
 
-  static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t i = 0; i < Group; ++i) {
-      const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
-      int window = block.packed[byte];
-      if (shift + Bits > 8) window |= block.packed[byte + 1] << 8;
-      c[i] = static_cast<std::uint8_t>(window >> shift & ((1 << Bits) - 1));
-    }
-  }
+  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::packed_codes<Bits>(block.packed, c); }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (auto& byte : block.packed) byte = 0;
-    for (std::size_t i = 0; i < Group; ++i) {
-      const std::size_t bit = i * Bits, byte = bit / 8, shift = bit % 8;
-      const int window = c[i] << shift;
-      block.packed[byte] = static_cast<std::uint8_t>(block.packed[byte] | window);
-      if (shift + Bits > 8) block.packed[byte + 1] = static_cast<std::uint8_t>(block.packed[byte + 1] | window >> 8);
-    }
+    detail::set_packed_codes<Bits>(block.packed, c);
   }
   static float scale(const Block& block, Index) { return block.d; }
   static float minimum(const Block& block, Index) requires(!Symmetric) { return block.m; }

@@ -30,6 +30,8 @@ struct MXFP8 {
   static constexpr std::string_view name = T::mantissa_bits == 3 ? "mxfp8_e4m3" : "mxfp8_e5m2";
   static constexpr Index block_size = 32;
   static constexpr int bits = 8;
+  static constexpr int exponent_bias = 127;
+  using Element = T;
   struct Block {
     std::uint8_t e;
     std::uint8_t qs[32];  // T's bits
@@ -74,7 +76,7 @@ using MXFP8_E4M3 = MXFP8<fp8_e4m3>;
 using MXFP8_E5M2 = MXFP8<fp8_e5m2>;
 static_assert(sizeof(MXFP8_E4M3::Block) == 33);
 
-/// x = 2^(exponent - 127) * q / 64, q in [-127, 127] (encode() leaves -128 out).
+/// x = 2^(e - 127) * q / 64, q in [-127, 127] (encode() leaves -128 out).
 struct MXINT8 {
   static constexpr std::string_view name = "mxint8";
   static constexpr Index block_size = 32;
@@ -83,8 +85,9 @@ struct MXINT8 {
   static constexpr int zero = 0;
   static constexpr bool has_minimum = false;
   static constexpr bool two_level = false;
+  static constexpr int exponent_bias = 133;
   struct Block {
-    std::uint8_t exponent;
+    std::uint8_t e;
     std::int8_t qs[32];
   };
 
@@ -92,18 +95,18 @@ struct MXINT8 {
     block = Block{};
     const float most = detail::extreme(x);
     if (most != most) {
-      block.exponent = 255;
+      block.e = 255;
       return;
     }
     if (most == 0) return;
     int e = std::ilogb(most) + 127;  // |x| / 2^(e - 127) < 2, that is |q| <= 128
     e = e < 7 ? 7 : e;
     if (e < 254 && std::abs(most) / detail::e8m0(static_cast<std::uint8_t>(e)) > 127.5f / 64) ++e;
-    block.exponent = static_cast<std::uint8_t>(e);
+    block.e = static_cast<std::uint8_t>(e);
     for (std::size_t i = 0; i < 32; ++i)
       block.qs[i] = static_cast<std::int8_t>(detail::nearest_code(x[i], scale(block, 0), -127, 127));
   }
-  static float scale(const Block& block, Index) { return detail::e8m0(block.exponent) / 64; }
+  static float scale(const Block& block, Index) { return detail::e8m0(block.e) / 64; }
   static void integers(const Block& block, std::span<std::int8_t> q) {
     for (std::size_t i = 0; i < 32; ++i) q[i] = block.qs[i];
   }

@@ -20,6 +20,7 @@ struct MXFP4 {
   static constexpr Index block_size = 32;
   static constexpr Index group = 32;
   static constexpr int bits = 4;
+  static constexpr int exponent_bias = 128;
   static constexpr bool has_minimum = false;
   static constexpr bool two_level = false;
   static constexpr std::int8_t codebook[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};

@@ -31,6 +31,22 @@ inline constexpr float nf4_levels[16] = {-1.0f,
                                          0.7229568362236023f,
                                          1.0f};
 
+struct Nf4Bytes {
+  std::int8_t coarse[16], fine[16];
+};
+/// The levels in units of 1 / (127 * 256), to the nearest one, as 256 * coarse + fine.
+inline constexpr Nf4Bytes nf4_bytes = [] {
+  Nf4Bytes bytes{};
+  for (int c = 0; c < 16; ++c) {
+    const float v = nf4_levels[c] * 32512.0f;
+    const int units = static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f);
+    const int coarse = (units + 32768 + 128) / 256 - 128;
+    bytes.coarse[c] = static_cast<std::int8_t>(coarse);
+    bytes.fine[c] = static_cast<std::int8_t>(units - 256 * coarse);
+  }
+  return bytes;
+}();
+
 /// The nearest level; of two as near the lower.
 inline int nf4_code(float v) {
   int code = 0;
@@ -48,6 +64,15 @@ inline void nf4_decode(const std::uint8_t* qs, float absmax, std::span<float> x)
     x[32 + i] = absmax * nf4_levels[qs[i] >> 4];
   }
 }
+inline void nf4_codes(const std::uint8_t* qs, std::uint8_t* c) {
+  for (std::size_t i = 0; i < 32; ++i) {
+    c[i] = qs[i] & 15;
+    c[32 + i] = static_cast<std::uint8_t>(qs[i] >> 4);
+  }
+}
+inline void nf4_set_codes(std::uint8_t* qs, const std::uint8_t* c) {
+  for (std::size_t i = 0; i < 32; ++i) qs[i] = static_cast<std::uint8_t>(c[i] | c[32 + i] << 4);
+}
 inline float nf4_absmax(std::span<const float> x) {
   const float most = extreme(x);
   return most < 0 ? -most : most;
@@ -60,6 +85,8 @@ struct NF4 {
   static constexpr std::string_view name = "nf4";
   static constexpr Index block_size = 64;
   static constexpr int bits = 4;
+  static constexpr const std::int8_t (&coarse_levels)[16] = detail::nf4_bytes.coarse;  // for products with int8
+  static constexpr const std::int8_t (&fine_levels)[16] = detail::nf4_bytes.fine;
   struct Block {
     float absmax;
     std::uint8_t qs[32];  // code i in the low half of byte i, code 32 + i in the high half
@@ -69,6 +96,8 @@ struct NF4 {
     block.absmax = detail::nf4_absmax(x);
     detail::nf4_encode(x, block.absmax, block.qs);
   }
+  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::nf4_codes(block.qs, c.data()); }
+  static void set_codes(Block& block, std::span<const std::uint8_t> c) { detail::nf4_set_codes(block.qs, c.data()); }
   static void decode(const Block& block, std::span<float> x) { detail::nf4_decode(block.qs, block.absmax, x); }
 };
 
@@ -80,6 +109,8 @@ struct NF4Double {
   static constexpr std::string_view name = "nf4_double";
   static constexpr Index block_size = 64 * Groups;
   static constexpr int bits = 4;
+  static constexpr const std::int8_t (&coarse_levels)[16] = detail::nf4_bytes.coarse;  // for products with int8
+  static constexpr const std::int8_t (&fine_levels)[16] = detail::nf4_bytes.fine;
   struct Block {
     float low, step;
     std::uint8_t scales[Groups];  // absmax = low + step * scale
@@ -102,6 +133,12 @@ struct NF4Double {
           block.step > 0 ? detail::nearest_code(detail::nf4_absmax(part) - low, block.step, 0, 255) : 0);
       detail::nf4_encode(part, absmax_of(block, g), block.qs[g]);
     }
+  }
+  static void codes(const Block& block, std::span<std::uint8_t> c) {
+    for (std::size_t g = 0; g < Groups; ++g) detail::nf4_codes(block.qs[g], &c[64 * g]);
+  }
+  static void set_codes(Block& block, std::span<const std::uint8_t> c) {
+    for (std::size_t g = 0; g < Groups; ++g) detail::nf4_set_codes(block.qs[g], &c[64 * g]);
   }
   static void decode(const Block& block, std::span<float> x) {
     for (std::size_t g = 0; g < Groups; ++g)
