@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
 #include <support/oracle.hpp>
 #include <tessera/kernels/batched/batched.hpp>
+#include <vector>
 
 namespace tessera {
 namespace {
@@ -91,6 +93,37 @@ TYPED_TEST(GemmBatched, AnySizeAndSharedFactors) {
   for (Index i = 0; i < 5; ++i)
     test::expect_product(T(1), A[i], B[i], T(0), MatrixView<const T>(C[i]), MatrixView<const T>(C[i]));
   EXPECT_THROW(gemm_batched(ctx, T(1), A, View<const T, 3>(b.data(), {4, 8, 8}), T(0), C), shape_error);
+}
+
+TYPED_TEST(GemmBatched, MatricesAnywhere) {
+  using T = TypeParam;
+  for (const Index threads : {1, 2})
+    for (const auto& [m, n, k] : {std::array<Index, 3>{4, 4, 4}, {16, 16, 16}, {5, 19, 33}, {40, 70, 10}}) {
+      SCOPED_TRACE(detail::concat(m, "x", n, "x", k));
+      constexpr Index batch = 9;
+      Context ctx = Context::with_threads(threads);
+      const auto a = test::random_buffer<T>(batch * m * k, 1), b = test::random_buffer<T>(batch * k * n, 2);
+      Buffer<T> c = test::random_buffer<T>(batch * m * n, 3);
+      const Buffer<T> before = c;
+      const Index order[batch] = {3, 4, 5, 8, 0, 7, 1, 2, 6};  // some neighbours, some not
+      std::vector<const T*> pa, pb;
+      std::vector<T*> pc;
+      for (const Index i : order) {
+        pa.push_back(a.data() + i * m * k);
+        pb.push_back(b.data() + (i == 2 ? 0 : i) * k * n);  // one of B twice
+        pc.push_back(c.data() + i * m * n);
+      }
+      gemm_batched(ctx, T(0.5), BatchOf<const T>{pa, m, k, k}, BatchOf<const T>{pb, k, n, n}, T(2),
+                   BatchOf<T>{pc, m, n, n});
+      for (std::size_t i = 0; i < pa.size(); ++i)
+        test::expect_product(T(0.5), MatrixView<const T>(pa[i], m, k), MatrixView<const T>(pb[i], k, n), T(2),
+                             MatrixView<const T>(before.data() + (pc[i] - c.data()), m, n),
+                             MatrixView<const T>(pc[i], m, n));
+      pa.pop_back();
+      EXPECT_THROW(gemm_batched(ctx, T(1), BatchOf<const T>{pa, m, k, k}, BatchOf<const T>{pb, k, n, n}, T(0),
+                                BatchOf<T>{pc, m, n, n}),
+                   shape_error);
+    }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 /// What a gemm kernel is given.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include <tessera/core/view.hpp>
@@ -14,6 +15,18 @@ struct ZeroPoints {};
 template <>
 struct ZeroPoints<std::int32_t> {
   std::int32_t zero_a = 0, zero_b = 0;  // in the range of the factor's type
+};
+
+/// How a product of f32 may be computed; each permits what stands before it too (gemm/precision.hpp).
+enum class Precision { exact, bf16x6, bf16x3 };
+
+/// The precision asked for, and a count of the tiles that were not split; nothing for other types than float.
+template <class T>
+struct GemmPermission {};
+template <>
+struct GemmPermission<float> {
+  Precision precision = Precision::exact;
+  std::atomic<Index>* unsplit = nullptr;
 };
 
 /// What becomes of a block of C once its sums are complete, while it is in cache: `run(what, turned, block, row, col)`
@@ -32,7 +45,7 @@ struct GemmFinish {
 /// and negative ones among those of A and B. M, N and K are positive, C overlaps neither A nor B; beta == 0 never reads
 /// C. The rows of a RowRange are those of C.
 template <class TA, class TB, class T>
-struct GemmArgs : KernelArgs, ZeroPoints<T> {
+struct GemmArgs : KernelArgs, ZeroPoints<T>, GemmPermission<T> {
   T alpha = T(1);
   T beta = T(0);
   MatrixView<const TA> A;  // (M,K)
@@ -44,10 +57,22 @@ struct GemmArgs : KernelArgs, ZeroPoints<T> {
   const std::byte* packed_whole = nullptr;
   /// A kernel that calls it says so with `finishes`; for others `run_gemm` does, in a second pass.
   GemmFinish<T> finish;
+  /// Entries (i, j) of C with triangle * (i - j + diagonal) < 0 are not computed; 0 means all are. Kernels that do not
+  /// know of it refuse.
+  int triangle = 0;
+  Index diagonal = 0;
 
   Index m() const { return C.rows(); }
   Index n() const { return C.cols(); }
   Index k() const { return A.cols(); }
+
+  /// Whether any entry, or every one, of rows [i, i + rows) and columns [j, j + cols) of C is wanted.
+  bool any_of(Index i, Index rows, Index j, Index cols) const noexcept {
+    return triangle == 0 || (triangle > 0 ? i + rows - 1 - j + diagonal >= 0 : i - (j + cols - 1) + diagonal <= 0);
+  }
+  bool all_of(Index i, Index rows, Index j, Index cols) const noexcept {
+    return triangle == 0 || (triangle > 0 ? i - (j + cols - 1) + diagonal >= 0 : i + rows - 1 - j + diagonal <= 0);
+  }
 
   /// Rows [i, i + rows) and columns [j, j + cols) of C have their sums.
   void done(Index i, Index rows, Index j, Index cols) const noexcept {

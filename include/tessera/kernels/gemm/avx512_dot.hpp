@@ -144,6 +144,7 @@ struct GemmAvx512Dot {
 
   template <class TA, class TB>
   static const char* reject(const GemmArgs<TA, TB, float>& args) {
+    if (args.triangle != 0) return "a triangle of C alone is wanted";
     if (args.A.col_stride() != 1 || args.B.row_stride() != 1) return "rows of A or columns of B are not contiguous";
     // In cache, four columns at a time may pass over the long factor again; from memory, once is what counts.
     const bool cached = std::max(args.m(), args.n()) * args.k() <= Index{1} << 17;

@@ -176,7 +176,9 @@ struct BlockedGemm {
         if constexpr (std::is_same_v<TA, PackedA>)
           if (whole_a) a = {first_a + i * rs, rs, cs};
         T* c = args.C.data() + (ic + i) * crs + (jc + j) * ccs;
-        if (ccs == 1)
+        if (args.triangle != 0 && (ccs != 1 || !args.all_of(ic + i, r, jc + j, cols)))
+          part_of_tile(args, ic + i, r, jc + j, cols, k, a, b, ldb, beta);
+        else if (ccs == 1)
           Ops::tile(args, r, cols, k, a, b, ldb, beta, c, crs);
         else
           scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
@@ -184,6 +186,21 @@ struct BlockedGemm {
       }
       if (pc + k == args.k()) args.done(ic, m, jc + j, cols);
     }
+  }
+
+  /// The wanted entries of a tile, rounded as a whole tile's are.
+  static void part_of_tile(const Args& args, Index i, Index rows, Index j, Index cols, Index k, TileA<PackedA> a,
+                           const PackedB* b, Index ldb, T beta) noexcept {
+    if (!args.any_of(i, rows, j, cols)) return;
+    alignas(64) T tile[tiling.mr * tiling.nr];
+    if (beta != T(0))
+      for (Index r = 0; r < rows; ++r)
+        for (Index l = 0; l < cols; ++l)
+          tile[r * tiling.nr + l] = args.any_of(i + r, 1, j + l, 1) ? args.C(i + r, j + l) : T(0);
+    Ops::tile(args, rows, cols, k, a, b, ldb, beta, tile, tiling.nr);
+    for (Index r = 0; r < rows; ++r)
+      for (Index l = 0; l < cols; ++l)
+        if (args.any_of(i + r, 1, j + l, 1)) args.C(i + r, j + l) = tile[r * tiling.nr + l];
   }
 
   /// sum + beta * c, of integers modulo 2^32.

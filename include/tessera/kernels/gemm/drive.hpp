@@ -46,8 +46,10 @@ void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args&
       ctx.run(down * across, [&](Index p, Index worker) {
         const Index row = p % down * piece_rows, panel = p / down * piece_panels, col = jc + panel * tiling.nr;
         auto piece = part;
+        piece.diagonal -= col;
         piece.A = args.A.slice(1, pc, k);
         const Index cols = std::min(piece_panels * tiling.nr, jc + n - col);
+        if (!args.any_of(row, std::min(piece_rows, m - row), col, cols)) return;
         piece.B = whole != nullptr ? decltype(piece.B)(nullptr, k, cols) : args.B.block(pc, col, k, cols);
         piece.C = args.C.slice(1, col, cols);
         if (pc != 0) piece.beta = 1;
@@ -77,6 +79,7 @@ void gemm_by_columns(Context& ctx, const KernelEntry<Args>& kernel, Args args) {
     piece.B = args.B.slice(1, p * grain, std::min(grain, n - p * grain));
     piece.C = args.C.slice(1, p * grain, std::min(grain, n - p * grain));
     piece.finish.col += p * grain;
+    piece.diagonal -= p * grain;
     kernel.run(piece, {0, args.m(), worker});
   });
 }

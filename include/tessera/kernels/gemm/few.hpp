@@ -16,6 +16,7 @@ struct FewGemm {
 
   template <class TA, class TB, class T>
   static const char* reject(const GemmArgs<TA, TB, T>& args) {
+    if (args.triangle != 0) return "a triangle of C alone is wanted";
     if (args.A.col_stride() != 1 || args.B.row_stride() != 1) return "rows of A or columns of B are not contiguous";
     if (std::min(args.m(), args.n()) > 2 * Ops<T>::lanes) return "more rows and columns than two vectors hold";
     if (args.k() < 32) return "sums of less than 32 terms";

@@ -22,6 +22,7 @@ struct GemmRef {
   static void run(const GemmArgs<TA, TB, T>& args, RowRange rows) noexcept {
     for (Index i = rows.begin; i < rows.end; ++i)
       for (Index j = 0; j < args.n(); ++j) {
+        if (!args.any_of(i, 1, j, 1)) continue;
         if constexpr (std::is_same_v<T, std::int32_t>) {
           std::uint32_t sum = 0;
           for (Index k = 0; k < args.k(); ++k)
