@@ -9,14 +9,14 @@
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
-#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/gemm/syrk.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 /// Accumulates G = sum X Xᵀ (K,K) and each feature's absmax, mean and mean |x| over batches X (K,N), one sample a
 /// column (pass `.transposed()` of activations that have one a row). G is the Hessian of ‖(W - Q) X‖² in a row of Q up
 /// to a factor 2, which every layer-wise method here works on. Products are f32 over at most 256 samples at a time, by
-/// gemm, and those partial sums are added in f64: the error is γ_256 |X||X|ᵀ however many samples there are, at the
+/// syrk, and those partial sums are added in f64: the error is γ_256 |X||X|ᵀ however many samples there are, at the
 /// speed of f32. G is symmetric bit for bit.
 class Calibration {
  public:
@@ -59,10 +59,10 @@ class Calibration {
         batch.abs_sum_[k] += size;
       }
     constexpr Index most = 256;
-    Eigen::MatrixXf part(K, K);
+    Eigen::MatrixXf part = Eigen::MatrixXf::Zero(K, K);  // the lower triangle alone is computed
     for (Index n = 0; n < X.cols(); n += most) {
       const auto some = X.slice(1, n, std::min(most, X.cols() - n));
-      gemm<float>(ctx, 1.0f, some, some.transposed(), 0.0f, {part.data(), {K, K}, {1, K}});
+      syrk(ctx, 1.0f, some, 0.0f, MatrixView<float>(part.data(), {K, K}, {1, K}), Triangle::lower);
       if (!part.allFinite())
         throw unsupported_error("tessera: calibration: products of activations overflow f32; expected |x| < 1e18");
       batch.gram_ += part.cast<double>();
