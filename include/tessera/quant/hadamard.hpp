@@ -12,22 +12,9 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/kernels/fwht/fwht.hpp>
 
 namespace tessera::inline TESSERA_ABI {
-
-/// x (n) = H x / √n with H the Walsh–Hadamard matrix in natural order; n is a power of two. Its own inverse. O(n log
-/// n).
-inline void walsh_hadamard(float* x, Index n) {
-  for (Index half = 1; half < n; half *= 2)
-    for (Index begin = 0; begin < n; begin += 2 * half)
-      for (Index i = begin; i < begin + half; ++i) {
-        const float a = x[i], b = x[i + half];
-        x[i] = a + b;
-        x[i + half] = a - b;
-      }
-  const float scale = 1 / std::sqrt(static_cast<float>(n));
-  for (Index i = 0; i < n; ++i) x[i] *= scale;
-}
 
 /// R = (I ⊗ H_b / √b) diag(±1) (N,N), b the largest power of two that divides N and random signs: orthogonal, and
 /// spreads what is large in one feature over b of them. N log b operations a column, 4 bytes a feature. Seed 0 has no
@@ -57,18 +44,21 @@ class HadamardRotation : public OperatorBase<HadamardRotation> {
 
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
+    if (Y.empty()) return;
     const Index n = rows();
+    const float scale = alpha / std::sqrt(static_cast<float>(block_));
     for_each_chunk(ctx, X.cols(), 16, [&](Context& worker, Index begin, Index end) {
       Workspace::Scope scope(worker.workspace);
-      float* x = scope.take<float>(n);
-      for (Index j = begin; j < end; ++j) {
-        for (Index i = 0; i < n; ++i) x[i] = op == Op::none ? signs_[i] * X(i, j) : X(i, j);
-        for (Index b = 0; b < n; b += block_) walsh_hadamard(x + b, block_);
+      const MatrixView<float> T(scope.take<float>(n * (end - begin)), end - begin, n);
+      const MatrixView<float> blocks(T.data(), T.size() / block_, block_);
+      for (Index j = begin; j < end; ++j)
+        for (Index i = 0; i < n; ++i) T(j - begin, i) = op == Op::none ? signs_[i] * X(i, j) : X(i, j);
+      fwht(worker, blocks, scale, blocks);
+      for (Index j = begin; j < end; ++j)
         for (Index i = 0; i < n; ++i) {
-          const float value = alpha * (op == Op::none ? x[i] : signs_[i] * x[i]);
+          const float value = op == Op::none ? T(j - begin, i) : signs_[i] * T(j - begin, i);
           Y(i, j) = beta == 0 ? value : value + beta * Y(i, j);
         }
-      }
     });
   }
 
