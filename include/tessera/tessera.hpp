@@ -58,6 +58,7 @@
 #include <tessera/quant/grid.hpp>
 #include <tessera/quant/group_sparse.hpp>
 #include <tessera/quant/hadamard.hpp>
+#include <tessera/quant/low_rank_codebook.hpp>
 #include <tessera/quant/outliers.hpp>
 #include <tessera/quant/quantize.hpp>
 #include <tessera/quant/quantizers/awq.hpp>
@@ -69,6 +70,7 @@
 #include <tessera/quant/quantizers/hawq.hpp>
 #include <tessera/quant/quantizers/llm_int8.hpp>
 #include <tessera/quant/quantizers/lq_lora.hpp>
+#include <tessera/quant/quantizers/lr2vq.hpp>
 #include <tessera/quant/quantizers/noise.hpp>
 #include <tessera/quant/quantizers/quantease.hpp>
 #include <tessera/quant/quantizers/quantease_outliers.hpp>

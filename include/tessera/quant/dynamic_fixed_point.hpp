@@ -81,9 +81,10 @@ inline FixedPointView to_fixed_point(Context& ctx, MatrixView<const float> X, in
 /// C = alpha*A*B + beta*C in f32: mantissas are multiplied in integers, exponents added. The chain of products that
 /// share an int32 is the longest that cannot overflow. Any strides. The same bits for any number of threads.
 /// 2*M*N*K operations. Throws shape_error.
-inline void fixed_point_gemm(Context& ctx, float alpha, const FixedPointView& A,
-                             const FixedPointView& B,            // (M,K), (K,N)
-                             float beta, MatrixView<float> C) {  // (M,N)
+template <class = void>
+void fixed_point_gemm(Context& ctx, float alpha, const FixedPointView& A,
+                      const FixedPointView& B,            // (M,K), (K,N)
+                      float beta, MatrixView<float> C) {  // (M,N)
   if (alpha == 0 || (A.exponent != FixedPointView::not_finite && B.exponent != FixedPointView::not_finite)) {
     const double scale = alpha == 0 ? 0 : std::ldexp(static_cast<double>(alpha), A.exponent + B.exponent);
     const float factor = static_cast<float>(scale);
@@ -137,6 +138,7 @@ class FixedPointMatrix : public OperatorBase<FixedPointMatrix> {
   }
 
   /// Y (M,N) = alpha * op(W) * X (K,N) + beta * Y.
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
     Workspace::Scope scope(ctx.workspace);

@@ -62,6 +62,7 @@ class EntropyBottleneck {
 
   /// The bits of all values, Σ -log2 P_c(y ± 1/2); dY = weight times their derivatives where it has data. Values
   /// beyond the prior count 40 bits. Throws shape_error.
+  template <class = void>
   double rate(Context& ctx, MatrixView<const float> Y, float weight = 0, MatrixView<float> dY = {}) const {
     check("rate", Y, dY.data() == nullptr ? Y : MatrixView<const float>(dY));
     constexpr Index most = 1024;

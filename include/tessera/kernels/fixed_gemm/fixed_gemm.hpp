@@ -29,9 +29,10 @@ inline Index fixed_gemm_chain(std::int32_t a, std::int32_t b) {
 /// for any kernel where alpha is a power of two and beta 0 or 1. 2*M*N*K operations. Throws shape_error, and
 /// unsupported_error for a chain that is no power of two from 2 to fixed_gemm_longest_chain.
 /// D. Das et al., "Mixed Precision Training of Convolutional Neural Networks using Integer Operations" (2018), §3.
-inline void fixed_gemm(Context& ctx, float alpha, MatrixView<const std::int16_t> A,  // (M,K)
-                       MatrixView<const std::int16_t> B,                             // (K,N)
-                       float beta, MatrixView<float> C, Index chain) {               // (M,N)
+template <class = void>
+void fixed_gemm(Context& ctx, float alpha, MatrixView<const std::int16_t> A,  // (M,K)
+                MatrixView<const std::int16_t> B,                             // (K,N)
+                float beta, MatrixView<float> C, Index chain) {               // (M,N)
   if (A.cols() != B.rows() || A.rows() != C.rows() || B.cols() != C.cols())
     throw shape_error(detail::concat("tessera: fixed_gemm of (", detail::shape_text(A.rows(), A.cols()), ") * (",
                                      detail::shape_text(B.rows(), B.cols()), ") into (",
