@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <Eigen/SVD>
+#include <cmath>
+
+#include <tessera/core/rng.hpp>
+#include <tessera/project/best.hpp>
+#include <tessera/project/modegpt.hpp>
+
+namespace tessera {
+namespace {
+
+Eigen::MatrixXd drawn(Index rows, Index cols, std::uint64_t seed) {
+  Eigen::MatrixXd A(rows, cols);
+  const Philox draws(seed);
+  for (Index i = 0; i < A.size(); ++i) A.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
+  return A;
+}
+/// Inputs with a spectrum that falls, so that calibration matters.
+Eigen::MatrixXd inputs(Index features, Index samples, std::uint64_t seed) {
+  Eigen::MatrixXd mix = drawn(features, features, seed);
+  for (Index j = 0; j < features; ++j) mix.col(j) *= std::pow(1.0 + static_cast<double>(j), -0.8);
+  return mix * drawn(features, samples, seed + 1);
+}
+
+TEST(ModeGpt, NystromIsLeastSquaresAndBeatsRemoval) {
+  const Index in = 16, H = 40, k = 28, samples = 400;  // 30% fewer units
+  const Eigen::MatrixXd up = drawn(H, in, 1), gate = drawn(H, in, 2), down = drawn(in, H, 3),
+                        X = inputs(in, samples, 4);
+  const auto hidden = [&](const Eigen::MatrixXd& u, const Eigen::MatrixXd& g) -> Eigen::MatrixXd {
+    const Eigen::ArrayXXd z = (g * X).array();
+    return (z / (1 + (-z).exp()) * (u * X).array()).matrix();
+  };
+  const Eigen::MatrixXd A = hidden(up, gate), C = A * A.transpose(), Y = down * A;
+  const auto made = nystrom_mlp_compress(up, gate, down, C, k);
+  ASSERT_EQ(made.up.rows(), k);
+  ASSERT_EQ(made.down.cols(), k);
+  const Eigen::MatrixXd kept = hidden(made.up, made.gate);
+  const double error = (Y - made.down * kept).norm();
+  // Normal equations: what is left is orthogonal to what was kept.
+  EXPECT_LT(((Y - made.down * kept) * kept.transpose()).norm(), 1e-6 * (Y * kept.transpose()).norm());
+  // Removal of the units with the smallest weights, and of random ones, without a new down projection.
+  const auto removal = [&](const std::vector<Index>& units) {
+    Eigen::MatrixXd rest = Eigen::MatrixXd::Zero(in, samples);
+    for (const Index i : units) rest += down.col(i) * A.row(i);
+    return (Y - rest).norm();
+  };
+  const Eigen::VectorXd size = down.colwise().norm().transpose().cwiseProduct(up.rowwise().norm());
+  EXPECT_LT(error, 0.8 * removal(detail::largest(size, k)));
+  EXPECT_LT(error, 0.8 * removal(detail::largest(Eigen::VectorXd(drawn(H, 1, 6)), k)));
+  // The leverage choice is better than chance under the same update.
+  double chance = 0;
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    const auto units = detail::largest(Eigen::VectorXd(drawn(H, 1, 20 + seed)), k);
+    const Eigen::MatrixXd B = detail::rows_of(A, units);
+    const Eigen::MatrixXd D = (B * B.transpose()).ldlt().solve(B * Y.transpose()).transpose();
+    chance += (Y - D * B).norm() / 5;
+  }
+  EXPECT_LT(error, chance);
+  EXPECT_THROW(nystrom_mlp_compress(up, gate, down, C, H + 1), shape_error);
+}
+
+TEST(ModeGpt, CrKeepsWhatScoresNeed) {
+  const Index in = 24, d = 16, k = 12;
+  Eigen::MatrixXd q = drawn(d, in, 7), key = drawn(d, in, 8);
+  for (Index i = 0; i < d; ++i) q.row(i) *= std::exp(0.3 * static_cast<double>(i % 7));
+  const Eigen::MatrixXd X = inputs(in, 200, 9), C = X * X.transpose();
+  const auto made = cr_qk_compress(q, key, C, k);
+  const Eigen::MatrixXd scores = (q * X).transpose() * (key * X);
+  const double error = (scores - (made.query * X).transpose() * (made.key * X)).norm();
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    const auto units = detail::largest(Eigen::VectorXd(drawn(d, 1, 30 + seed)), k);
+    const Eigen::MatrixXd a = detail::rows_of(q, units) * X, b = detail::rows_of(key, units) * X;
+    EXPECT_LT(error, (scores - a.transpose() * b).norm());
+  }
+}
+
+TEST(ModeGpt, SvdReachesTheOptimumInTheNormOfTheInputs) {
+  const Index in = 24, d = 16, k = 11;
+  const Eigen::MatrixXd v = drawn(d, in, 10), o = drawn(in, d, 11), X = inputs(in, 300, 12), C = X * X.transpose();
+  const auto made = svd_vo_compress(v, o, C, k);
+  EXPECT_EQ(made.value.rows(), k);
+  const double error = ((o * v - made.output * made.value) * X).norm();
+  const Eigen::VectorXd s = Eigen::JacobiSVD<Eigen::MatrixXd>(o * v * X).singularValues();
+  EXPECT_NEAR(error, s.tail(s.size() - k).norm(), 1e-7 * s.norm());
+  const ThinFactors plain_v = best_factors(v, k);  // one matrix alone
+  EXPECT_LT(error, ((o * v - o * plain_v.left * plain_v.right) * X).norm());
+}
+
+TEST(ModeGpt, SparsityFollowsImportance) {
+  Eigen::VectorXd importance(4);
+  importance << 0.5, 0.1, 0.3, 0.2;
+  const Eigen::VectorXd kept = allocate_sparsity(importance, 0.3);
+  EXPECT_NEAR(kept.mean(), 0.7, 1e-9);
+  EXPECT_GT(kept[0], kept[2]);
+  EXPECT_GT(kept[2], kept[1]);
+  EXPECT_GE(allocate_sparsity(importance, 0.6, 0.01).minCoeff(), 0.1 - 1e-12);
+}
+
+TEST(ProjectBest, SaysWhoWins) {
+  const Eigen::MatrixXd thin = drawn(24, 3, 13) * drawn(3, 24, 14);
+  const auto low = project_best<double>(thin, 0.3);
+  EXPECT_FALSE(low.beats_low_rank);
+  EXPECT_NE(low.verdict().find("none beats low rank"), std::string::npos) << low.verdict();
+
+  Monarch<double> M(24, 24, 4, 4);
+  const Philox draws(15);
+  std::uint64_t i = 0;
+  for (auto& p : M.parameters()) p = draws.normal(i++);
+  const auto best = project_best<double>(M, 0.34);
+  EXPECT_TRUE(best.beats_low_rank);
+  EXPECT_EQ(best.candidates.front().name, "monarch 4x4");
+  EXPECT_LT(best.candidates.front().report.relative_error(), 1e-8);
+  EXPECT_NE(best.verdict().find("monarch"), std::string::npos) << best.verdict();
+  // The frontier rises in bytes and falls in error; everything is within the budget.
+  ASSERT_FALSE(best.frontier.empty());
+  for (std::size_t f = 1; f < best.frontier.size(); ++f) {
+    EXPECT_GT(best.candidates[best.frontier[f]].report.bytes, best.candidates[best.frontier[f - 1]].report.bytes);
+    EXPECT_LE(best.candidates[best.frontier[f]].weighted_error, best.candidates[best.frontier[f - 1]].weighted_error);
+  }
+  for (const auto& c : best.candidates) EXPECT_LE(c.report.bytes_ratio(), 0.34 + 1e-9) << c.name;
+
+  const Eigen::MatrixXd W = drawn(16, 16, 16), X = inputs(16, 100, 17), G = X * X.transpose();
+  const auto calibrated = project_best<double>(W, 0.5, &G);
+  for (const auto& c : calibrated.candidates)
+    if (c.name.ends_with("calibrated")) {
+      EXPECT_NEAR(c.weighted_error, ((W - c.matrix.to_dense()) * X).norm(), 1e-8 * (W * X).norm());
+    }
+}
+
+}  // namespace
+}  // namespace tessera
