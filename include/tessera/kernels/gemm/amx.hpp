@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <tessera/core/types.hpp>
+#include <tessera/kernels/gemm/amx_store.hpp>
 #include <tessera/kernels/gemm/blocked.hpp>
 #include <tessera/kernels/gemm/vec_avx512.hpp>
 #include <tessera/simd/amx.hpp>
@@ -35,6 +36,7 @@ struct Words {
   using PackedA = std::uint32_t;
   using PackedB = std::uint32_t;
   static constexpr Index mr = 2 * tile_rows, nr = 2 * tile_words;
+  static_assert(nr == block_line);
   static constexpr Index row_unit = tile_rows;  // rows are dealt in whole tiles
 
   static Index whole(Index rows) { return (rows + tile_rows - 1) / tile_rows * tile_rows; }
@@ -160,14 +162,7 @@ struct HalfOps : Words {
       return multiply<DotHalves>(second_row, second_col, steps<bf16>(k), a.data, b, c, ldc * 4);
     alignas(64) float sums[mr * nr];
     multiply<DotHalves>(second_row, second_col, steps<bf16>(k), a.data, b, sums, nr * 4);
-    const __m512 alphas = _mm512_set1_ps(args.alpha), betas = _mm512_set1_ps(beta);
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; j += tile_words) {
-        const auto mask = Vec<float>::first(cols - j);
-        const __m512 sum = _mm512_mul_ps(alphas, _mm512_load_ps(sums + i * nr + j));
-        float* to = c + i * ldc + j;
-        _mm512_mask_storeu_ps(to, mask, beta == 0 ? sum : _mm512_fmadd_ps(betas, _mm512_maskz_loadu_ps(mask, to), sum));
-      }
+    store_block(rows, cols, sums, args.alpha, beta, c, ldc);
   }
 };
 
