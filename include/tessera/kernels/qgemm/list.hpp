@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/kernel.hpp>
+#include <tessera/kernels/qgemm/amx.hpp>
 #include <tessera/kernels/qgemm/avx2.hpp>
 #include <tessera/kernels/qgemm/avx512.hpp>
 #include <tessera/kernels/qgemm/avx512_vnni.hpp>
@@ -15,7 +16,8 @@ namespace tessera::inline TESSERA_ABI {
 using QuantizeActivationsKernels =
     KernelList<QuantizeActivationsAvx512, QuantizeActivationsAvx2, QuantizeActivationsXsimd<>, QuantizeActivationsRef>;
 template <class F>
-using QgemmKernels = KernelList<QgemmAvx512Vnni<F>, QgemmAvxVnni<F>, QgemmAvx2<F>, QgemmXsimd<F>, QgemmRef<F>>;
+using QgemmKernels =
+    KernelList<QgemmAmx<F>, QgemmAvx512Vnni<F>, QgemmAvxVnni<F>, QgemmAvx2<F>, QgemmXsimd<F>, QgemmRef<F>>;
 #else
 using QuantizeActivationsKernels = KernelList<QuantizeActivationsXsimd<>, QuantizeActivationsRef>;
 template <class F>

@@ -52,7 +52,7 @@ struct QgemmColumns {
     if constexpr (Ops::panels == 2) {
       if (t.panels == 2)
         panels<F, 2, small ? 2 : 1>(t, 0, 0);
-      else
+      else if constexpr (!at_once)
         panels<F, 1, 1>(t, 0, 0);
     } else {
       for (Index p = 0; p < t.panels; ++p)
@@ -61,6 +61,9 @@ struct QgemmColumns {
   }
 
  private:
+  /// Ops that multiply all columns at once leave their sums in memory, [plane][panel][half][column][row].
+  static constexpr bool at_once = requires { Ops::at_once; };
+
   template <class F>
   static constexpr int planes = PanelLayout<F>::code == PanelCode::wide ? 2 : 1;
 
@@ -193,8 +196,7 @@ struct QgemmColumns {
                       Ops::product(factors.group[1], Ops::to_float(sum[1])));
     } else {
       Int dot = sum[0];
-      if constexpr (P::sums == 2)
-        dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
+      if constexpr (P::sums == 2) dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
       if constexpr (P::code == PanelCode::wide) dot = Ops::add(Ops::template times<256>(dot), fine);
       Float y = Ops::to_float(dot);
       if constexpr (P::scale != PanelScale::one) y = Ops::product(factors.s, y);
@@ -215,6 +217,8 @@ struct QgemmColumns {
     constexpr bool from_zero = Ops::template offset<F> == 0;
     const std::int8_t* x = t.x + at * block_values;
     const std::int32_t* zeros = t.zeros + at * (from_zero ? 0 : P::sums);
+    [[maybe_unused]] alignas(64) std::int32_t products[at_once ? planes<F> * R * P::sums * tile_values : 1];
+    if constexpr (at_once) Ops::template multiply<F, R, planes<F>, P::sums>(code, x, products);
     for (Index c = 0; c < t.width; ++c, x += block_values) {
       Int start[P::sums], sum[planes<F>][R][P::sums];
 #pragma GCC unroll 2
@@ -222,7 +226,10 @@ struct QgemmColumns {
         start[h] = from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(zeros[c * P::sums + h]));
 #pragma GCC unroll 2
       for (int plane = 0; plane < planes<F>; ++plane)
-        Ops::template dots<F, R, planes<F>, P::sums>(code, plane, x, start, sum[plane]);
+        if constexpr (at_once)
+          Ops::template column<R, P::sums>(products, plane, c, start, sum[plane]);
+        else
+          Ops::template dots<F, R, planes<F>, P::sums>(code, plane, x, start, sum[plane]);
       const Int all_sums = Ops::all(P::has_minimum ? static_cast<std::uint32_t>(t.sum[at + c]) : 0u);
       const Int all_halves = Ops::all(P::has_minimum && P::groups == 2 ? t.halves[at + c] : 0u);
       const Float step = Ops::all(t.scale[at + c]);
