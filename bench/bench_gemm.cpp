@@ -15,6 +15,7 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/gemm/precision.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
 
 #if defined(__linux__)
@@ -132,7 +133,7 @@ void gemv_row(Index m, Index k, bool column_major = false, Index n = 1) {
       peers);
 }
 
-/// Square products of n in 16 or 8 bits; the roof is that of the FMA, which dot instructions exceed.
+/// Square products of n in 16 or 8 bits; the roof is that of AMX, else of the FMA, which dot instructions exceed.
 template <class TA, class TB, class T>
 void narrow_row(const char* type, Index n) {
   struct Factors {
@@ -162,13 +163,28 @@ void narrow_row(const char* type, Index n) {
   auto ctx = std::make_shared<Context>();
   bench::row(
       detail::concat("gemm/", type, "/", n, "x", n, "x", n), "GFLOPs", 2.0 * std::pow(static_cast<double>(n), 3),
-      [] { return bench::fma_roof<float>(); },
+      [] { return bench::narrow_roof<TA>(); },
       [=] {
         make();
         gemm(*ctx, T(1), MatrixView<const TA>(x->a.data(), n, n), MatrixView<const TB>(x->b.data(), n, n), T(0),
              MatrixView<T>(x->c.data(), n, n));
       },
       peers);
+}
+
+/// Square products of n in f32 by way of bf16, where AMX makes that faster; the roof is that of the FMA.
+void split_row(Index n, Precision precision) {
+  auto x = std::make_shared<Operands<float, float>>(Operands<float, float>{n, n, n, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  bench::row(
+      detail::concat("gemm/f32/", n, "x", n, "x", n, precision == Precision::bf16x3 ? "/bf16x3" : "/bf16x6"), "GFLOPs",
+      2.0 * std::pow(static_cast<double>(n), 3), [] { return bench::fma_roof<float>(); },
+      [=] {
+        x->make();
+        gemm(*ctx, 1.0f, MatrixView<const float>(x->a->data(), n, n), MatrixView<const float>(x->b->data(), n, n), 0.0f,
+             MatrixView<float>(x->c->data(), n, n), precision);
+      },
+      {});
 }
 
 /// As many n x n products as 256 KiB of each factor hold.
@@ -226,6 +242,9 @@ int main(int argc, char** argv) {
   for (Index n : {64, 256, 1024, 2048}) narrow_row<f16, f16, float>("f16xf16", n);
   for (Index n : {64, 256, 1024, 2048}) narrow_row<std::int8_t, std::int8_t, std::int32_t>("s8s8", n);
   for (Index n : {64, 256, 1024, 2048}) narrow_row<std::uint8_t, std::int8_t, std::int32_t>("u8s8", n);
+  if (active_isa().has(Isa::amx_bf16))
+    for (Index n : {1024, 2048})
+      for (const auto precision : {Precision::bf16x6, Precision::bf16x3}) split_row(n, precision);
   for (Index n : {4, 8, 16, 32, 64}) batched_row<float>(n);
   for (Index n : {4, 8, 16, 32, 64}) batched_row<double>(n);
   gemm_row<float, float>(512, 192, 192, true, 2);

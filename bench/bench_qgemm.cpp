@@ -23,6 +23,7 @@ using namespace tessera;
 
 /// GOP/s of int8 dot products in registers on one core, of f32 multiply-adds where there are none.
 double dot_roof() {
+  if (const double tiles = roof::amx_i8(); tiles > 0) return tiles;
   const double dots = roof::dot_i8();
   return dots > 0 ? dots : bench::fma_roof<float>();
 }

@@ -1,6 +1,9 @@
 /// The roofs of this machine, under the names the benchmarks use.
 #pragma once
 
+#include <type_traits>
+
+#include <tessera/core/types.hpp>
 #include <tessera/simd/roof.hpp>
 
 namespace tessera::bench {
@@ -10,6 +13,12 @@ using roof::seconds;
 template <class T>
 double fma_roof() {
   return roof::fma<T>();
+}
+/// Of products of bf16 or int8 on AMX, of f32 multiply-adds where there is none.
+template <class T>
+double narrow_roof() {
+  const double tiles = sizeof(T) == 1 ? roof::amx_i8() : std::is_same_v<T, bf16> ? roof::amx_bf16() : 0;
+  return tiles > 0 ? tiles : roof::fma<float>();
 }
 inline double read_roof(const Buffer<float>& memory) { return roof::read(memory); }
 inline double copy_roof(const Buffer<float>& from, Buffer<float>& to) { return roof::copy(to, from); }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include <support/amx_emulator.hpp>
 #include <tessera/simd/roof.hpp>
 
 namespace tessera::test {
@@ -17,6 +18,9 @@ TEST(Roof, RegistersAreMeasuredWhereThereIsAnInstruction) {
   }
   const bool dots = active_isa().has(Isa::avx512_vnni) || active_isa().has(Isa::avx_vnni);
   EXPECT_EQ(roof::dot_i8() > 0, dots);
+  const AmxEmulation amx;
+  EXPECT_EQ(roof::amx_bf16() > 0, active_isa().has(Isa::amx_bf16));
+  EXPECT_EQ(roof::amx_i8() > 0, active_isa().has(Isa::amx_int8));
 }
 
 TEST(Roof, StreamsDoWhatTheySay) {

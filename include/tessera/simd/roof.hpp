@@ -13,6 +13,7 @@
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/config.hpp>
 #include <tessera/core/error.hpp>
+#include <tessera/simd/amx.hpp>
 #include <tessera/simd/isa.hpp>
 #include <tessera/simd/target.hpp>
 
@@ -115,6 +116,23 @@ namespace avx2 {
 TESSERA_ROOF_LOOP(dot_i8, __m256i, "%{vex%} vpdpbusd", _mm256_setzero_si256(), "x")
 }
 TESSERA_TARGET_END
+/// Four tiles of sums, two of A and two of B, 64 cycles a turn; `bytes` int8, else bf16.
+TESSERA_NOINLINE inline void tile_dots(Index count, bool bytes) {
+  static constexpr amx::TileConfig full = amx::TileConfig::full();
+  const amx::Tiles tiles(full);
+  for (Index i = 0; i < count; ++i)
+    if (bytes) {
+      amx::dot_i8<true, true, 0, 4, 6>();
+      amx::dot_i8<true, true, 1, 4, 7>();
+      amx::dot_i8<true, true, 2, 5, 6>();
+      amx::dot_i8<true, true, 3, 5, 7>();
+    } else {
+      amx::dot_bf16<0, 4, 6>();
+      amx::dot_bf16<1, 4, 7>();
+      amx::dot_bf16<2, 5, 6>();
+      amx::dot_bf16<3, 5, 7>();
+    }
+}
 #undef TESSERA_ROOF_STREAMS
 #undef TESSERA_ROOF_LOOP
 #undef TESSERA_ROOF_STEPS
@@ -186,6 +204,33 @@ inline double dot_i8() {
   const double start = seconds();
   wide ? detail::avx512::dot_i8(count) : detail::avx2::dot_i8(count);
   return detail::rate(12 * 2 * (wide ? 64.0 : 32.0) * static_cast<double>(count), start);
+#else
+  return 0;
+#endif
+}
+
+/// GFLOP/s of bf16 multiply-adds of tiles in registers (TDPBF16PS); 0 where there are none. Run under emulation so far,
+/// not on hardware; so is amx_i8.
+inline double amx_bf16() {
+#if TESSERA_X86
+  constexpr Index count = 1500;
+  if (!active_isa().has(Isa::amx_bf16)) return 0;
+  const double start = seconds();
+  detail::tile_dots(count, false);
+  return detail::rate(4 * 2 * 16.0 * 16 * 32 * static_cast<double>(count), start);
+#else
+  return 0;
+#endif
+}
+
+/// GOP/s of int8 multiply-adds of tiles in registers (TDPBSSD); 0 where there are none.
+inline double amx_i8() {
+#if TESSERA_X86
+  constexpr Index count = 1500;
+  if (!active_isa().has(Isa::amx_int8)) return 0;
+  const double start = seconds();
+  detail::tile_dots(count, true);
+  return detail::rate(4 * 2 * 16.0 * 16 * 64 * static_cast<double>(count), start);
 #else
   return 0;
 #endif
