@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 
 namespace tessera::test {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/quantized.hpp>
 
 #include "matrix/quantized_support.hpp"

@@ -7,6 +7,7 @@
 #include <string>
 
 #include <support/oracle.hpp>
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/quant/bit_planes.hpp>
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/quant/calibration.hpp>
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <support/oracle.hpp>
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 
 namespace tessera::test {
@@ -301,6 +302,19 @@ void check_gradient_law(const Subject<S>& s) {  // beta is honoured, sizes are c
   EXPECT_THROW(s.a.grad(ctx, X.view(), dY.view(), S(0), wrong), shape_error);
   EXPECT_THROW(s.a.grad(ctx, Grid<S>(s.a.cols() + 1, n, 0, 1).view(), dY.view(), S(0), grad), shape_error);
 }
+
+// TESSERA_OPERATOR_LAWS(extern, S) declares the laws of one Scalar, TESSERA_OPERATOR_LAWS(, S) is their definition.
+#define TESSERA_OPERATOR_LAWS(EXTERN, S)                            \
+  EXTERN template void check_apply_law<S>(const Subject<S>&);       \
+  EXTERN template void check_adjoint_law<S>(const Subject<S>&);     \
+  EXTERN template void check_threads_law<S>(const Subject<S>&);     \
+  EXTERN template void check_shape_law<S>(const Subject<S>&);       \
+  EXTERN template void check_description_law<S>(const Subject<S>&); \
+  EXTERN template void check_alias_law<S>(const Subject<S>&);       \
+  EXTERN template void check_solve_law<S>(const Subject<S>&);       \
+  EXTERN template void check_gradient_law<S>(const Subject<S>&);
+TESSERA_OPERATOR_LAWS(extern, float)  // operator_laws.cpp
+TESSERA_OPERATOR_LAWS(extern, double)
 
 /// f(parameter&) for all of them in the order of `grad`. Types whose parameters are in parts overload it.
 template <class A, class F>

@@ -1,1 +1,0 @@
-// The program of no test: its precompiled headers are shared.
