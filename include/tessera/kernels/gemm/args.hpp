@@ -29,6 +29,13 @@ struct GemmPermission<float> {
   std::atomic<Index>* unsplit = nullptr;
 };
 
+/// How a packed kernel cuts a product: rows of A, terms of a sum and columns of B at a time; 0 is the kernel's own
+/// choice. Results depend on `kc` alone, within the rounding of any order of summation.
+struct GemmBlocks {
+  Index mc = 0, kc = 0, nc = 0;
+  friend bool operator==(const GemmBlocks&, const GemmBlocks&) = default;
+};
+
 /// What becomes of a block of C once its sums are complete, while it is in cache: `run(what, turned, block, row, col)`
 /// with the block's place in the whole product. `turned`: the kernel computes the transposed product.
 template <class T>
@@ -55,6 +62,7 @@ struct GemmArgs : KernelArgs, ZeroPoints<T>, GemmPermission<T> {
   /// scratch, unless all of B is packed.
   const std::byte* packed_b = nullptr;
   const std::byte* packed_whole = nullptr;
+  GemmBlocks blocks;
   /// A kernel that calls it says so with `finishes`; for others `run_gemm` does, in a second pass.
   GemmFinish<T> finish;
   /// Entries (i, j) of C with triangle * (i - j + diagonal) < 0 are not computed; 0 means all are. Kernels that do not

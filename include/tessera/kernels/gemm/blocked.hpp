@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include <tessera/kernels/gemm/args.hpp>
+#include <tessera/simd/cache.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -52,28 +53,41 @@ struct BlockedGemm {
 
   static constexpr Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 
-  /// K in equal parts of at most kc.
-  static Index k_block(Index k) {
-    const Index parts = (k + tiling.kc - 1) / tiling.kc;
-    return std::min(k, round_up((k + parts - 1) / parts, std::max<Index>(Ops::k_unit, 4)));
+  /// Rows of a block of A: it fills about half of the second-level cache.
+  static Index most_rows(const GemmBlocks& b) {
+    if (b.mc > 0) return round_up(b.mc, tiling.mr);
+    const Index line = packed_k(b.kc > 0 ? b.kc : tiling.kc) * static_cast<Index>(sizeof(PackedA));
+    const Index fit = cache_sizes().l2 * 9 / 16 / line / tiling.mr * tiling.mr;
+    return std::clamp(fit, 4 * tiling.mr, tiling.mc);
   }
-  static Index n_block(Index n) {
-    const Index parts = (n + tiling.nc - 1) / tiling.nc;
+
+  /// K in equal parts of at most kc.
+  static Index k_block(Index k, const GemmBlocks& b = {}) {
+    constexpr Index unit = std::max<Index>(Ops::k_unit, 4);
+    const Index most = b.kc > 0 ? round_up(b.kc, unit) : tiling.kc, parts = (k + most - 1) / most;
+    return std::min(k, round_up((k + parts - 1) / parts, unit));
+  }
+  static Index n_block(Index n, const GemmBlocks& b = {}) {
+    const Index most = b.nc > 0 ? round_up(b.nc, tiling.nr) : tiling.nc, parts = (n + most - 1) / most;
     return round_up((n + parts - 1) / parts, tiling.nr);
   }
-  static Index m_block(Index m) {
-    const Index parts = (m + tiling.mc - 1) / tiling.mc;
+  static Index m_block(Index m, const GemmBlocks& b = {}) {
+    const Index most = most_rows(b), parts = (m + most - 1) / most;
     return round_up((m + parts - 1) / parts, tiling.mr);
   }
   static Index packed_k(Index k) { return Ops::packed_k(k); }
 
+  /// A factor packed whole was packed in the kernel's own blocks.
+  static GemmBlocks blocks(const Args& args) { return args.packed_whole != nullptr ? GemmBlocks() : args.blocks; }
+
   static Index bytes_a(const Args& args) {
-    const Index elements = std::min(round_up(args.m(), tiling.mr), tiling.mc) * packed_k(k_block(args.k()));
+    const Index elements =
+        std::min(round_up(args.m(), tiling.mr), most_rows(blocks(args))) * packed_k(k_block(args.k(), blocks(args)));
     return round_up(elements * static_cast<Index>(sizeof(PackedA)), 64) + 64;
   }
   /// Bytes of one packed block of B.
   static Index bytes_b(const Args& args) {
-    const Index elements = n_block(args.n()) * packed_k(k_block(args.k()));
+    const Index elements = n_block(args.n(), blocks(args)) * packed_k(k_block(args.k(), blocks(args)));
     return round_up(elements * static_cast<Index>(sizeof(PackedB)), 64);
   }
   static std::size_t scratch(const Args& args) {
@@ -81,7 +95,7 @@ struct BlockedGemm {
     return static_cast<std::size_t>(bytes_a(args) + (packed ? 0 : bytes_b(args)));
   }
 
-  /// All of B (K,N) packed: its blocks one after another, those of the first columns first.
+  /// All of B (K,N) packed, in the kernel's own blocks: its blocks one after another, those of the first columns first.
   static Index whole_elements(Index n, Index k) { return whole_offset(n, k, n, 0); }
   /// Elements before the block of columns from jc and entries from pc.
   static Index whole_offset(Index n, Index k, Index jc, Index pc) {
@@ -113,7 +127,8 @@ struct BlockedGemm {
     auto* block_a = reinterpret_cast<PackedA*>(args.scratch_of(rows.worker));
     const bool packed = args.packed_b != nullptr || args.packed_whole != nullptr;
     auto* block_b = packed ? nullptr : reinterpret_cast<PackedB*>(args.scratch_of(rows.worker) + bytes_a(args));
-    const Index kb = k_block(args.k()), nb = n_block(args.n()), mb = m_block(rows.end - rows.begin);
+    const Index kb = k_block(args.k(), blocks(args)), nb = n_block(args.n(), blocks(args));
+    const Index mb = m_block(rows.end - rows.begin, blocks(args));
     for (Index jc = 0; jc < args.n(); jc += nb) {
       const Index n = std::min(nb, args.n() - jc);
       for (Index pc = 0; pc < args.k(); pc += kb) {

@@ -14,19 +14,21 @@ template <class Blocked, class Args>
 void gemm_in_parallel(Context& ctx, const KernelEntry<Args>& kernel, const Args& args) {
   using PackedB = typename Blocked::PackedB;
   constexpr GemmTiling tiling = Blocked::tiling;
-  const Index m = args.m(), kb = Blocked::k_block(args.k()), nb = Blocked::n_block(args.n());
+  const GemmBlocks blocks = Blocked::blocks(args);
+  const Index m = args.m(), kb = Blocked::k_block(args.k(), blocks), nb = Blocked::n_block(args.n(), blocks);
   Workspace::Scope scope(ctx.workspace);
   const std::byte* whole = args.packed_whole;
   std::byte* packed = whole != nullptr ? nullptr : scope.take<std::byte>(Blocked::bytes_b(args));
   auto part = args;
   part.packed_b = packed;
   part.packed_whole = nullptr;
+  part.blocks = blocks;
   part.scratch_bytes = static_cast<std::size_t>(Blocked::bytes_a(args));
   part.scratch = scope.take<std::byte>(Blocked::bytes_a(args) * ctx.concurrency());
 
   constexpr Index wanted = 16;  // pieces: enough for several threads to end together
-  const Index piece_rows =
-      std::clamp(Blocked::round_up((m + wanted - 1) / wanted, tiling.mr), 4 * tiling.mr, tiling.mc);
+  const Index piece_rows = std::clamp(Blocked::round_up((m + wanted - 1) / wanted, tiling.mr), 4 * tiling.mr,
+                                      std::max(4 * tiling.mr, Blocked::most_rows(blocks)));
   const Index down = (m + piece_rows - 1) / piece_rows;
   for (Index jc = 0; jc < args.n(); jc += nb) {
     const Index n = std::min(nb, args.n() - jc), panels = (n + tiling.nr - 1) / tiling.nr;

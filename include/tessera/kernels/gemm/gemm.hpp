@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include <tessera/kernels/gemm/blocks.hpp>
 #include <tessera/kernels/gemm/drive.hpp>
 #include <tessera/kernels/gemm/list.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
@@ -22,6 +23,7 @@ GemmArgs<TA, TB, T> gemm_args(T alpha, MatrixView<const TA> A, MatrixView<const 
   args.A = A;
   args.B = B;
   args.C = C;
+  if constexpr (std::is_same_v<TA, T> && std::is_same_v<TB, T>) args.blocks = gemm_blocks<T>();
   return args;
 }
 
