@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,21 +14,14 @@
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/kernels/group_sparse/list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-/// 16 values d * q + m, q in [0, 15]: 12 bytes, and 2 for its column in GroupSparse.
-struct SparseGroup {
-  static constexpr Index size = 16;
-  f16 d, m;
-  std::uint8_t qs[8];  // value 2 i in the low half of byte i, 2 i + 1 in the high half
-  float value(Index i) const { return float(d) * static_cast<float>((qs[i / 2] >> (i % 2 * 4)) & 15) + float(m); }
-};
-static_assert(sizeof(SparseGroup) == 12);
-
 /// (M,K) in block-compressed rows: of each row the groups that are held, and which columns [16 g, 16 g + 16) they are.
 /// At half the groups 3.5 bits a value. Y = W X splits by groups held, not by rows, so that pieces are even however
-/// uneven rows are; each row belongs to one piece. 2·16·groups flops a column.
+/// uneven rows are; each row belongs to one piece. Weights are read once for any
+/// number of columns, and decoded once for every 8. 2·16·groups flops a column.
 class GroupSparse : public OperatorBase<GroupSparse> {
  public:
   using Scalar = float;
@@ -68,46 +60,44 @@ class GroupSparse : public OperatorBase<GroupSparse> {
     f(ByteRange{groups_.begin(), groups_.end()});
   }
 
+  template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
+    constexpr Index size = SparseGroup::size;
+    GroupSparseArgs args;
+    args.transpose = op == Op::transpose;
+    args.rows = rows();
+    args.n = X.cols();
+    args.padded = (cols_ + size - 1) / size * size;
+    args.begin = begin_.data();
+    args.columns = columns_.data();
+    args.groups = groups_.data();
+    args.pieces = pieces_.data();
+    args.alpha = alpha;
+    args.beta = beta;
+    const auto& kernel = GroupSparseKernels::select(ctx, args);
+    Workspace::Scope scope(ctx.workspace);
+    float* packed = scope.take<float>(args.padded * args.n);
     if (op == Op::transpose) {
-      detail::scale_by(ctx, beta, Y);
-      for_each_chunk(ctx, Y.cols(), 4, [&](Context&, Index first, Index last) {
-        for (Index i = 0; i < rows(); ++i)
-          visit(i, [&](Index column, Index count, const std::array<float, 16>& w) {
-            for (Index n = first; n < last; ++n)
-              for (Index p = 0; p < count; ++p) Y(column + p, n) += alpha * w[static_cast<std::size_t>(p)] * X(i, n);
-          });
-      });
+      std::fill_n(packed, args.padded * args.n, 0.0f);
+      args.X = X;
+      args.y = packed;
+      launch(ctx, kernel, args, args.n, 4);
+      for (Index n = 0; n < args.n; ++n)
+        for (Index k = 0; k < cols_; ++k) {
+          const float sum = packed[n * args.padded + k];
+          Y(k, n) = beta == 0 ? sum : sum + beta * Y(k, n);
+        }
       return;
     }
-    const Index count_of_pieces = static_cast<Index>(pieces_.size()) - 1;
-    for_each_chunk(ctx, count_of_pieces, 1, [&](Context& worker, Index piece, Index) {
-      Workspace::Scope scope(worker.workspace);
-      float* sum = scope.take<float>(X.cols());
-      for (Index i = pieces_[static_cast<std::size_t>(piece)]; i < pieces_[static_cast<std::size_t>(piece + 1)]; ++i) {
-        std::fill_n(sum, X.cols(), 0.0f);
-        visit(i, [&](Index column, Index count, const std::array<float, 16>& w) {
-          for (Index n = 0; n < X.cols(); ++n)
-            for (Index p = 0; p < count; ++p) sum[n] += w[static_cast<std::size_t>(p)] * X(column + p, n);
-        });
-        for (Index n = 0; n < X.cols(); ++n) Y(i, n) = beta == 0 ? alpha * sum[n] : alpha * sum[n] + beta * Y(i, n);
-      }
-    });
+    for (Index n = 0; n < args.n; ++n)
+      for (Index k = 0; k < args.padded; ++k) packed[args.at(k, n)] = k < cols_ ? X(k, n) : 0.0f;
+    args.x = packed;
+    args.Y = Y;
+    launch(ctx, kernel, args, static_cast<Index>(pieces_.size()) - 1, 1);
   }
 
  private:
-  /// f(first column, columns, their values) for each group of row i.
-  template <class F>
-  void visit(Index i, F&& f) const {
-    std::array<float, 16> w;
-    for (Index e = begin_[i]; e < begin_[i + 1]; ++e) {
-      const Index column = Index{columns_[e]} * SparseGroup::size;
-      for (Index p = 0; p < SparseGroup::size; ++p) w[static_cast<std::size_t>(p)] = groups_[e].value(p);
-      f(column, std::min(SparseGroup::size, cols_ - column), w);
-    }
-  }
-
   Index cols_;
   Buffer<std::int32_t> begin_;
   Buffer<std::uint16_t> columns_;
