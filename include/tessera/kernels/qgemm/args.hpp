@@ -45,7 +45,7 @@ struct BlockView {
 
 /// (K, N) activations as int8 in blocks of 32: x = scale * code. Tile t holds columns [16 t, 16 t + w): codes
 /// [block][w][32], scale [block][w], sum [block][w] (the sum of a block's codes), halves [block][w] (the sums of its
-/// first and its last 16 codes in the low and the high 16 bits), zeros [block][w][PanelLayout::sums] (a format's
+/// first and its last 16 codes in the low and the high 16 bits), zeros [block][w][PanelLayout::groups] (a format's
 /// -offset times the sum of the block's codes, or of each half's).
 struct ActivationBlocks {
   std::int8_t* codes = nullptr;

@@ -23,7 +23,7 @@ struct Ops256 {
   using Int = __m256i;
   using Float = __m256;
   static constexpr Index rows = 8;
-  static constexpr int panels = 1;  // taken at once
+  static constexpr int panels = 1, columns = 1;  // taken at once
 
   TESSERA_INLINE static Int load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   TESSERA_INLINE static Int bytes(std::uint8_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
@@ -115,16 +115,16 @@ struct DotAvx2 : Ops256 {
   template <class F>
   static constexpr int table_offset = 0;
 
-  template <class F, int R, int Planes, Index G>
+  template <class F, int R, int C, int Planes, Index G>
   TESSERA_INLINE static void dots(const Int (&code)[R][Planes][8], int plane, const std::int8_t* x,
-                                  const Int (&start)[G], Int (&sum)[R][G]) {
+                                  const Int (&start)[C][G], Int (&sum)[C][R][G]) {
     const Int ones = _mm256_set1_epi16(1);
     constexpr int length = 8 / G;
     constexpr int fits = is_signed<F> ? 1 : 32767 / (2 * 127 * PanelLayout<F>::greatest);
     constexpr int chain = fits < length ? fits : length;
 #pragma GCC unroll 2
     for (int h = 0; h < G; ++h) {
-      Int total = start[h], pairs = zero();
+      Int total = start[0][h], pairs = zero();
 #pragma GCC unroll 8
       for (int g = 0; g < length; ++g) {
         const Int w = code[0][plane][h * length + g];
@@ -141,7 +141,7 @@ struct DotAvx2 : Ops256 {
           total = g < chain && offset<F> == 0 ? wide : add(total, wide);
         }
       }
-      sum[0][h] = total;
+      sum[0][0][h] = total;
     }
   }
 };

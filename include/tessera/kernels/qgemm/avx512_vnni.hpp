@@ -22,7 +22,7 @@ struct OpsAvx512Vnni {
   using Int = __m512i;
   using Float = __m512;
   static constexpr Index rows = 16;
-  static constexpr int panels = 2;  // taken at once
+  static constexpr int panels = 2, columns = 2;  // taken at once
 
   TESSERA_INLINE static Int load(const void* p) { return _mm512_loadu_si512(p); }
   TESSERA_INLINE static Int bytes(std::uint8_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }

@@ -24,7 +24,7 @@ struct QgemmTile {
   const float* scale;
   const std::int32_t* sum;
   const std::uint32_t* halves;
-  const std::int32_t* zeros;  // [block][column][PanelLayout::sums]
+  const std::int32_t* zeros;  // [block][column][PanelLayout::groups]
   Index blocks;
   Index width;
   float* out;
@@ -49,21 +49,22 @@ inline void scale_rows(const QgemmArgs& a, Index row, Index rows, Index col, Ind
     }
 }
 
-inline void store_tile(const QgemmArgs& a, Index row, Index rows, Index col, Index cols, const float* tile) {
+template <class Kernel>
+void store_tile(const QgemmArgs& a, Index row, Index rows, Index col, Index cols, const float* tile) {
   const float alpha = a.alpha, beta = a.beta;
   for (Index c = 0; c < cols; ++c) {
-    const float* TESSERA_RESTRICT from = tile + c * panel_rows;
-    float* TESSERA_RESTRICT y = a.y + row * a.y_row + (col + c) * a.y_col;
-    if (a.y_row == 1 && rows == panel_rows) {
-      if (beta == 0)
-        for (Index r = 0; r < panel_rows; ++r) y[r] = alpha * from[r];
-      else
-        for (Index r = 0; r < panel_rows; ++r) y[r] = alpha * from[r] + beta * y[r];
-    } else {
-      for (Index r = 0; r < rows; ++r) {
-        float& to = y[r * a.y_row];
-        to = beta == 0 ? alpha * from[r] : alpha * from[r] + beta * to;
+    const float* from = tile + c * panel_rows;
+    float* y = a.y + row * a.y_row + (col + c) * a.y_col;
+    if constexpr (requires { Kernel::store(from, alpha, beta, y); }) {
+      if (a.y_row == 1 && rows == panel_rows) {
+        Kernel::store(from, alpha, beta, y);
+        continue;
       }
+    }
+    for (Index r = 0; r < rows; ++r) {
+      float& to = y[r * a.y_row];
+      const float v = rounded(alpha * from[r]);
+      to = beta == 0 ? v : v + rounded(beta * to);
     }
   }
 }
@@ -116,7 +117,7 @@ void qgemm_rows(const QgemmArgs& a, RowRange rows) noexcept {
         tile.scale = a.x.scale + at;
         tile.sum = a.x.sum + at;
         tile.halves = a.x.halves + at;
-        tile.zeros = P::offset == 0 ? a.x.sum : a.x.zeros + at * P::sums;
+        tile.zeros = P::offset == 0 ? a.x.sum : a.x.zeros + at * P::groups;
         tile.out = out + t * panel_pair * tile_values;
         tile.streamed = t == 0;
         Kernel::template tile<F>(tile);
@@ -127,7 +128,7 @@ void qgemm_rows(const QgemmArgs& a, RowRange rows) noexcept {
         const Index from = row + p * panel_rows, count = std::min(panel_rows, rows.end - from);
         float* results = out + (t * panel_pair + p) * tile_values;
         if (a.factors.scale != nullptr) scale_rows(a, from, count, t * activation_tile, a.x.width(t), results);
-        store_tile(a, from, count, t * activation_tile, a.x.width(t), results);
+        store_tile<Kernel>(a, from, count, t * activation_tile, a.x.width(t), results);
       }
   }
 }

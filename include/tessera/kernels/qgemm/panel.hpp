@@ -174,7 +174,7 @@ struct PanelLayout {
     else
       return false;
   }();
-  /// Sums of products that are kept apart within a part.
+  /// Sums of products that are kept apart within a part, where products are combined.
   static constexpr Index sums = combined ? 1 : groups;
   static constexpr int greatest = [] {  // unsigned code that is multiplied
     if constexpr (combined)

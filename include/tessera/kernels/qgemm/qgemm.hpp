@@ -115,7 +115,7 @@ void qgemm(Context& ctx, float alpha, const BlockView<F>& W, std::type_identity_
     QgemmArgs args = detail::qgemm_args(W, alpha, beta, Y.slice(1, first, count));
     args.x = detail::quantize_activations(ctx, scope, X.slice(1, first, count), PanelLayout<F>::parts);
     if constexpr (PanelLayout<F>::offset != 0)
-      args.x.zeros = detail::activation_zeros(scope, args.x, PanelLayout<F>::offset, PanelLayout<F>::sums);
+      args.x.zeros = detail::activation_zeros(scope, args.x, PanelLayout<F>::offset, PanelLayout<F>::groups);
     if (W.factors.minimum != nullptr) args.x_sums = detail::activation_sums(scope, args.x);
     launch(ctx, QgemmKernels<F>::select(ctx, args), args, W.rows, detail::qgemm_grain(W.cols, count));
   }

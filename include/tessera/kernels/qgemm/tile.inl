@@ -48,21 +48,43 @@ struct QgemmColumns {
   /// Wide levels and numbers take more registers: one panel at a time, two in turns.
   template <class F>
   static void tile(const QgemmTile& t) noexcept {
-    constexpr bool small = PanelLayout<F>::code != PanelCode::wide && PanelLayout<F>::code != PanelCode::number;
-    if constexpr (Ops::panels == 2) {
-      if (t.panels == 2)
-        panels<F, 2, small ? 2 : 1>(t, 0, 0);
-      else if constexpr (!at_once)
-        panels<F, 1, 1>(t, 0, 0);
+    if constexpr (PanelLayout<F>::combined && at_once) {
+      tile<F, true>(t);
     } else {
-      for (Index p = 0; p < t.panels; ++p)
-        for (Index row = 0; row < panel_rows; row += Ops::rows) panels<F, 1, 1>(t, p, row);
+      if constexpr (PanelLayout<F>::combined) {
+        if (t.width >= 4) return tile<F, true>(t);
+      }
+      tile<F, false>(t);
+    }
+  }
+
+  /// 16 rows of y = alpha * from + beta * y. (Left to the compiler at -O2 it took as long as 150 values of K.)
+  static void store(const float* from, float alpha, float beta, float* y) noexcept {
+    for (Index r = 0; r < panel_rows; r += Ops::rows) {
+      Float v = Ops::product(Ops::all(alpha), Ops::load(from + r));
+      if (beta != 0) v = Ops::add(v, Ops::product(Ops::all(beta), Ops::load(y + r)));
+      Ops::store(y + r, v);
     }
   }
 
  private:
   /// Ops that multiply all columns at once leave their sums in memory, [plane][panel][half][column][row].
   static constexpr bool at_once = requires { Ops::at_once; };
+
+  /// `Combined`: integer scales go into the codes (PanelLayout::combined), which several columns pay for.
+  template <class F, bool Combined>
+  TESSERA_INLINE static void tile(const QgemmTile& t) noexcept {
+    constexpr bool small = PanelLayout<F>::code != PanelCode::wide && PanelLayout<F>::code != PanelCode::number;
+    if constexpr (Ops::panels == 2) {
+      if (t.panels == 2)
+        panels<F, Combined, 2, small ? 2 : 1>(t, 0, 0);
+      else if constexpr (!at_once)
+        panels<F, Combined, 1, 1>(t, 0, 0);
+    } else {
+      for (Index p = 0; p < t.panels; ++p)
+        for (Index row = 0; row < panel_rows; row += Ops::rows) panels<F, Combined, 1, 1>(t, p, row);
+    }
+  }
 
   template <class F>
   static constexpr int planes = PanelLayout<F>::code == PanelCode::wide ? 2 : 1;
@@ -186,8 +208,8 @@ struct QgemmColumns {
   };
 
   /// d * I + m * J of one column; `sum` and `fine` as `dots` left them.
-  template <class F>
-  TESSERA_INLINE static Float value(const Factors<F>& factors, const Int (&sum)[PanelLayout<F>::sums],
+  template <class F, std::size_t Sums>
+  TESSERA_INLINE static Float value(const Factors<F>& factors, const Int (&sum)[Sums],
                                     [[maybe_unused]] Int fine, [[maybe_unused]] Int all_sums,
                                     [[maybe_unused]] Int all_halves) {
     using P = PanelLayout<F>;
@@ -196,7 +218,8 @@ struct QgemmColumns {
                       Ops::product(factors.group[1], Ops::to_float(sum[1])));
     } else {
       Int dot = sum[0];
-      if constexpr (P::sums == 2) dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
+      if constexpr (Sums == 2)
+        dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
       if constexpr (P::code == PanelCode::wide) dot = Ops::add(Ops::template times<256>(dot), fine);
       Float y = Ops::to_float(dot);
       if constexpr (P::scale != PanelScale::one) y = Ops::product(factors.s, y);
@@ -209,43 +232,49 @@ struct QgemmColumns {
     }
   }
 
-  /// All columns times R panels whose codes are unpacked.
-  template <class F, int R>
-  TESSERA_INLINE static void columns(const QgemmTile& t, Index at, const Int (&code)[R][planes<F>][8],
-                                     const Factors<F> (&factors)[R], float* const (&out)[R]) {
+  /// C columns from the c-th on times R panels whose codes are unpacked.
+  template <class F, Index Sums, int R, int C>
+  TESSERA_INLINE static void columns(const QgemmTile& t, Index at, Index c, const Int (&code)[R][planes<F>][8],
+                                     const Factors<F> (&factors)[R], float* const (&out)[R],
+                                     [[maybe_unused]] const std::int32_t* products) {
     using P = PanelLayout<F>;
     constexpr bool from_zero = Ops::template offset<F> == 0;
-    const std::int8_t* x = t.x + at * block_values;
-    const std::int32_t* zeros = t.zeros + at * (from_zero ? 0 : P::sums);
-    [[maybe_unused]] alignas(64) std::int32_t products[at_once ? planes<F> * R * P::sums * tile_values : 1];
-    if constexpr (at_once) Ops::template multiply<F, R, planes<F>, P::sums>(code, x, products);
-    for (Index c = 0; c < t.width; ++c, x += block_values) {
-      Int start[P::sums], sum[planes<F>][R][P::sums];
+    const std::int8_t* x = t.x + (at + c) * block_values;
+    Int start[C][Sums], sum[planes<F>][C][R][Sums];
 #pragma GCC unroll 2
-      for (int h = 0; h < P::sums; ++h)
-        start[h] = from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(zeros[c * P::sums + h]));
+    for (int j = 0; j < C; ++j)
 #pragma GCC unroll 2
-      for (int plane = 0; plane < planes<F>; ++plane)
-        if constexpr (at_once)
-          Ops::template column<R, P::sums>(products, plane, c, start, sum[plane]);
-        else
-          Ops::template dots<F, R, planes<F>, P::sums>(code, plane, x, start, sum[plane]);
-      const Int all_sums = Ops::all(P::has_minimum ? static_cast<std::uint32_t>(t.sum[at + c]) : 0u);
-      const Int all_halves = Ops::all(P::has_minimum && P::groups == 2 ? t.halves[at + c] : 0u);
-      const Float step = Ops::all(t.scale[at + c]);
+      for (int h = 0; h < Sums; ++h)
+        start[j][h] =
+            from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(t.zeros[(at + c + j) * Sums + h]));
+#pragma GCC unroll 2
+    for (int plane = 0; plane < planes<F>; ++plane)
+      if constexpr (at_once) {
+#pragma GCC unroll 2
+        for (int j = 0; j < C; ++j)
+          Ops::template column<R, Sums>(products, plane, c + j, start[j], sum[plane][j]);
+      } else {
+        Ops::template dots<F, R, C, planes<F>, Sums>(code, plane, x, start, sum[plane]);
+      }
+#pragma GCC unroll 2
+    for (int j = 0; j < C; ++j) {
+      const Int all_sums = Ops::all(P::has_minimum ? static_cast<std::uint32_t>(t.sum[at + c + j]) : 0u);
+      const Int all_halves = Ops::all(P::has_minimum && P::groups == 2 ? t.halves[at + c + j] : 0u);
+      const Float step = Ops::all(t.scale[at + c + j]);
 #pragma GCC unroll 2
       for (int r = 0; r < R; ++r) {
-        const Float y = value<F>(factors[r], sum[0][r], sum[planes<F> - 1][r][0], all_sums, all_halves);
-        float* to = out[r] + c * panel_rows;
+        const Float y = value<F>(factors[r], sum[0][j][r], sum[planes<F> - 1][j][r][0], all_sums, all_halves);
+        float* to = out[r] + (c + j) * panel_rows;
         Ops::store(to, Ops::add(Ops::load(to), Ops::product(y, step)));
       }
     }
   }
 
   /// T panels part by part in turns, R of them at once.
-  template <class F, int T, int R>
-  static void panels(const QgemmTile& t, Index panel, Index row) noexcept {
+  template <class F, bool Combined, int T, int R>
+  static void panels(const QgemmTile& tile, Index panel, Index row) noexcept {
     using P = PanelLayout<F>;
+    const QgemmTile t = tile;  // which no store changes
     const std::uint8_t *codes[T], *side[T];
     float* out[T];
 #pragma GCC unroll 2
@@ -255,6 +284,8 @@ struct QgemmColumns {
       out[r] = t.out + (panel + r) * tile_values + row;
     }
     const bool streamed = t.streamed && row == 0;
+    const Index width = t.width;
+    constexpr Index sums = Combined ? 1 : P::groups;
     Index at = 0;  // among the blocks of x
     for (Index b = 0; b < t.blocks; ++b) {
       BlockFactors<F> block[T];
@@ -263,7 +294,7 @@ struct QgemmColumns {
         if (streamed) prefetch_ahead<P::side>(side[r], 1024);
         block[r].load(side[r], row);
       }
-      for (Index part = 0; part < P::parts; ++part, at += t.width) {
+      for (Index part = 0; part < P::parts; ++part, at += width) {
         if constexpr (P::code == PanelCode::number) {
           using Numbers = NumberColumns<Ops>;
           alignas(64) float x[activation_tile * block_values], w[block_values * Ops::rows];
@@ -287,11 +318,17 @@ struct QgemmColumns {
               if (streamed) prefetch_ahead<P::part_codes>(from, 8192);
               unpack<F>(from, code[r]);
               factors[r].load(block[first + r], side[first + r], part, row);
-              if constexpr (P::combined) factors[r].combine(code[r][0]);
+              if constexpr (Combined) factors[r].combine(code[r][0]);
               to[r] = out[first + r];
               from += t.panels * P::part_codes;
             }
-            columns<F, R>(t, at, code, factors, to);
+            [[maybe_unused]] alignas(64) std::int32_t products[at_once ? planes<F> * R * sums * tile_values : 1];
+            if constexpr (at_once)
+              Ops::template multiply<F, R, planes<F>, sums>(code, t.x + at * block_values, products);
+            Index c = 0;
+            if constexpr (Ops::columns == 2 && (sums == 1 || !P::combined))
+              for (; c + 2 <= width; c += 2) columns<F, sums, R, 2>(t, at, c, code, factors, to, products);
+            for (; c < width; ++c) columns<F, sums, R, 1>(t, at, c, code, factors, to, products);
           }
         }
       }
