@@ -34,9 +34,6 @@ struct FormatList {
   static constexpr std::size_t size = sizeof...(F);
 };
 
-/// Those that the kernels of qgemm multiply: the tests of kernels and operators run over them.
-using BlockFormats = FormatList<Q8_0, Q4_0, Q4_1>;
-
 /// Those that GGUF files hold: the laws of their codecs, with the reference's values, run over them.
 using CodecFormats = FormatList<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
                                 NVFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>;
