@@ -15,10 +15,8 @@ namespace tessera::inline TESSERA_ABI {
 /// `block_size` values are stored as one `Block`, a plain struct whose bytes are the format.
 /// encode(x, block): x holds block_size values; a value that is not finite, or too large for the format, makes the
 /// whole block decode to NaN. decode(block, x) writes block_size values. Encoding what decode wrote gives the same
-/// values where they are integers times one scale that is a normal number of its type. Where a minimum is added (its sum
-/// with a product is rounded) or scales are themselves quantized they may move again, about as far as the first time at
-/// most: Q2_K to Q6_K keep three normal blocks of four exactly, formats with a minimum nearly all unless it is far larger
-/// than their range.
+/// values where they are integers times one scale that is a normal number of its type. Where a minimum is added, whose
+/// sum with a product is rounded, or scales are themselves quantized, they may move again.
 template <class F>
 concept BlockFormat = std::is_trivially_copyable_v<typename F::Block> &&
     requires(std::span<const float> in, std::span<float> out, typename F::Block& block,
