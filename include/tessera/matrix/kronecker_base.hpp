@@ -107,7 +107,7 @@ class KroneckerBase : public OperatorBase<Derived> {
     each([&](const auto& a) { square = square && a.rows() == a.cols(); });
     if (!square) return diagonal().sum();
     S product = 1;
-    each([&](const auto& a) { product *= trace(a); });
+    each([&](const auto& a) { product *= trace(a).value; });
     return product;
   }
   /// |A⊗B| = |A| |B|
@@ -123,7 +123,7 @@ class KroneckerBase : public OperatorBase<Derived> {
     each([&](const auto& a) { square = square && a.rows() == a.cols(); });
     if (!square) return LogDeterminant<S>::of(S(0));
     each([&](const auto& a) {
-      if (rows() > 0) total = total * LogDeterminant<S>(logdet(a)).power(rows() / a.rows());
+      if (rows() > 0) total = total * LogDeterminant<S>(logdet(a).value).power(rows() / a.rows());
     });
     return total;
   }

@@ -98,7 +98,7 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
   Scalar diagonal_sum() const {
     Scalar total = 0;
     each([&](const auto& a) {
-      if (a.rows() > 0) total += static_cast<Scalar>(rows() / a.rows()) * trace(a);
+      if (a.rows() > 0) total += static_cast<Scalar>(rows() / a.rows()) * trace(a).value;
     });
     return total;
   }
