@@ -12,8 +12,12 @@
 #include <peer_structured.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/batched/batched.hpp>
+#include <tessera/kernels/fwht/fwht.hpp>
+#include <tessera/matrix/butterfly.hpp>
+#include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/monarch.hpp>
+#include <tessera/matrix/monarch_chain.hpp>
 
 namespace {
 
@@ -82,14 +86,18 @@ void product_row(const std::string& name, Index n, std::function<A()> make, bool
        }},
       {"eigen", [=] { peers::eigen_dense(c->dense.data(), c->x.data(), c->y.data(), c->a->rows(), n, c->a->cols()); }}};
   for (auto& peer : more) peers.push_back(std::move(peer));
+  const auto run = [=] {
+    c->prepare();
+    c->a->apply(c->ctx, op, 1.0f, c->in(), 0.0f, c->out());
+  };
   bench::row(
       name, n == 1 ? "GBs" : "GFLOPs", work,
-      [=] { return n == 1 ? resident_read_roof(c->other, size) : bench::fma_roof<float>(); },
       [=] {
-        c->prepare();
-        c->a->apply(c->ctx, op, 1.0f, c->in(), 0.0f, c->out());
+        const double roof = n == 1 ? resident_read_roof(c->other, size) : bench::fma_roof<float>();
+        run();  // the dense peers leave nothing in the caches
+        return roof;
       },
-      peers);
+      run, peers);
 }
 
 Monarch<float> random_monarch(Index n, Index blocks, Index rank = 1) {
@@ -137,6 +145,75 @@ void low_rank_rows() {
     product_row<A>(detail::concat("low_rank/crossover/4096x4096r", rank, "x1"), 1, [=] { return make(4096, rank); });
 }
 
+/// Monarch matrices of higher order, down to a butterfly.
+void chain_rows() {
+  const auto fill = [](auto matrix) {
+    const auto values = draws(matrix.parameter_count(), 7);
+    std::copy(values.begin(), values.end(), matrix.parameters().begin());
+    return matrix;
+  };
+  for (Index columns : {64, 1}) {
+    product_row<MonarchChain<float>>(detail::concat("monarch_chain/f32/16x16x16x", columns), columns, [=] {
+      return fill(MonarchChain<float>({16, 16, 16}));
+    });
+    product_row<Butterfly<float>>(detail::concat("butterfly/f32/4096x", columns), columns,
+                                  [=] { return fill(Butterfly<float>(4096)); });
+  }
+}
+
+/// A Kronecker product of three factors; what Eigen multiplies is its KroneckerProduct, materialised beforehand.
+void kronecker_rows() {
+  using D = Dense<float>;
+  using A = Kronecker<D, D, D>;
+  const auto make = [](Index n) {
+    const auto factor = [=](std::uint64_t seed) {
+      const auto values = draws(n * n, seed);
+      return D(MatrixView<const float>(values.data(), n, n));
+    };
+    return A(factor(8), factor(9), factor(10));
+  };
+  for (Index columns : {256, 64, 1})
+    product_row<A>(detail::concat("kronecker/f32/16x16x16x", columns), columns, [=] { return make(16); });
+  product_row<A>(
+      "kronecker/f32/16x16x16x64/columns", 64, [=] { return make(16); }, false, true);
+  for (Index n : {4, 8})
+    for (Index columns : {1, 64})
+      product_row<A>(detail::concat("kronecker/crossover/", n, 'x', n, 'x', n, 'x', columns), columns,
+                     [=] { return make(n); });
+}
+
+/// Walsh-Hadamard transforms against copying the same bytes: a roof of 0.77 is 1.3 copies.
+void fwht_row(Index n, Index batch) {
+  struct Operands {
+    Buffer<float> x, y, z;
+    Context ctx;
+  };
+  auto o = std::make_shared<Operands>();
+  const auto make = [=] {
+    if (o->x.size() > 0) return;
+    o->x = draws(n * batch, 11);
+    o->y = Buffer<float>(n * batch);
+    o->z = Buffer<float>(n * batch);
+  };
+  const double moved = 8.0 * static_cast<double>(n * batch);
+  bench::row(
+      detail::concat("fwht/f32/", n, 'x', batch), "GBs", moved,
+      [=] {
+        make();
+        double best = 0;
+        for (int i = 0; i < 3; ++i) {
+          const double start = bench::seconds();
+          std::copy(o->x.begin(), o->x.end(), o->z.begin());
+          best = std::max(best, moved / (bench::seconds() - start) * 1e-9);
+        }
+        return best;
+      },
+      [=] {
+        make();
+        fwht(o->ctx, MatrixView<const float>(o->x.data(), batch, n), 1.0f, MatrixView<float>(o->y.data(), batch, n));
+      });
+}
+
 /// As many n x n products as 256 KiB of each factor hold.
 void batched_row(Index n) {
   struct Operands {
@@ -166,6 +243,11 @@ void batched_row(Index n) {
 int main(int argc, char** argv) {
   monarch_rows();
   low_rank_rows();
+  chain_rows();
+  kronecker_rows();
+  fwht_row(4096, 256);
+  fwht_row(256, 4096);
+  fwht_row(16384, 64);
   for (Index n : {16, 32, 64}) batched_row(n);
   std::printf("isa %s\n", isa_text(active_isa()).c_str());
   return bench::run_rows(argc, argv);

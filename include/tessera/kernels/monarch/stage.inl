@@ -54,7 +54,10 @@ struct Stage {
   static Index up(Index n) { return (n + lanes - 1) / lanes * lanes; }
   static bool direct(const Args& a) { return a.n() > few && a.C.stride(2) == 1; }
   /// Blocks whose results wait to be turned: C's vectors run across the blocks.
-  static Index group(const Args& a) { return !direct(a) && a.C.stride(0) == 1 ? lanes : 1; }
+  static Index group(const Args& a) { return packs_across(a) || (!direct(a) && a.C.stride(0) == 1) ? lanes : 1; }
+
+  /// Blocks whose columns are packed together: B's contiguous dimension runs across the blocks.
+  static bool packs_across(const Args& a) { return a.n() > few && a.B.stride(0) == 1 && a.B.stride(2) != 1; }
 
   static Index panel_size(const Args& a) { return a.n() > few ? up(a.k() * O::nr + lanes) : up(a.k()); }
   static Index wide_size(const Args& a) {
@@ -63,23 +66,32 @@ struct Stage {
   static Index item_size(const Args& a) { return up(a.n() > few ? a.m() * O::nr : a.m()) + lanes; }
   static std::size_t scratch(const Args& a) {
     const Index waiting = direct(a) ? 0 : group(a) * item_size(a);
-    return static_cast<std::size_t>(panel_size(a) + wide_size(a) + waiting) * sizeof(T);
+    return static_cast<std::size_t>(panel_size(a) * (packs_across(a) ? lanes : 1) + wide_size(a) + waiting) * sizeof(T);
   }
 
   static void run(const Args& a, RowRange blocks) noexcept {
     T* panel = reinterpret_cast<T*>(a.scratch_of(blocks.worker));
-    T* wide = panel + panel_size(a);
+    const Index one_panel = panel_size(a);
+    const bool across = packs_across(a);
+    T* wide = panel + one_panel * (across ? lanes : 1);
     T* waiting = wide + wide_size(a);
     const Index at_once = group(a), width = a.n() > few ? O::nr : 1, item = item_size(a);
     for (Index b = blocks.begin; b < blocks.end; b += at_once) {
       const Index count = std::min(at_once, blocks.end - b);
       for (Index j = 0; j < a.n(); j += width) {
         const Index cols = std::min(width, a.n() - j);
+        const bool together = across && count == lanes;
+        if (together) pack_across(a, b, j, cols, panel, one_panel);
         for (Index i = 0; i < count; ++i) {
-          if (width == 1)
-            vector(a, b + i, j, panel, waiting + i * item);
-          else
-            columns(a, b + i, j, cols, panel, wide, waiting + i * item);
+          T* mine = panel + (together ? i * one_panel : 0);
+          if (width == 1) {
+            vector(a, b + i, j, mine, waiting + i * item);
+          } else {
+            if (!together)
+              Pack<T, T>::run(a.B.data() + (b + i) * a.B.stride(0) + j * a.B.stride(2), a.B.stride(2), a.B.stride(1),
+                              cols, O::nr, a.k(), mine);
+            columns(a, b + i, j, cols, mine, wide, waiting + i * item);
+          }
         }
         if (width == 1) {
           if (!in_place(a)) flush<true>(a, b, count, j, 1, waiting, item);
@@ -94,22 +106,50 @@ struct Stage {
   /// Sums of a vector that need nothing but to be stored.
   static bool in_place(const Args& a) { return a.C.stride(1) == 1 && a.alpha == T(1) && a.beta == T(0); }
 
-  static void columns(const Args& a, Index b, Index j, Index cols, T* panel, T* wide, T* waiting) noexcept {
+  /// The columns [j, j + cols) of `lanes` blocks, each into its panel of groups of nr.
+  static void pack_across(const Args& a, Index b, Index j, Index cols, T* panel, Index one_panel) noexcept {
+    const Index cj = a.B.stride(2);
+    for (Index k = 0; k < a.k(); ++k) {
+      const T* from = a.B.data() + b + k * a.B.stride(1) + j * cj;
+      for (Index c = 0; c < cols; c += lanes) {
+        const T* row[lanes];
+        for (Index r = 0; r < lanes; ++r) row[r] = from + std::min(c + r, cols - 1) * cj;
+        T* to = panel + k * O::nr + c;
+        for (Index l = 0; l < lanes; l += V::transposed_k) V::transpose(row, l, to + l * one_panel, one_panel);
+      }
+    }
+  }
+  static void columns(const Args& a, Index b, Index j, Index cols, const T* panel, T* wide, T* waiting) noexcept {
     const Index m = a.m(), k = a.k();
-    Pack<T, T>::run(a.B.data() + b * a.B.stride(0) + j * a.B.stride(2), a.B.stride(2), a.B.stride(1), cols, O::nr, k,
-                    panel);
     TileA<T> rows = in_rows(a, b, wide, j == 0 || group(a) > 1);
     const Index tiles = (m + O::mr - 1) / O::mr, each = m / tiles, more = m % tiles;
     const bool there = direct(a);
     T* c = there ? a.C.data() + b * a.C.stride(0) + j : waiting;
     const Index ldc = there ? a.C.stride(1) : O::nr;
+    const Ahead next(a, b, tiles);
     for (Index t = 0, i = 0; t < tiles; ++t) {
       const Index r = each + (t < more ? 1 : 0);
+      next.ask(t);
       O::tile(a, r, cols, k, TileA<T>{rows.data + i * rows.row, rows.row, rows.step}, panel, O::nr,
               there ? a.beta : T(0), c + i * ldc, ldc);
       i += r;
     }
   }
+  /// The next block, asked for in as many parts as this one has tiles: each is read once, in strides no prefetcher
+  /// follows.
+  struct Ahead {
+    Ahead(const Args& a, Index b, Index tiles)
+        : line(reinterpret_cast<const char*>(a.A.data() + (b + 1) * a.A.stride(0))),
+          part((a.m() * a.k() * static_cast<Index>(sizeof(TA)) / 64 + tiles - 1) / tiles * 64) {
+      const Index bytes = a.m() * a.k() * static_cast<Index>(sizeof(TA));
+      if (b + 1 == a.A.extent(0) || bytes > 32768 || a.A.stride(0) != a.m() * a.k()) part = 0;
+    }
+    void ask(Index t) const {
+      for (Index i = 0; i < part; i += 64) _mm_prefetch(line + t * part + i, _MM_HINT_T0);
+    }
+    const char* line;
+    Index part;
+  };
   static TileA<T> in_rows(const Args& a, Index b, T* wide, bool first) noexcept {
     const TA* data = a.A.data() + b * a.A.stride(0);
     const Index rs = a.A.stride(1), cs = a.A.stride(2);
