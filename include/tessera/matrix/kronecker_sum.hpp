@@ -178,7 +178,7 @@ requires(sizeof...(As) >= 1 && (... && (LinearOperator<As> || EigenDense<As>))) 
 /// exp(A⊕B) = exp(A) ⊗ exp(B), for the terms commute.
 template <class... As>
 auto exponential(const KroneckerSum<As...>& A) {
-  return std::apply([](const As&... a) { return kronecker(exp(a)...); }, A.parts());
+  return std::apply([](const As&... a) { return kronecker(exp(As(a))...); }, A.parts());
 }
 
 }  // namespace tessera::inline TESSERA_ABI
