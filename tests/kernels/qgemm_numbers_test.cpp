@@ -2,6 +2,20 @@
 #include "kernels/qgemm_laws.hpp"
 
 namespace tessera::test {
+
+/// Members of the names alone say nothing: `e` is a scale where there is an exponent_bias, `d` where it is an f16.
+struct NotAScale {
+  static constexpr Index block_size = 32;
+  static constexpr int bits = 8, zero = 0;
+  struct Block {
+    std::uint8_t e;
+    float d;
+    std::int8_t qs[32];
+  };
+};
+static_assert(!PanelFormat<NotAScale> && PanelFormat<MXFP4> && PanelFormat<NF4Double<256>>);
+static_assert(!PanelFormat<GroupAffine<7>> && !PanelFormat<GroupAffine<2, 16>>);
+
 namespace {
 
 using NumbersFormats =

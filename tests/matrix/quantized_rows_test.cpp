@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "matrix/quantized_support.hpp"
+#include "support/shared_kernels.hpp"
 
 namespace tessera {
 namespace {

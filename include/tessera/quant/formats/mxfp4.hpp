@@ -9,6 +9,7 @@
 
 #include <tessera/quant/detail/levels.hpp>
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/nibbles.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -60,14 +61,9 @@ struct MXFP4 {
     set_codes(block, c);
   }
 
-  static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t i = 0; i < 16; ++i) {
-      c[i] = block.qs[i] & 15;
-      c[16 + i] = static_cast<std::uint8_t>(block.qs[i] >> 4);
-    }
-  }
+  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::nibble_codes<16>(block.qs, c.data()); }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (std::size_t i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
+    detail::set_nibble_codes<16>(block.qs, c.data());
   }
   static float scale(const Block& block, Index) {
     if (block.e == 255) return std::bit_cast<float>(0x7fc00000u);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/nibbles.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -64,15 +65,6 @@ inline void nf4_decode(const std::uint8_t* qs, float absmax, std::span<float> x)
     x[32 + i] = absmax * nf4_levels[qs[i] >> 4];
   }
 }
-inline void nf4_codes(const std::uint8_t* qs, std::uint8_t* c) {
-  for (std::size_t i = 0; i < 32; ++i) {
-    c[i] = qs[i] & 15;
-    c[32 + i] = static_cast<std::uint8_t>(qs[i] >> 4);
-  }
-}
-inline void nf4_set_codes(std::uint8_t* qs, const std::uint8_t* c) {
-  for (std::size_t i = 0; i < 32; ++i) qs[i] = static_cast<std::uint8_t>(c[i] | c[32 + i] << 4);
-}
 inline float nf4_absmax(std::span<const float> x) {
   const float most = extreme(x);
   return most < 0 ? -most : most;
@@ -96,8 +88,10 @@ struct NF4 {
     block.absmax = detail::nf4_absmax(x);
     detail::nf4_encode(x, block.absmax, block.qs);
   }
-  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::nf4_codes(block.qs, c.data()); }
-  static void set_codes(Block& block, std::span<const std::uint8_t> c) { detail::nf4_set_codes(block.qs, c.data()); }
+  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::nibble_codes<32>(block.qs, c.data()); }
+  static void set_codes(Block& block, std::span<const std::uint8_t> c) {
+    detail::set_nibble_codes<32>(block.qs, c.data());
+  }
   static void decode(const Block& block, std::span<float> x) { detail::nf4_decode(block.qs, block.absmax, x); }
 };
 
@@ -135,10 +129,10 @@ struct NF4Double {
     }
   }
   static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t g = 0; g < Groups; ++g) detail::nf4_codes(block.qs[g], &c[64 * g]);
+    for (std::size_t g = 0; g < Groups; ++g) detail::nibble_codes<32>(block.qs[g], &c[64 * g]);
   }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (std::size_t g = 0; g < Groups; ++g) detail::nf4_set_codes(block.qs[g], &c[64 * g]);
+    for (std::size_t g = 0; g < Groups; ++g) detail::set_nibble_codes<32>(block.qs[g], &c[64 * g]);
   }
   static void decode(const Block& block, std::span<float> x) {
     for (std::size_t g = 0; g < Groups; ++g)

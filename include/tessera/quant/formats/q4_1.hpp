@@ -6,6 +6,7 @@
 
 #include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/nibbles.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -30,14 +31,9 @@ struct Q4_1 {
     detail::encode_shifted<Q4_1>(x, d, m, block);
   }
 
-  static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t i = 0; i < 16; ++i) {
-      c[i] = block.qs[i] & 15;
-      c[16 + i] = static_cast<std::uint8_t>(block.qs[i] >> 4);
-    }
-  }
+  static void codes(const Block& block, std::span<std::uint8_t> c) { detail::nibble_codes<16>(block.qs, c.data()); }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (std::size_t i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
+    detail::set_nibble_codes<16>(block.qs, c.data());
   }
   static float scale(const Block& block, Index) { return block.d; }
   static float minimum(const Block& block, Index) { return block.m; }

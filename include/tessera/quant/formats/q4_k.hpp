@@ -7,20 +7,15 @@
 
 #include <tessera/quant/detail/two_level.hpp>
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/nibbles.hpp>
 #include <tessera/quant/formats/scales6.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 /// x = (d * s) * q - (dmin * m), q in [0, 15], s and m in [0, 63]. The layout and the decoded values are GGUF's Q4_K.
-struct Q4_K {
+struct Q4_K : detail::SixBitScales {
   static constexpr std::string_view name = "q4_K";
-  static constexpr Index block_size = 256;
-  static constexpr Index group = 32;
   static constexpr int bits = 4;
-  static constexpr int zero = 0;
-  static constexpr bool has_minimum = true;
-  static constexpr bool two_level = true;
-  static constexpr int scale_limit = 63;  // of scale_code and minimum_code
   struct Block {
     f16 d, dmin;
     detail::Scales6 scales;
@@ -30,21 +25,10 @@ struct Q4_K {
   static void encode(std::span<const float> x, Block& block) { detail::TwoLevelEncoder<Q4_K>::encode(x, block); }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t i = 0; i < 256; ++i)
-      c[i] = static_cast<std::uint8_t>(block.qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15);
+    for (std::size_t j = 0; j < 4; ++j) detail::nibble_codes<32>(block.qs + 32 * j, &c[64 * j]);
   }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (std::size_t b = 0; b < 128; ++b) {
-      const std::uint8_t* first = &c[b / 32 * 64 + b % 32];
-      block.qs[b] = static_cast<std::uint8_t>(first[0] | first[32] << 4);
-    }
-  }
-  static int scale_code(const Block& block, Index g) { return block.scales.scale(g); }
-  static int minimum_code(const Block& block, Index g) { return block.scales.minimum(g); }
-  static void set_scale_codes(Block& block, Index g, int s, int m) { block.scales.set(g, s, m); }
-  static float scale(const Block& block, Index g) { return float(block.d) * static_cast<float>(scale_code(block, g)); }
-  static float minimum(const Block& block, Index g) {
-    return -(float(block.dmin) * static_cast<float>(minimum_code(block, g)));
+    for (std::size_t j = 0; j < 4; ++j) detail::set_nibble_codes<32>(block.qs + 32 * j, &c[64 * j]);
   }
   static void integers(const Block& block, std::span<std::int8_t> q) { detail::integers_of_codes<Q4_K>(block, q); }
   static void decode(const Block& block, std::span<float> x) { detail::decode_groups<Q4_K>(block, x); }

@@ -7,6 +7,7 @@
 
 #include <tessera/quant/detail/one_level.hpp>
 #include <tessera/quant/format.hpp>
+#include <tessera/quant/formats/nibbles.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -32,16 +33,10 @@ struct Q5_1 {
   }
 
   static void codes(const Block& block, std::span<std::uint8_t> c) {
-    for (std::size_t i = 0; i < 32; ++i) {
-      const int low = i < 16 ? block.qs[i] & 15 : block.qs[i - 16] >> 4;
-      c[i] = static_cast<std::uint8_t>(low | (block.qh[i / 8] >> (i % 8) & 1) << 4);
-    }
+    detail::five_bit_codes(block.qh, block.qs, c.data());
   }
   static void set_codes(Block& block, std::span<const std::uint8_t> c) {
-    for (auto& byte : block.qh) byte = 0;
-    for (std::size_t i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>((c[i] & 15) | (c[16 + i] & 15) << 4);
-    for (std::size_t i = 0; i < 32; ++i)
-      block.qh[i / 8] = static_cast<std::uint8_t>(block.qh[i / 8] | (c[i] >> 4 & 1) << (i % 8));
+    detail::set_five_bit_codes(block.qh, block.qs, c.data());
   }
   static float scale(const Block& block, Index) { return block.d; }
   static float minimum(const Block& block, Index) { return block.m; }

@@ -29,4 +29,35 @@ struct Scales6 {
   }
 };
 
+/// What Q4_K and Q5_K share: eight groups of 32 values, x = (d * s) * q - (dmin * m).
+struct SixBitScales {
+  static constexpr Index block_size = 256;
+  static constexpr Index group = 32;
+  static constexpr int zero = 0;
+  static constexpr bool has_minimum = true;
+  static constexpr bool two_level = true;
+  static constexpr int scale_limit = 63;  // of scale_code and minimum_code
+
+  template <class Block>
+  static int scale_code(const Block& block, Index g) {
+    return block.scales.scale(g);
+  }
+  template <class Block>
+  static int minimum_code(const Block& block, Index g) {
+    return block.scales.minimum(g);
+  }
+  template <class Block>
+  static void set_scale_codes(Block& block, Index g, int s, int m) {
+    block.scales.set(g, s, m);
+  }
+  template <class Block>
+  static float scale(const Block& block, Index g) {
+    return float(block.d) * static_cast<float>(scale_code(block, g));
+  }
+  template <class Block>
+  static float minimum(const Block& block, Index g) {
+    return -(float(block.dmin) * static_cast<float>(minimum_code(block, g)));
+  }
+};
+
 }  // namespace tessera::inline TESSERA_ABI::detail
