@@ -19,7 +19,7 @@ newest_clang() {  # the newest installed above 14, else the newest that apt offe
 
 newest=$(newest_clang)
 need $(unless g++ g++) $(unless cmake cmake) $(unless ninja ninja-build) $(unless python3 python3) \
-  libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libbenchmark-dev \
+  libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libbenchmark-dev libspectra-dev \
   clang-14 clang-format-14 "clang-$newest" "libclang-rt-$newest-dev" || exit 1
 
 passed=0 failed=0 skipped=0

@@ -195,5 +195,36 @@ TEST(Inverse, OfASingularMatrixIsNotFinite) {
   EXPECT_FALSE(y.allFinite());
 }
 
+TEST(Inverse, FollowsRankOneUpdates) {  // Sherman, Morrison
+  const Index n = 12;
+  MatrixXd M = well_conditioned(n, 11);
+  Dense<double> inverse_of(MatrixXd(M.inverse()));
+  for (int i = 0; i < 20; ++i) {
+    const VectorXd u = VectorXd::Random(n), v = VectorXd::Random(n);
+    ASSERT_TRUE(sherman_morrison(default_context(), inverse_of, u, v));
+    M += u * v.transpose();
+  }
+  EXPECT_TRUE(inverse_of.to_dense().isApprox(M.inverse(), 1e-10));
+  Dense<double> one(MatrixXd(MatrixXd::Identity(2, 2)));
+  const VectorXd e = VectorXd::Unit(2, 0);
+  EXPECT_FALSE(sherman_morrison(default_context(), one, e, VectorXd(-e)));
+  EXPECT_EQ(one.to_dense(), MatrixXd::Identity(2, 2));
+  EXPECT_THROW(sherman_morrison(default_context(), one, VectorXd(3), e), shape_error);
+}
+
+TEST(Rules, PermutationsAndDiagonalsGoIntoFactors) {
+  const MatrixXd U = MatrixXd::Random(5, 2), V = MatrixXd::Random(4, 2);
+  const std::array<Index, 5> p = {3, 0, 4, 1, 2};
+  const std::array<Index, 4> q = {1, 3, 0, 2};
+  const auto P = permutation<double>(p), Q = permutation<double>(q);
+  const auto A = low_rank(U, V);
+  static_assert(std::same_as<decltype(P * A * Q), LowRank<Dense<double>, Dense<double>>>);
+  EXPECT_TRUE(to_dense(P * A * Q).isApprox(P.to_dense() * U * V.transpose() * Q.to_dense(), 1e-14));
+  const auto B = block_diagonal(Dense<double>(U), Dense<double>(V));
+  const VectorXd d = VectorXd::Random(9), e = VectorXd::Random(4);
+  static_assert(std::same_as<decltype(diagonal(d) * B * diagonal(e)), BlockDiagonal<Dense<double>>>);
+  EXPECT_TRUE(to_dense(diagonal(d) * B * diagonal(e)).isApprox(d.asDiagonal() * B.to_dense() * e.asDiagonal(), 1e-14));
+}
+
 }  // namespace
 }  // namespace tessera::test

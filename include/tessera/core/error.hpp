@@ -26,6 +26,11 @@ struct format_error : error {
   using error::error;
 };
 
+/// An operator that lacks a property it is tagged with.
+struct property_error : error {
+  using error::error;
+};
+
 /// A lawful request that no kernel or type here can carry out.
 struct unsupported_error : error {
   using error::error;

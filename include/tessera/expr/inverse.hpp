@@ -1,5 +1,5 @@
 /// `inverse(A)` as an operator, by the rules of inverses:
-///   (A⁻¹)⁻¹ = A   (sA)⁻¹ = s⁻¹ A⁻¹   (Aᵀ)⁻¹ = (A⁻¹)ᵀ   (AB)⁻¹ = B⁻¹A⁻¹
+///   (A⁻¹)⁻¹ = A   (sA)⁻¹ = s⁻¹ A⁻¹   (Aᵀ)⁻¹ = (A⁻¹)ᵀ   (AB)⁻¹ = B⁻¹A⁻¹   A⁻¹ = Aᵀ of an orthogonal type
 /// A type with an inverse of its own brings `inverted(a)`, found by argument-dependent lookup, which returns the
 /// inverse or keep_left where that is `a` itself. Other operators are solved with each time the inverse is applied.
 #pragma once
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <tessera/expr/evaluate.hpp>
+#include <tessera/expr/properties.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -55,6 +56,23 @@ template <class T>
 inline constexpr bool is_inverse = false;
 template <class A>
 inline constexpr bool is_inverse<Inverse<A>> = true;
+template <class A>
+struct PropertiesOf<Inverse<A>> : PropertiesOf<A> {};
+
+/// `inverse(a)` compiles: the type, or each of its parts, has an inverse or can solve. A type whose `inverted` needs
+/// that of its parts says so in its constraint.
+template <class A>
+constexpr bool invertible() {
+  using T = std::remove_cvref_t<decltype(unwrap(std::declval<const A&>()))>;
+  if constexpr (is_scaled<T> || is_transposed<T>)
+    return invertible<std::remove_cvref_t<decltype(std::declval<const T&>().inner())>>();
+  else if constexpr (is_product<T>)
+    return []<class... As>(const Product<As...>*) { return (invertible<As>() && ...); }(static_cast<const T*>(nullptr));
+  else if constexpr (requires(const T& t) { inverted(t); })
+    return true;
+  else
+    return has(properties_of<T>, Property::orthogonal) || Solvable<T> || is_inverse<T>;
+}
 
 template <class A>
 void check_square(const A& a) {
@@ -92,6 +110,8 @@ auto invert_held(A a) {
       return a;
     else
       return result;
+  } else if constexpr (has(properties_of<A>, Property::orthogonal)) {
+    return transpose_held(std::move(a));
   } else {
     using Operator = std::remove_cvref_t<decltype(unwrap(a))>;
     static_assert(Solvable<Operator>,

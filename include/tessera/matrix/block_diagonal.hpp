@@ -11,6 +11,8 @@
 
 #include <tessera/expr/inverse.hpp>
 #include <tessera/matrix/any.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/diagonal.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -157,9 +159,34 @@ auto block_diagonal(B first, Bs... rest) {
   return BlockDiagonal<Block>(std::move(blocks));
 }
 
+/// D diag(B_0, …) = diag(D_0 B_0, …) of dense blocks, D cut as their rows are. O(elements).
+template <class T>
+BlockDiagonal<Dense<T>> multiply(const Diagonal<accum_t<T>>& D, const BlockDiagonal<Dense<T>>& A) {
+  std::vector<Dense<T>> blocks = A.blocks();
+  Index row = 0;
+  for (auto& b : blocks)
+    for (Index i = 0; i < b.rows(); ++i, ++row)
+      for (Index j = 0; j < b.cols(); ++j)
+        b(i, j) = static_cast<T>(D.entries()[row] * static_cast<accum_t<T>>(b(i, j)));
+  return BlockDiagonal<Dense<T>>(std::move(blocks));
+}
+/// diag(B_0, …) D
+template <class T>
+BlockDiagonal<Dense<T>> multiply(const BlockDiagonal<Dense<T>>& A, const Diagonal<accum_t<T>>& D) {
+  std::vector<Dense<T>> blocks = A.blocks();
+  Index col = 0;
+  for (auto& b : blocks) {
+    for (Index i = 0; i < b.rows(); ++i)
+      for (Index j = 0; j < b.cols(); ++j)
+        b(i, j) = static_cast<T>(static_cast<accum_t<T>>(b(i, j)) * D.entries()[col + j]);
+    col += b.cols();
+  }
+  return BlockDiagonal<Dense<T>>(std::move(blocks));
+}
+
 /// diag(B_0, …)⁻¹ = diag(B_0⁻¹, …); each block must be square.
 template <class B>
-auto inverted(const BlockDiagonal<B>& A) {
+requires(detail::invertible<B>()) auto inverted(const BlockDiagonal<B>& A) {
   std::vector<decltype(detail::invert_held(A.blocks().front()))> blocks;
   blocks.reserve(A.blocks().size());
   for (const auto& b : A.blocks()) blocks.push_back(detail::invert_held(b));  // of a copy: A may be a temporary

@@ -51,6 +51,12 @@ class LuInverse : public OperatorBase<LuInverse<S>> {
     const auto& factors = lu_->matrixLU();
     f(ByteRange{factors.data(), factors.data() + factors.size()});
   }
+  LogDeterminant<S> log_determinant() const {
+    auto d = log_determinant_of_diagonal(Eigen::VectorX<S>(lu_->matrixLU().diagonal()));
+    d.log_abs = -d.log_abs;
+    if (rows() > 0 && lu_->permutationP().determinant() < 0) d.sign = -d.sign;
+    return d;
+  }
   /// A back: P⁻¹ L U.
   Eigen::MatrixX<S> inverted() const {
     if (rows() == 0) return Eigen::MatrixX<S>(0, 0);
@@ -128,8 +134,8 @@ void low_rank_factors(const T& term, S scale, bool transposed, Matrix* U, Matrix
 
 /// One invertible matrix plus low-rank ones, in any order.
 template <class... As>
-requires(!is_dense_valued<Sum<As...>> &&
-         (Index(detail::is_low_rank<As>) + ...) + 1 == sizeof...(As)) auto inverted(const Sum<As...>& A) {
+requires(!is_dense_valued<Sum<As...>> && (Index(detail::is_low_rank<As>) + ...) + 1 == sizeof...(As) &&
+         ((detail::is_low_rank<As> || detail::invertible<As>()) && ...)) auto inverted(const Sum<As...>& A) {
   using S = scalar_of<Sum<As...>>;
   constexpr std::array<bool, sizeof...(As)> low = {detail::is_low_rank<As>...};
   constexpr std::size_t other = static_cast<std::size_t>(std::find(low.begin(), low.end(), false) - low.begin());
@@ -144,6 +150,25 @@ requires(!is_dense_valued<Sum<As...>> &&
   V.resize(A.rows(), rank);
   collect(&U, &V);
   return detail::woodbury(std::get<other>(A.terms()), U, V);
+}
+
+/// A⁻¹ becomes (A + u vᵀ)⁻¹ = A⁻¹ - A⁻¹u vᵀA⁻¹ / (1 + vᵀA⁻¹u), in place: 6·N² flops. False, and nothing changed, where
+/// A + u vᵀ is singular. Rounding adds up over many updates. Throws shape_error.
+/// J. Sherman, W. Morrison, "Adjustment of an Inverse Matrix Corresponding to a Change in One Element" (1950).
+template <std::floating_point S, EigenDense E, EigenDense F>
+bool sherman_morrison(Context& ctx, Dense<S>& inverse, const E& u, const F& v) {
+  const Index n = inverse.rows();
+  if (inverse.cols() != n || u.size() != n || v.size() != n)
+    throw shape_error(detail::concat("tessera: sherman_morrison of (", tessera::describe(inverse), ") with ", u.size(),
+                                     " and ", v.size(), " entries: expected a square matrix and its rows"));
+  const Eigen::VectorX<S> from = u, by = v;
+  Eigen::VectorX<S> Au(n), vA(n);
+  inverse.apply(ctx, Op::none, S(1), view(from), S(0), view(Au));
+  inverse.apply(ctx, Op::transpose, S(1), view(by), S(0), view(vA));
+  const S pivot = S(1) + by.dot(Au);
+  if (pivot == S(0)) return false;
+  detail::eigen_map(inverse.view()) -= (Au / pivot) * vA.transpose();
+  return true;
 }
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -9,6 +9,7 @@
 
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal.hpp>
+#include <tessera/matrix/permutation.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -151,6 +152,29 @@ LowRank<Dense<typename U::Element>, V> multiply(const Diagonal<scalar_of<U>>& d,
 template <class U, detail::DenseFactor V>
 LowRank<U, Dense<typename V::Element>> multiply(const LowRank<U, V>& A, const Diagonal<scalar_of<V>>& d) {
   return {A.left(), detail::scaled_rows<typename V::Element>(d, A.right())};
+}
+
+namespace detail {
+/// P * A, row-major.
+template <class T, class A>
+Dense<T> permuted_rows(const Permutation<accum_t<T>>& P, const A& a) {
+  Dense<T> permuted(a.rows(), a.cols());
+  for (Index i = 0; i < a.rows(); ++i)
+    for (Index j = 0; j < a.cols(); ++j) permuted(i, j) = a.view()(P.sources()[static_cast<std::size_t>(i)], j);
+  return permuted;
+}
+}  // namespace detail
+
+/// P (U Vᵀ) = (P U) Vᵀ: the rows move once.
+template <detail::DenseFactor U, class V>
+LowRank<Dense<typename U::Element>, V> multiply(const Permutation<scalar_of<U>>& P, const LowRank<U, V>& A) {
+  return {detail::permuted_rows<typename U::Element>(P, A.left()), A.right()};
+}
+
+/// (U Vᵀ) P = U (Pᵀ V)ᵀ
+template <class U, detail::DenseFactor V>
+LowRank<U, Dense<typename V::Element>> multiply(const LowRank<U, V>& A, const Permutation<scalar_of<V>>& P) {
+  return {A.left(), detail::permuted_rows<typename V::Element>(transposed(P), A.right())};
 }
 
 }  // namespace tessera::inline TESSERA_ABI

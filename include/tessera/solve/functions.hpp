@@ -1,0 +1,300 @@
+/// `pinv(A)`, `exp(A)` and `sqrt(A)` as operators: in closed form where the structure gives one, else applied from
+/// products with A. A type brings its own as `pseudo_inverted(a)`, `exponential(a)`, `square_root(a)`
+/// (expr/closed_form.hpp).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+#include <tessera/matrix/diagonal.hpp>
+#include <tessera/matrix/identity.hpp>
+#include <tessera/matrix/low_rank.hpp>
+#include <tessera/solve/lanczos.hpp>
+#include <tessera/solve/logdet.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// A⁺ of any A: each column of X is a least-squares problem for LSQR, to `options`.
+template <LinearOperator A>
+class PseudoInverse : public OperatorBase<PseudoInverse<A>> {
+ public:
+  using Scalar = scalar_of<A>;
+  static constexpr bool is_view = tessera::is_view<A>;
+  explicit PseudoInverse(A inner, SolveOptions options = {}) : inner_(std::move(inner)), options_(options) {}
+  Index rows() const { return inner_.cols(); }
+  Index cols() const { return inner_.rows(); }
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(*this, op, X, Y);
+    const Transposed<Ref<A>> At{Ref<A>(inner_)};
+    const LinearMap<Scalar> map = op == Op::none ? LinearMap<Scalar>(ctx, inner_) : LinearMap<Scalar>(ctx, At);
+    Eigen::VectorX<Scalar> x;
+    for (Index j = 0; j < X.cols(); ++j) {
+      const Eigen::VectorX<Scalar> b = detail::eigen_map(X).col(j);
+      lsqr(map, b, x, options_);
+      detail::add_scaled<Scalar>(ctx, alpha, view(std::as_const(x)), beta, Y.slice(1, j, 1));
+    }
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    inner_.for_each_buffer(f);
+  }
+  std::string describe() const {
+    return detail::concat("(", detail::text_of(inner_), ")^+ ", detail::shape_text(rows(), cols()));
+  }
+
+ private:
+  A inner_;
+  SolveOptions options_;
+};
+
+/// f(A) of a symmetric A, f by its scalar function: k steps of Lanczos a column, f(A) b = |b| V f(T) e1.
+/// exact once k reaches the degree of b; converges as polynomials approximate f on A's spectrum.
+template <LinearOperator A>
+class LanczosFunction : public OperatorBase<LanczosFunction<A>> {
+ public:
+  using Scalar = scalar_of<A>;
+  static constexpr bool is_view = tessera::is_view<A>;
+  static constexpr Property properties = Property::symmetric;
+  LanczosFunction(A inner, Scalar (*f)(Scalar), const char* name, Index steps)
+      : inner_(std::move(inner)), f_(f), name_(name), steps_(steps) {}
+  Index rows() const { return inner_.rows(); }
+  Index cols() const { return inner_.cols(); }
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(*this, op, X, Y);
+    const LinearMap<Scalar> map(ctx, inner_);
+    for (Index j = 0; j < X.cols(); ++j) {
+      const Eigen::VectorX<Scalar> b = detail::eigen_map(X).col(j);
+      const Eigen::VectorX<Scalar> y = lanczos<Scalar>(map, b, steps_).apply(f_);
+      detail::add_scaled<Scalar>(ctx, alpha, view(y), beta, Y.slice(1, j, 1));
+    }
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    inner_.for_each_buffer(f);
+  }
+  std::string describe() const {
+    return detail::concat(name_, "(", detail::text_of(inner_), ") ", detail::shape_text(rows(), cols()));
+  }
+
+ private:
+  A inner_;
+  Scalar (*f_)(Scalar);
+  const char* name_;
+  Index steps_;
+};
+
+/// exp(A) of any square A: the Taylor series of exp(A/s) s times, with s from the size of A's powers on each column.
+/// A. Al-Mohy, N. Higham, "Computing the Action of the Matrix Exponential" (2011); here s is at least the largest
+/// growth |Av|/|v| met, without their norm estimates.
+template <LinearOperator A>
+class Exponential : public OperatorBase<Exponential<A>> {
+ public:
+  using Scalar = scalar_of<A>;
+  static constexpr bool is_view = tessera::is_view<A>;
+  explicit Exponential(A inner) : inner_(std::move(inner)) {
+    // The growth of a random vector over eight products estimates |A| from below.
+    const LinearMap<Scalar> map(default_context(), inner_);
+    Eigen::MatrixX<Scalar> v = detail::random_normal<Scalar>(inner_.cols(), 3);
+    Scalar growth = 0;
+    for (int i = 0; i < 8 && v.norm() > Scalar(0); ++i) {
+      const Scalar before = v.norm();
+      v = map.times(v / before, i % 2 == 0 ? Op::none : Op::transpose);
+      growth = std::max(growth, v.norm());
+    }
+    steps_ = std::max<Index>(1, static_cast<Index>(std::ceil(static_cast<double>(growth) * 1.25)));
+  }
+  Index rows() const { return inner_.rows(); }
+  Index cols() const { return inner_.cols(); }
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    check_apply(*this, op, X, Y);
+    const LinearMap<Scalar> map(ctx, inner_);
+    Eigen::MatrixX<Scalar> sum = detail::eigen_map(X), term;
+    for (Index s = 0; s < steps_; ++s) {
+      term = sum;
+      for (Index k = 1; k < 200; ++k) {
+        term = map.times(term, op) / static_cast<Scalar>(k * steps_);
+        sum += term;
+        if (!(term.norm() > std::numeric_limits<Scalar>::epsilon() / 4 * sum.norm())) break;
+      }
+    }
+    detail::add_scaled<Scalar>(ctx, alpha, view(std::as_const(sum)), beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    inner_.for_each_buffer(f);
+  }
+  std::string describe() const {
+    return detail::concat("exp(", detail::text_of(inner_), ") ", detail::shape_text(rows(), cols()));
+  }
+
+ private:
+  A inner_;
+  Index steps_ = 1;
+};
+
+/// diag(d)⁺: 1/d, and 0 where d is 0.
+template <class S>
+Diagonal<S> pseudo_inverted(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().unaryExpr([](S x) { return x == S(0) ? S(0) : S(1) / x; })));
+}
+template <class S>
+Zero<S> pseudo_inverted(const Zero<S>& Z) {
+  return {Z.cols(), Z.rows()};
+}
+/// (U Vᵀ)⁺ = (Vᵀ)⁺ U⁺, for factors of full column rank.
+template <class U, class V>
+auto pseudo_inverted(const LowRank<U, V>& A) {
+  using S = scalar_of<U>;
+  using Matrix = Eigen::MatrixX<S>;
+  const Matrix u = to_dense(A.left()), v = to_dense(A.right());
+  if (u.size() == 0 || v.size() == 0) return LowRank(Dense<S>(v), Dense<S>(u));
+  const Matrix left = v * (v.transpose() * v).partialPivLu().inverse();
+  const Matrix right = u * (u.transpose() * u).partialPivLu().inverse();
+  return LowRank(Dense<S>(left), Dense<S>(right));
+}
+/// exp(diag(d)) = diag(exp(d))
+template <class S>
+Diagonal<S> exponential(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().array().exp()));
+}
+template <class S>
+Identity<S> exponential(const Zero<S>& Z) {
+  return Identity<S>(Z.rows());
+}
+template <class S>
+Diagonal<S> exponential(const Identity<S>& I) {
+  return diagonal(Eigen::VectorX<S>(Eigen::VectorX<S>::Constant(I.rows(), std::exp(S(1)))));
+}
+/// √diag(d) = diag(√d); of a negative entry NaN.
+template <class S>
+Diagonal<S> square_root(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().array().sqrt()));
+}
+template <class S>
+keep_left square_root(const Identity<S>&) {
+  return {};
+}
+template <class S>
+keep_left square_root(const Zero<S>&) {
+  return {};
+}
+
+namespace detail {
+
+/// f(A) of a dense symmetric A.
+template <class S, class F>
+Dense<S> symmetric_function(const Eigen::MatrixX<S>& A, F&& f) {
+  if (A.size() == 0) return Dense<S>(A);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixX<S>> eigen(A);
+  const auto& V = eigen.eigenvectors();
+  return Dense<S>(Eigen::MatrixX<S>(V * eigen.eigenvalues().unaryExpr(f).asDiagonal() * V.transpose()));
+}
+
+template <class A>
+concept HasPseudoInverse = requires(const A& a) {
+  pseudo_inverted(a);
+};
+template <class A>
+concept HasExponential = requires(const A& a) {
+  exponential(a);
+};
+template <class A>
+concept HasSquareRoot = requires(const A& a) {
+  square_root(a);
+};
+/// The operator behind references and tags.
+template <class A>
+const auto& bare(const A& a) {
+  if constexpr (is_ref<A>)
+    return bare(a.get());
+  else if constexpr (is_tagged<A>)
+    return bare(a.inner());
+  else
+    return a;
+}
+/// A rule's result, or the operand where it keeps it.
+template <class R, class A>
+auto kept(R result, A a) {
+  if constexpr (std::same_as<R, keep_left>)
+    return a;
+  else
+    return result;
+}
+
+}  // namespace detail
+
+/// The Moore–Penrose inverse A⁺ (N,M): the type's own, the transpose of an orthogonal A, of a dense one a complete
+/// orthogonal decomposition; (sA)⁺ = s⁻¹A⁺, (Aᵀ)⁺ = (A⁺)ᵀ. Else LSQR each time it is applied.
+template <LinearOperator A>
+auto pinv(A&& a, SolveOptions options = {}) {
+  auto held = detail::hold(std::forward<A>(a));
+  using H = decltype(held);
+  using S = scalar_of<H>;
+  using T = std::remove_cvref_t<decltype(detail::unwrap(held))>;
+  if constexpr (detail::HasPseudoInverse<T>)
+    return detail::kept(pseudo_inverted(detail::unwrap(held)), held);
+  else if constexpr (OrthogonalOperator<T>)
+    return detail::transpose_held(std::move(held));
+  else if constexpr (detail::is_scaled<H>)
+    return detail::scale(held.factor() == S(0) ? S(0) : S(1) / held.factor(), pinv(std::move(held).inner(), options));
+  else if constexpr (detail::is_transposed<H>)
+    return detail::transpose_held(pinv(std::move(held).inner(), options));
+  else if constexpr (detail::DenseFactor<T>) {
+    const Eigen::MatrixX<S> dense = to_dense(detail::unwrap(held));
+    if (dense.size() == 0) return Dense<S>(Eigen::MatrixX<S>(dense.transpose()));
+    return Dense<S>(Eigen::MatrixX<S>(dense.completeOrthogonalDecomposition().pseudoInverse()));
+  } else
+    return PseudoInverse<H>(std::move(held), options);
+}
+
+/// e^A (N,N): the type's own, of a dense symmetric A by its eigenvalues; `steps` of Lanczos of another symmetric one;
+/// else a Taylor series in steps. Throws shape_error.
+template <LinearOperator A>
+auto exp(A&& a, Index steps = 48) {
+  auto held = detail::hold(std::forward<A>(a));
+  using H = decltype(held);
+  using S = scalar_of<H>;
+  using T = std::remove_cvref_t<decltype(detail::unwrap(held))>;
+  detail::check_square_for("exponential", held);
+  if constexpr (detail::HasExponential<T>)
+    return detail::kept(exponential(detail::unwrap(held)), held);
+  else if constexpr (detail::is_transposed<H>)
+    return detail::transpose_held(exp(std::move(held).inner(), steps));
+  else if constexpr (SymmetricOperator<H> && detail::DenseFactor<std::remove_cvref_t<decltype(detail::bare(held))>>)
+    return detail::symmetric_function<S>(to_dense(detail::bare(held)), [](S x) { return std::exp(x); });
+  else if constexpr (SymmetricOperator<H>)
+    return LanczosFunction<H>(
+        std::move(held), [](S x) { return std::exp(x); }, "exp", steps);
+  else
+    return Exponential<H>(std::move(held));
+}
+
+/// √A (N,N), the semidefinite one, of a semidefinite A: the type's own, of a dense A by its eigenvalues, else `steps`
+/// of Lanczos a column. Rounding below zero counts as zero. Throws shape_error.
+template <LinearOperator A>
+auto sqrt(A&& a, Index steps = 48) {
+  auto held = detail::hold(std::forward<A>(a));
+  using H = decltype(held);
+  using S = scalar_of<H>;
+  using T = std::remove_cvref_t<decltype(detail::unwrap(held))>;
+  detail::check_square_for("square root", held);
+  if constexpr (detail::HasSquareRoot<T>) {
+    return detail::kept(square_root(detail::unwrap(held)), held);
+  } else {
+    static_assert(SemidefiniteOperator<H>,
+                  "tessera: sqrt() takes positive semidefinite operators; say positive_semidefinite(A) if A is one");
+    if constexpr (detail::DenseFactor<std::remove_cvref_t<decltype(detail::bare(held))>>)
+      return detail::symmetric_function<S>(to_dense(detail::bare(held)),
+                                           [](S x) { return std::sqrt(std::max(x, S(0))); });
+    else
+      return LanczosFunction<H>(
+          std::move(held), [](S x) { return std::sqrt(std::max(x, S(0))); }, "sqrt", steps);
+  }
+}
+
+}  // namespace tessera::inline TESSERA_ABI

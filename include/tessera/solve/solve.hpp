@@ -1,0 +1,146 @@
+/// `solve(A, B)` of any operator: directly where its structure allows, else by a Krylov method that suits it.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include <tessera/expr/tagged.hpp>
+#include <tessera/solve/krylov.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// X with A X = B, and how it was found. Where A is not square or singular: least squares.
+template <class S, int Columns>
+struct Solution {
+  Eigen::Matrix<S, Eigen::Dynamic, Columns> x;
+  Status status;
+  operator const Eigen::Matrix<S, Eigen::Dynamic, Columns>&() const { return x; }
+};
+
+namespace detail {
+
+enum class SolveMethod { direct, inverse, cg, minres, lsqr };
+
+/// Every factor of a product is square, so that the product of inverses is the inverse.
+template <class A>
+bool square_throughout(const A& a) {
+  if constexpr (is_ref<A>)
+    return square_throughout(a.get());
+  else if constexpr (is_scaled<A> || is_transposed<A> || is_tagged<A>)
+    return square_throughout(a.inner());
+  else if constexpr (is_product<A>)
+    return std::apply([](const auto&... factor) { return (square_throughout(factor) && ...); }, a.factors());
+  else
+    return a.rows() == a.cols();
+}
+
+/// AᵀA, seen at run time: the product of a transpose with the very same operator.
+template <class A>
+bool is_gram(const A& a) {
+  if constexpr (is_ref<A>) {
+    return is_gram(a.get());
+  } else if constexpr (is_product<A>) {
+    if constexpr (std::tuple_size_v<std::remove_cvref_t<decltype(a.factors())>> == 2) {
+      const auto& [first, second] = a.factors();
+      using F = std::remove_cvref_t<decltype(first)>;
+      using G = std::remove_cvref_t<decltype(second)>;
+      if constexpr (is_transposed<F>) {
+        if constexpr (is_ref<std::remove_cvref_t<decltype(first.inner())>> && is_ref<G>)
+          return static_cast<const void*>(&first.inner().get()) == static_cast<const void*>(&second.get());
+      } else if constexpr (is_transposed<G>) {
+        if constexpr (is_ref<std::remove_cvref_t<decltype(second.inner())>> && is_ref<F>)
+          return static_cast<const void*>(&second.inner().get()) == static_cast<const void*>(&first.get());
+      }
+    }
+  }
+  return false;
+}
+
+template <class A>
+SolveMethod solve_method(const A& a, Methods* methods) {
+  constexpr Property p = properties_of<A>;
+  const bool square = a.rows() == a.cols();
+  const bool definite = has(p, Property::psd) || is_gram(a);
+  const char* not_square = "the matrix is not square";
+  bool factors = square_throughout(a);
+  constexpr bool direct = Solvable<A>, inverts = invertible<A>();
+  if (methods != nullptr) {
+    methods->consider("direct, by the type's solve()", !direct  ? "the type has none"
+                                                       : square ? ""
+                                                                : not_square)
+        .consider("inverse() of the expression", !inverts   ? "a part has no inverse of its own"
+                                                 : !square  ? not_square
+                                                 : !factors ? "a factor is not square"
+                                                            : "")
+        .consider("CG", !square    ? not_square
+                        : definite ? ""
+                                   : "not known to be positive semidefinite")
+        .consider("MINRES", !square                       ? not_square
+                            : has(p, Property::symmetric) ? ""
+                                                          : "not known to be symmetric")
+        .consider("LSQR", "");
+  }
+  if (direct && square) return SolveMethod::direct;
+  if (inverts && square && factors) return SolveMethod::inverse;
+  if (square && definite) return SolveMethod::cg;
+  if (square && has(p, Property::symmetric)) return SolveMethod::minres;
+  return SolveMethod::lsqr;
+}
+
+}  // namespace detail
+
+/// Which method solve(A, B) takes and why.
+template <LinearOperator A>
+Methods explain_solve(const A& a) {
+  Methods methods{detail::concat("solve (", detail::text_of(a), ")"), {}};
+  detail::solve_method(a, &methods);
+  return methods;
+}
+
+/// X (N,R) with A (M,N) X = B (M,R): the type's own solve, an inverse that the rules find, CG for a semidefinite A,
+/// MINRES for a symmetric one, else least squares by LSQR. Iterations stop at `options`, and status tells. Throws
+/// shape_error.
+template <LinearOperator A, EigenDense E>
+auto solve(Context& ctx, const A& a, const E& b, SolveOptions options = {}) {
+  using S = scalar_of<A>;
+  static_assert(std::same_as<S, typename E::Scalar>, "tessera: both operands must have the same Scalar");
+  if (a.rows() != b.rows())
+    throw shape_error(detail::concat("tessera: solve (", detail::text_of(a), ") X = (",
+                                     detail::shape_text(b.rows(), b.cols()), "): rows ", a.rows(), " != ", b.rows()));
+  Solution<S, E::ColsAtCompileTime> out;
+  const Eigen::MatrixX<S> B = b.matrix();
+  out.x.resize(a.cols(), b.cols());
+  const auto method = detail::solve_method(a, nullptr);
+  if (method == detail::SolveMethod::direct) {
+    if constexpr (Solvable<A>) {
+      out.status.method = "direct";
+      a.solve(ctx, Op::none, view(B), view(out.x));
+    }
+    return out;
+  }
+  if (method == detail::SolveMethod::inverse) {
+    if constexpr (!Solvable<A> && detail::invertible<A>()) {
+      out.status.method = "inverse";
+      inverse(a).apply(ctx, Op::none, S(1), view(B), S(0), view(out.x));
+    }
+    return out;
+  }
+  const LinearMap<S> map(ctx, a);
+  Eigen::VectorX<S> x;
+  for (Index j = 0; j < B.cols(); ++j) {
+    const Eigen::VectorX<S> rhs = B.col(j);
+    const Status one = method == detail::SolveMethod::cg       ? cg(map, rhs, x, options)
+                       : method == detail::SolveMethod::minres ? minres(map, rhs, x, options)
+                                                               : lsqr(map, rhs, x, options);
+    out.x.col(j) = x;
+    out.status = {one.method, out.status.converged && one.converged, out.status.iterations + one.iterations,
+                  std::max(out.status.error, one.error)};
+  }
+  return out;
+}
+template <LinearOperator A, EigenDense E>
+auto solve(const A& a, const E& b, SolveOptions options = {}) {
+  return solve(default_context(), a, b, options);
+}
+
+}  // namespace tessera::inline TESSERA_ABI

@@ -1,0 +1,207 @@
+/// `trace(A)`, `diag(A)` and `norm(A)`: by the structure, else exactly by products with the identity or estimated.
+///   tr(A + B) = tr A + tr B   tr sA = s tr A   tr Aᵀ = tr A
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <Eigen/QR>
+#include <tessera/solve/lanczos.hpp>
+#include <tessera/solve/logdet.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// A number, exact or estimated.
+template <class S>
+struct Estimate {
+  S value = 0;
+  Status status;
+  operator S() const { return value; }
+};
+
+struct TraceOptions {
+  Index products = 256;  // columns multiplied: A of at most so many is done exactly
+  std::uint64_t seed = 1;
+};
+
+namespace detail {
+
+/// Sums f(j, column j of A) over all columns, 64 at a time.
+template <class S, class F>
+void for_each_column(const LinearMap<S>& map, F&& f) {
+  constexpr Index width = 64;
+  Eigen::MatrixX<S> unit;
+  for (Index first = 0; first < map.cols(); first += width) {
+    const Index count = std::min(width, map.cols() - first);
+    unit.setZero(map.cols(), count);
+    for (Index j = 0; j < count; ++j) unit(first + j, j) = S(1);
+    const Eigen::MatrixX<S> columns = map.times(unit);
+    for (Index j = 0; j < count; ++j) f(first + j, columns.col(j));
+  }
+}
+
+template <class A>
+constexpr bool closed_trace() {
+  using T = std::remove_cvref_t<decltype(unwrap(std::declval<const A&>()))>;
+  if constexpr (
+      requires(const T& t) { t.diagonal_sum(); } || requires(const T& t) { t.diagonal(); })
+    return true;
+  else if constexpr (is_scaled<T> || is_transposed<T> || is_tagged<T>)
+    return closed_trace<std::remove_cvref_t<decltype(std::declval<const T&>().inner())>>();
+  else if constexpr (is_sum<T>)
+    return []<class... As>(const Sum<As...>*) { return (closed_trace<As>() && ...); }(static_cast<const T*>(nullptr));
+  else
+    return false;
+}
+
+template <class A>
+scalar_of<A> trace_of(const A& a) {
+  using S = scalar_of<A>;
+  if constexpr (is_ref<A>)
+    return trace_of(a.get());
+  else if constexpr (requires { a.diagonal_sum(); })
+    return a.diagonal_sum();
+  else if constexpr (is_scaled<A>)
+    return a.factor() * trace_of(a.inner());
+  else if constexpr (is_transposed<A> || is_tagged<A>)
+    return trace_of(a.inner());
+  else if constexpr (is_sum<A>)
+    return std::apply([](const auto&... term) { return (trace_of(term) + ...); }, a.terms());
+  else {
+    const Eigen::VectorX<S> d = a.diagonal();
+    return d.sum();
+  }
+}
+
+/// R. Meyer, C. Musco, C. Musco, D. Woodruff, "Hutch++: Optimal Stochastic Trace Estimation" (2021): a third of the
+/// products finds the range that matters, whose trace is exact, and the rest estimates what is left.
+template <class S>
+Estimate<S> hutch_plus_plus(const LinearMap<S>& A, TraceOptions options) {
+  using Matrix = Eigen::MatrixX<S>;
+  const Index n = A.cols(), third = std::max<Index>(2, options.products / 3);
+  Estimate<S> out;
+  out.status.method = "Hutch++";
+  out.status.iterations = 3 * third;
+  const Matrix sketch = A.times(random_signs<S>(n, third, options.seed));
+  const Matrix Q = Eigen::HouseholderQR<Matrix>(sketch).householderQ() * Matrix::Identity(n, third);
+  Matrix G = random_signs<S>(n, third, options.seed + 1);
+  G -= (Q * (Q.transpose() * G).eval()).eval();
+  const S exact = Q.cwiseProduct(A.times(Q)).sum();
+  const Eigen::VectorX<S> samples = G.cwiseProduct(A.times(G)).colwise().sum();
+  out.value = exact + samples.mean();
+  out.status.error = static_cast<double>((samples.array() - samples.mean()).matrix().norm()) /
+                     std::sqrt(static_cast<double>(third) * static_cast<double>(third - 1));
+  return out;
+}
+
+}  // namespace detail
+
+/// tr A of a square A: exact by the structure or by N products, Hutch++ with its standard error where N is larger than
+/// options.products. Throws shape_error.
+template <LinearOperator A>
+Estimate<scalar_of<A>> trace(Context& ctx, const A& a, TraceOptions options = {}) {
+  using S = scalar_of<A>;
+  detail::check_square_for("trace", a);
+  if constexpr (detail::closed_trace<A>()) {
+    return {detail::trace_of(a), {"the structure"}};
+  } else {
+    const LinearMap<S> map(ctx, a);
+    if (a.cols() > options.products) return detail::hutch_plus_plus(map, options);
+    Estimate<S> out;
+    out.status = {"its columns", true, a.cols()};
+    detail::for_each_column(map, [&](Index j, const auto& column) { out.value += column[j]; });
+    return out;
+  }
+}
+template <LinearOperator A>
+auto trace(const A& a, TraceOptions options = {}) {
+  return trace(default_context(), a, options);
+}
+template <LinearOperator A>
+Methods explain_trace(const A& a, TraceOptions options = {}) {
+  Methods m{detail::concat("trace (", detail::text_of(a), ")"), {}};
+  m.consider("the structure", detail::closed_trace<A>() ? "" : "a part has no diagonal()")
+      .consider("its columns", a.cols() <= options.products ? "" : "more columns than products allowed")
+      .consider("Hutch++", "");
+  return m;
+}
+
+/// A(i,i), i < min(M,N): the type's diagonal(), else from products with all of the identity.
+template <LinearOperator A>
+Eigen::VectorX<scalar_of<A>> diag(Context& ctx, const A& a) {
+  if constexpr (requires { a.diagonal(); }) {
+    return a.diagonal();
+  } else {
+    using S = scalar_of<A>;
+    Eigen::VectorX<S> d(std::min(a.rows(), a.cols()));
+    detail::for_each_column(LinearMap<S>(ctx, a), [&](Index j, const auto& column) {
+      if (j < d.size()) d[j] = column[j];
+    });
+    return d;
+  }
+}
+template <LinearOperator A>
+auto diag(const A& a) {
+  return diag(default_context(), a);
+}
+
+/// The Frobenius norm: the type's frobenius_norm(), or those that scaled, transposed and orthogonal matrices follow
+/// from, else from all columns of A: N products, never densified.
+template <LinearOperator A>
+scalar_of<A> norm(Context& ctx, const A& a) {
+  using S = scalar_of<A>;
+  if constexpr (requires { a.frobenius_norm(); }) {
+    return a.frobenius_norm();
+  } else if constexpr (detail::is_ref<A>) {
+    return norm(ctx, a.get());
+  } else if constexpr (detail::is_scaled<A>) {
+    return std::abs(a.factor()) * norm(ctx, a.inner());
+  } else if constexpr (detail::is_transposed<A>) {
+    return norm(ctx, a.inner());
+  } else if constexpr (has(properties_of<A>, Property::orthogonal)) {
+    return std::sqrt(static_cast<S>(a.rows()));
+  } else {
+    S sum = 0;
+    detail::for_each_column(LinearMap<S>(ctx, a), [&](Index, const auto& column) { sum += column.squaredNorm(); });
+    return std::sqrt(sum);
+  }
+}
+template <LinearOperator A>
+auto norm(const A& a) {
+  return norm(default_context(), a);
+}
+
+/// The largest singular value: 1 of an orthogonal A, the type's singular_values(), else Lanczos on AᵀA from a random
+/// vector, a lower bound whose relative error `status.error` estimates.
+template <LinearOperator A>
+Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64) {
+  using S = scalar_of<A>;
+  Estimate<S> out;
+  if constexpr (has(properties_of<A>, Property::orthogonal)) {
+    out.value = a.rows() > 0 ? S(1) : S(0);
+    out.status.method = "orthogonal";
+  } else if constexpr (requires { a.singular_values(); }) {
+    const Eigen::VectorX<S> s = a.singular_values();
+    out.value = s.size() > 0 ? s[0] : S(0);
+    out.status.method = "the type's singular_values()";
+  } else {
+    const detail::GramOf<A> gram{&a};
+    out.status.method = "Lanczos on AᵀA";
+    const auto process = lanczos<S>(LinearMap<S>(ctx, gram), detail::random_normal<S>(a.cols(), 7), steps);
+    const Index k = process.values.size();
+    out.status.iterations = 2 * k;
+    if (k > 0 && a.rows() > 0) {
+      out.value = std::sqrt(std::max(process.values[k - 1], S(0)));
+      out.status.error = k == a.cols() ? 0 : std::abs(static_cast<double>(process.vectors(k - 1, k - 1)));
+    }
+  }
+  return out;
+}
+template <LinearOperator A>
+auto spectral_norm(const A& a, Index steps = 64) {
+  return spectral_norm(default_context(), a, steps);
+}
+
+}  // namespace tessera::inline TESSERA_ABI

@@ -1,0 +1,175 @@
+// solve(A, B), logdet(A), trace(A), diag(A), norm(A): closed forms where the structure has them, else iterations that
+// converge to the dense answer.
+#include <gtest/gtest.h>
+
+#include <Eigen/Dense>
+#include <string>
+
+#include <support/shared_kernels.hpp>
+#include <tessera/matrix/any.hpp>
+#include <tessera/matrix/banded.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/diagonal_plus_low_rank.hpp>
+#include <tessera/matrix/identity.hpp>
+#include <tessera/matrix/inverse.hpp>
+#include <tessera/matrix/triangular.hpp>
+#include <tessera/solve/trace.hpp>
+
+namespace tessera::test {
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Any = AnyOperator<double>;
+
+/// Symmetric with eigenvalues from `least` to `most`.
+MatrixXd with_spectrum(Index n, double least, double most) {
+  const MatrixXd Q = Eigen::HouseholderQR<MatrixXd>(MatrixXd::Random(n, n)).householderQ();
+  return Q * VectorXd::LinSpaced(n, least, most).asDiagonal() * Q.transpose();
+}
+
+TEST(Solve, ChoosesByStructure) {
+  const MatrixXd s = with_spectrum(30, 1, 10), b = MatrixXd::Random(30, 3);
+  const Dense<double> S(s);
+  const Any hidden = S;  // no solve() to be seen
+  const auto expect = [&](const auto& A, const MatrixXd& dense, const char* method) {
+    EXPECT_EQ(explain_solve(A).chosen().substr(0, std::string(method).size()), method) << explain_solve(A);
+    const auto out = solve(A, b);
+    EXPECT_TRUE(out.status.converged) << method;
+    EXPECT_LE((dense * out.x - b).norm(), 1e-8 * b.norm()) << method;
+    EXPECT_EQ(std::string(out.status.method), method);
+  };
+  expect(S, s, "direct");
+  expect(positive_semidefinite(hidden), s, "CG");
+  expect(gram(hidden), s * s, "CG");
+  const MatrixXd indefinite = s - 5.3 * MatrixXd::Identity(30, 30);
+  expect(symmetric(Any(Dense<double>(indefinite))), indefinite, "MINRES");
+  expect(hidden, s, "LSQR");
+  const VectorXd d = VectorXd::Random(30).array() + 3;
+  const MatrixXd U = MatrixXd::Random(30, 2) / 4, V = MatrixXd::Random(30, 2) / 4;
+  expect(diagonal(d) + low_rank(U, V), MatrixXd(d.asDiagonal()) + U * V.transpose(), "inverse");
+  expect(2.0 * S * diagonal(d), 2 * s * d.asDiagonal(), "inverse");
+  const auto product = hidden.transpose() * hidden;  // not tagged: seen at run time
+  expect(hidden.transpose() * S, s * s, "LSQR");
+  const Dense<double> T(with_spectrum(30, 1, 2));
+  EXPECT_EQ(explain_solve(T.transpose() * T).chosen(), "inverse() of the expression");
+  (void)product;
+  EXPECT_THROW(solve(S, VectorXd(VectorXd::Zero(7))), shape_error);
+}
+
+TEST(Solve, LeastSquaresOfRectangles) {
+  const MatrixXd tall = MatrixXd::Random(40, 12), wide = MatrixXd::Random(12, 40);
+  const VectorXd b = VectorXd::Random(40), c = VectorXd::Random(12);
+  SolveOptions tight;
+  tight.tolerance = 1e-12;
+  const auto x = solve(Dense<double>(tall), b, tight);
+  EXPECT_TRUE(x.status.converged);
+  EXPECT_TRUE(x.x.isApprox(tall.colPivHouseholderQr().solve(b), 1e-9));
+  const VectorXd y = solve(Dense<double>(wide), c, tight);
+  EXPECT_TRUE(y.isApprox(wide.completeOrthogonalDecomposition().solve(c), 1e-9));  // the shortest
+}
+
+TEST(Solve, SaysWhenItDidNotConverge) {
+  const Any A = Dense<double>(with_spectrum(60, 1e-6, 1));
+  const VectorXd b = VectorXd::Random(60);
+  SolveOptions few;
+  few.max_iterations = 3;
+  EXPECT_FALSE(solve(positive_semidefinite(A), b, few).status.converged);
+  EXPECT_FALSE(solve(symmetric(A), b, few).status.converged);
+  EXPECT_FALSE(solve(A, b, few).status.converged);
+  const Any negative = -1.0 * Dense<double>(with_spectrum(5, 1, 2));
+  EXPECT_FALSE(solve(positive_semidefinite(negative), VectorXd(VectorXd::Ones(5))).status.converged);
+  const VectorXd none = solve(positive_semidefinite(A), VectorXd(VectorXd::Zero(60)));
+  EXPECT_EQ(none, VectorXd(VectorXd::Zero(60)));
+}
+
+TEST(Logdet, ClosedFormsFollowTheStructure) {
+  const MatrixXd m = MatrixXd::Random(12, 12), t = MatrixXd(m.triangularView<Eigen::Upper>());
+  const Dense<double> M(m);
+  const VectorXd d = VectorXd::Random(12);
+  const MatrixXd U = MatrixXd::Random(12, 2), V = MatrixXd::Random(12, 2), D = d.asDiagonal();
+  const auto expect = [](const auto& A, const MatrixXd& dense, const char* method) {
+    const auto out = logdet(A);
+    const double det = dense.determinant();
+    EXPECT_NEAR(out.value.log_abs, std::log(std::abs(det)), 1e-10) << method;
+    EXPECT_EQ(out.value.sign, det < 0 ? -1 : 1) << method;
+    EXPECT_EQ(std::string(out.status.method), method);
+    EXPECT_EQ(explain_logdet(A).chosen(), method);
+  };
+  expect(M, m, "LU");
+  expect(upper(Dense<double>(t)), t, "LU");
+  expect(triangular<Shape::upper>(m), t, "the type's log_determinant()");
+  expect(-2.0 * M.transpose(), -2 * m.transpose(), "LU");
+  expect(M * diagonal(d), m * D, "the sum over the factors");
+  expect(inverse(M * M), (m * m).inverse(), "the sum over the factors");
+  const auto low = low_rank(U, V);
+  expect(diagonal(d) + low, D + U * V.transpose(), "the matrix determinant lemma");
+  expect(diagonal(d) - 2.0 * low, D - 2 * U * V.transpose(), "the matrix determinant lemma");
+  expect(low.transpose() + M, m + V * U.transpose(), "the matrix determinant lemma");
+  expect(M + low + low_rank(V, V), m + U * V.transpose() + V * V.transpose(), "the matrix determinant lemma");
+  EXPECT_EQ(logdet(identity<double>(0)).value.sign, 1);
+  EXPECT_THROW(logdet(Dense<double>(2, 3)), shape_error);
+}
+
+TEST(Logdet, QuadratureEstimatesWithItsError) {
+  const Index n = 60;
+  const MatrixXd s = with_spectrum(n, 0.5, 20);
+  const Any A = Dense<double>(s);
+  const double exact = VectorXd::LinSpaced(n, 0.5, 20).array().log().sum();
+  QuadratureOptions options;
+  options.probes = 12;
+  options.steps = 30;
+  const auto semidefinite = logdet(positive_semidefinite(A), options);
+  EXPECT_EQ(std::string(semidefinite.status.method), "Lanczos quadrature");
+  EXPECT_EQ(semidefinite.value.sign, 1);
+  EXPECT_GT(semidefinite.status.error, 0);
+  EXPECT_NEAR(semidefinite.value.log_abs, exact, 5 * semidefinite.status.error);
+  EXPECT_LT(semidefinite.status.error, 0.05 * exact);
+  const auto general = logdet(A, options);
+  EXPECT_EQ(general.value.sign, 0);
+  EXPECT_NEAR(general.value.log_abs, exact, 5 * general.status.error);
+  EXPECT_FALSE(logdet(positive_semidefinite(Any(Zero<double>(9, 9)))).status.converged);
+}
+
+TEST(Trace, IsExactOrEstimated) {
+  const Index n = 120;
+  const MatrixXd s = with_spectrum(n, 0, 1);
+  const Dense<double> S(s);
+  EXPECT_NEAR(trace(S), s.trace(), 1e-12);
+  EXPECT_NEAR(trace(2.0 * S - S.transpose()), s.trace(), 1e-10);
+  EXPECT_EQ(explain_trace(S).chosen(), "the structure");
+  TraceOptions exact;
+  exact.products = n;
+  EXPECT_NEAR(trace(S * S, exact), (s * s).trace(), 1e-10);
+  EXPECT_EQ(explain_trace(S * S, exact).chosen(), "its columns");
+  TraceOptions few;
+  few.products = 60;
+  const auto estimate = trace(S * S, few);
+  EXPECT_EQ(std::string(estimate.status.method), "Hutch++");
+  EXPECT_NEAR(estimate, (s * s).trace(), 5 * estimate.status.error);
+  // Of low rank it is exact.
+  const MatrixXd U = MatrixXd::Random(n, 5), V = MatrixXd::Random(n, 5);
+  const Any low = low_rank(U, V);
+  EXPECT_NEAR(trace(low, few), (U * V.transpose()).trace(), 1e-9);
+  EXPECT_THROW(trace(Dense<double>(2, 3)), shape_error);
+}
+
+TEST(DiagAndNorm, AreThoseOfTheDenseMatrix) {
+  const MatrixXd a = MatrixXd::Random(70, 90);
+  const Dense<double> A(a);
+  EXPECT_TRUE(diag(A.transpose() * A).isApprox(VectorXd((a.transpose() * a).diagonal()), 1e-13));
+  EXPECT_NEAR(norm(A), a.norm(), 1e-12);
+  EXPECT_NEAR(norm(-2.0 * A.transpose()), 2 * a.norm(), 1e-11);
+  EXPECT_NEAR(norm(A * A.transpose()), (a * a.transpose()).norm(), 1e-10);
+  const std::vector<Index> p = {1, 2, 0};
+  EXPECT_NEAR(norm(permutation<double>(p)), std::sqrt(3.0), 1e-15);
+  const double top = Eigen::JacobiSVD<MatrixXd>(a).singularValues()[0];
+  const auto spectral = spectral_norm(A);
+  EXPECT_NEAR(spectral, top, 1e-6 * top);
+  EXPECT_NEAR(spectral_norm(Diagonal<double>(VectorView<const double>(a.data(), 5))),
+              a.col(0).head(5).cwiseAbs().maxCoeff(), 1e-15);
+  EXPECT_EQ(spectral_norm(permutation<double>(p)), 1.0);
+}
+
+}  // namespace
+}  // namespace tessera::test
