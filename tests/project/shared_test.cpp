@@ -1,0 +1,30 @@
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+
+#include <tessera/project/hashed.hpp>
+
+namespace tessera {
+namespace {
+
+TEST(ProjectHashed, MeansAreTheOptimum) {
+  Eigen::MatrixXd W(20, 15);
+  const Philox draws(1);
+  for (Index i = 0; i < W.size(); ++i) W.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
+  for (const Index m : {1, 40, 77}) {
+    auto [H, report] = project<Hashed<double>>(W, {.parameters = m, .seed = 3});
+    EXPECT_LT(report.error, report.norm);
+    for (std::size_t p = 0; p < H.parameters().size(); p += 7)
+      for (const double step : {-1e-3, 1e-3}) {  // no parameter can do better
+        Hashed<double> moved = H;
+        moved.parameters()[p] += step;
+        EXPECT_GT((moved.to_dense() - W).norm(), report.error);
+      }
+  }
+  EXPECT_EQ(project<Hashed<double>>(W, {.parameters = 300}).report.error, 0);
+  EXPECT_THROW(project<Hashed<double>>(W, {.parameters = 301}), shape_error);
+  EXPECT_THROW(project<Hashed<double>>(W, {.parameters = -1}), shape_error);
+}
+
+}  // namespace
+}  // namespace tessera
