@@ -1,0 +1,18 @@
+// A user's own type inherits the laws of all types by its samples alone.
+#include <vector>
+
+#include <support/operator_laws.hpp>
+
+#include "../../examples/second_difference.hpp"
+
+namespace tessera::test {
+namespace {
+
+struct SecondDifferenceCase {
+  using Operator = SecondDifference;
+  static std::vector<Operator> samples() { return {Operator(0), Operator(1), Operator(2), Operator(40)}; }
+};
+INSTANTIATE_TYPED_TEST_SUITE_P(Own, OperatorLaws, ::testing::Types<SecondDifferenceCase>);
+
+}  // namespace
+}  // namespace tessera::test
