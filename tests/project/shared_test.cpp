@@ -3,9 +3,29 @@
 #include <Eigen/Core>
 
 #include <tessera/project/hashed.hpp>
+#include <tessera/project/toeplitz.hpp>
 
 namespace tessera {
 namespace {
+
+TEST(ProjectToeplitz, MeansOfDiagonals) {
+  const auto check = [](auto projected, const Eigen::MatrixXd& W) {
+    // The residual is orthogonal to the structure: projecting it gives nothing.
+    using A = decltype(projected.matrix);
+    const Eigen::MatrixXd rest = W - projected.matrix.to_dense();
+    EXPECT_LT(project<A>(rest, {}).matrix.to_dense().norm(), 1e-12 * W.norm());
+    EXPECT_LT(project<A>(projected.matrix, {}).report.relative_error(), 1e-14);
+    EXPECT_LT(projected.report.error, W.norm());
+  };
+  Eigen::MatrixXd W(9, 13);
+  const Philox draws(2);
+  for (Index i = 0; i < W.size(); ++i) W.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
+  check(project<Toeplitz<double>>(W, {}), W);
+  check(project<Hankel<double>>(W, {}), W);
+  check(project<Circulant<double>>(W.leftCols(9), {}), W.leftCols(9));
+  EXPECT_THROW(project<Circulant<double>>(W, {}), shape_error);
+  EXPECT_EQ(project<Toeplitz<float>>(Eigen::MatrixXd(0, 3), {}).matrix.rows(), 0);
+}
 
 TEST(ProjectHashed, MeansAreTheOptimum) {
   Eigen::MatrixXd W(20, 15);

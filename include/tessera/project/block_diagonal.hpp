@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/core/rng.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/project/project.hpp>
