@@ -16,6 +16,19 @@
 
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail {
+struct ByteSigns {
+  float of[256][8];
+  constexpr ByteSigns() : of() {
+    for (int byte = 0; byte < 256; ++byte)
+      for (int b = 0; b < 8; ++b) of[byte][b] = ((byte >> b) & 1) != 0 ? -1.0f : 1.0f;
+  }
+  constexpr const float (&operator[](int byte) const)[8] { return of[byte]; }
+};
+/// What each bit of a byte of signs multiplies by.
+inline constexpr ByteSigns byte_signs;
+}  // namespace detail
+
 /// One residual block: sign (M,K), a bit each, times |·| ≈ U (M,k) V (K,k)ᵀ. mn/8 + 4k(m + n) bytes.
 struct SignPlane {
   Buffer<std::uint8_t> signs;  // (M, (K + 7) / 8): bit j % 8 of byte j / 8 of a row is set where negative
@@ -120,7 +133,14 @@ class BitStack : public OperatorBase<BitStack> {
         const std::uint8_t* signs = from.signs.data() + (i + r) * stride;
         float* to = &W(r, 0);
         const float* size = &magnitude(r, 0);
-        for (Index j = 0; j < cols_; ++j) to[j] += ((signs[j / 8] >> (j % 8)) & 1) != 0 ? -size[j] : size[j];
+        Index j = 0;
+        for (; j + 8 <= cols_; j += 8) {
+          const auto& sign = detail::byte_signs[signs[j / 8]];
+          float eight[8];
+          for (int b = 0; b < 8; ++b) eight[b] = to[j + b] + sign[b] * size[j + b];
+          std::copy_n(eight, 8, to + j);
+        }
+        for (; j < cols_; ++j) to[j] += detail::byte_signs[signs[j / 8]][j % 8] * size[j];
       }
     }
     for (Index r = 0; r < W.rows(); ++r)
