@@ -14,9 +14,13 @@
 #include <peer_gemm.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/batched/batched.hpp>
+#include <tessera/kernels/gemm/epilogue.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/gemm/precision.hpp>
+#include <tessera/kernels/gemm/syrk.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
+#include <tessera/kernels/ger/ger.hpp>
+#include <tessera/kernels/map/map.hpp>
 
 #if defined(__linux__)
 #include <unistd.h>
@@ -187,6 +191,83 @@ void split_row(Index n, Precision precision) {
       {});
 }
 
+struct Gelu {
+  static constexpr const char* name = "gelu";
+  static auto step() { return epilogue::gelu(); }
+  template <class V>
+  TESSERA_FLAT V operator()(const V& x) const {
+    return gelu(x);
+  }
+};
+struct Relu {
+  static constexpr const char* name = "relu";
+  static auto step() { return epilogue::relu(); }
+  template <class V>
+  TESSERA_FLAT V operator()(const V& x) const {
+    return max(x, V(0.0f));
+  }
+};
+
+/// A layer with a bias and an activation, fused; "passes" does them after the product, "gemm" leaves them out.
+template <class Activation>
+void epilogue_row(Index m, Index n, Index k) {
+  auto x = std::make_shared<Operands<float, float>>(Operands<float, float>{m, n, k, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  const auto product = [=](const auto&... epilogue) {
+    x->make();
+    gemm(*ctx, 1.0f, MatrixView<const float>(x->a->data(), m, k), MatrixView<const float>(x->b->data(), k, n), 0.0f,
+         MatrixView<float>(x->c->data(), m, n), epilogue...);
+  };
+  const auto bias = [=] { return VectorView<const float>(x->a->data(), n); };
+  bench::row(
+      detail::concat("gemm/f32/", m, "x", n, "x", k, "/bias_", Activation::name), "GFLOPs",
+      2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
+      [] { return bench::fma_roof<float>(); },
+      [=] {
+        x->make();
+        product(epilogue::bias_per_column(bias()) | Activation::step());
+      },
+      {{"passes",
+        [=] {
+          product();
+          const auto f = [](auto& y, const auto& b) { y = Activation()(y + b); };
+          for (Index i = 0; i < m; ++i) map(*ctx, f, VectorView<float>(x->c->data() + i * n, n), bias());
+        }},
+       {"gemm", [=] { product(); }}});
+}
+
+/// One triangle; "gemm" computes both.
+void syrk_row(Index n, Index k) {
+  auto x = std::make_shared<Operands<float, float>>(Operands<float, float>{n, n, k, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  const auto A = [=] { return x->make(), MatrixView<const float>(x->a->data(), n, k); };
+  const auto C = [=] { return x->make(), MatrixView<float>(x->c->data(), n, n); };
+  bench::row(
+      detail::concat("syrk/f32/", n, "x", k, "/lower"), "GFLOPs",
+      static_cast<double>(n) * static_cast<double>(n + 1) * static_cast<double>(k),
+      [] { return bench::fma_roof<float>(); }, [=] { syrk(*ctx, 1.0f, A(), 0.0f, C(), Triangle::lower); },
+      {{"gemm", [=] { gemm(*ctx, 1.0f, A(), A().transposed(), 0.0f, C()); }}});
+}
+
+/// GB/s read and written; the roof is that of a = s*a.
+void ger_row(Index n) {
+  auto x = std::make_shared<Operands<float, float>>(Operands<float, float>{n, n, n, {}, {}, {}});
+  auto ctx = std::make_shared<Context>();
+  auto other = std::make_shared<Buffer<float>>();
+  bench::row(
+      detail::concat("ger/f32/", n, "x", n), "GBs", 8.0 * static_cast<double>(n) * static_cast<double>(n),
+      [=] {
+        if (other->size() == 0) *other = Buffer<float>(n * n);
+        return roof::update(*other, std::max<Index>(1, (Index{1} << 20) / (n * n)));
+      },
+      [=] {
+        x->make();
+        ger(*ctx, 1e-3f, VectorView<const float>(x->a->data(), n), VectorView<const float>(x->b->data(), n),
+            MatrixView<float>(x->c->data(), n, n));
+      },
+      {});
+}
+
 /// As many n x n products as 256 KiB of each factor hold.
 template <class T>
 void batched_row(Index n) {
@@ -247,6 +328,11 @@ int main(int argc, char** argv) {
       for (const auto precision : {Precision::bf16x6, Precision::bf16x3}) split_row(n, precision);
   for (Index n : {4, 8, 16, 32, 64}) batched_row<float>(n);
   for (Index n : {4, 8, 16, 32, 64}) batched_row<double>(n);
+  epilogue_row<Gelu>(512, 2048, 512);
+  epilogue_row<Relu>(512, 2048, 512);
+  epilogue_row<Relu>(2048, 4096, 64);
+  for (Index n : {192, 512, 1024}) syrk_row(n, 256);
+  for (Index n : {64, 512, 4096}) ger_row(n);
   gemm_row<float, float>(512, 192, 192, true, 2);
   for (Index n : {256, 1024, 2048}) gemm_row<float, float>(n, n, n, false, 2);
   for (Index n : {2, 4, 8, 16}) gemv_row<float>(4096, 4096, false, n);

@@ -197,9 +197,10 @@ struct BlockedGemm {
           Ops::tile(args, r, cols, k, a, b, ldb, beta, c, crs);
         else
           scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
+        // Tile by tile: the rows of a whole panel may share few cache sets.
+        if (pc + k == args.k()) args.done(ic + i, r, jc + j, cols);
         i += r;
       }
-      if (pc + k == args.k()) args.done(ic, m, jc + j, cols);
     }
   }
 

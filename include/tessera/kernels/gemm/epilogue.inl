@@ -18,26 +18,30 @@ struct FinishLoop {
     } else {
       out = block.data();
     }
-    for (Index i = 0; i < block.rows(); ++i)
-      for (Index j = 0; j < block.cols(); j += V::width) {
+    // Whole registers of neighbours take a loop of their own, which knows their count.
+    constexpr bool same = std::is_same_v<T, typename Job::Real> && std::is_same_v<Out, T>;
+    const Index whole = same && cs == 1 && ocs == 1 ? block.cols() / V::width * V::width : 0;
+    for (Index i = 0; i < block.rows(); ++i) {
+      const T* line = block.data() + i * rs;
+      Out* to = out + i * ors;
+      Index j = 0;
+      if constexpr (same)
+        for (; j < whole; j += V::width)
+          job.steps(V::load(line + j), epilogue::Place{row + i, col + j, V::width, turned}).store(to + j);
+      for (; j < block.cols(); j += V::width) {
         const Index n = block.cols() - j < V::width ? block.cols() - j : V::width;
-        const T* from = block.data() + i * rs + j * cs;
         const epilogue::Place at{row + i, col + j, n, turned};
         V x;
         if constexpr (std::is_integral_v<T>)
-          load_sums(job, at, from, cs, x);
+          load_sums(job, at, line + j * cs, cs, x);
         else
-          x = n == V::width && cs == 1 ? V::load(from) : detail::map_load<V>(from, cs, 0, n);
+          x = detail::map_load<V>(line + j * cs, cs, 0, n);
         const V y = job.steps(x, at);
-        Out* to = out + i * ors + j * ocs;
-        if constexpr (std::is_same_v<Out, typename Job::Real>) {
-          if (n == V::width && ocs == 1)
-            y.store(to);
-          else
-            detail::map_store(y, to, ocs, 0, n);
-        } else {
-          store_as(y, to, ocs, n);
-        }
+        if constexpr (std::is_same_v<Out, typename Job::Real>)
+          detail::map_store(y, to + j * ocs, ocs, 0, n);
+        else
+          store_as(y, to + j * ocs, ocs, n);
       }
+    }
   }
 };

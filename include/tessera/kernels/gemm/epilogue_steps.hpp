@@ -38,6 +38,7 @@ inline void check_length(const char* step, Index have, Index want, const char* w
 template <class V, bool PerRow, class T>
 TESSERA_FLAT V entries(const VectorView<const T>& v, const Place& at) {
   if (PerRow != at.turned) return V(v[at.line]);
+  if (at.count == V::width && v.stride(0) == 1) return V::load(v.data() + at.first);
   return map_load<V>(v.data(), v.stride(0), at.first, at.count);
 }
 
