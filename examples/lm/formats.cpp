@@ -12,6 +12,7 @@
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/quant/quantize.hpp>
 #include <tessera/quant/quantizers/awq.hpp>
+#include <tessera/quant/quantizers/bit_stack_quantizer.hpp>
 #include <tessera/quant/quantizers/gptq.hpp>
 #include <tessera/quant/quantizers/hawq.hpp>
 #include <tessera/quant/quantizers/lq_lora.hpp>
@@ -50,6 +51,12 @@ WeightFormat quantized(std::string name) {
   return {std::move(name), [](Context& ctx, MatrixView<const float> W) {
             return AnyOperator<float>(tessera::quantize<Format>(ctx, W));
           }};
+}
+
+/// Q4_K, or Q5_0 where rows are no whole blocks of 256: what writers of GGUF files do.
+AnyOperator<float> four_bits_of_256(Context& ctx, MatrixView<const float> W) {
+  if (W.cols() % tessera::Q4_K::block_size != 0) return AnyOperator<float>(tessera::quantize<tessera::Q5_0>(ctx, W));
+  return AnyOperator<float>(tessera::quantize<tessera::Q4_K>(ctx, W));
 }
 
 WeightFormat low_rank_weights(std::string name, double fraction) {
@@ -167,6 +174,23 @@ WeightFormat mixed_precision(Context& ctx, std::string name, const Model& model,
           }};
 }
 
+/// As many sign planes of every matrix as fit in `share` of its bytes in f32. The stacks are made once, for the rows of
+/// every share that `stacks` is handed to; they share their planes.
+using Stacks = std::map<const float*, tessera::BitStack>;
+
+WeightFormat bit_stack(std::string name, const std::shared_ptr<const Calibrations>& seen,
+                       const std::shared_ptr<Stacks>& stacks, double share) {
+  return {std::move(name), [=](Context& ctx, MatrixView<const float> W) {
+            auto made = stacks->find(W.data());
+            if (made == stacks->end()) {
+              const tessera::BitStackQuantizer quantizer{.blocks = 4, .rank = 2};
+              made = stacks->emplace(W.data(), quantizer.quantize(ctx, W, seen->at(W.data())).matrix).first;
+            }
+            const double bytes = share * 4 * static_cast<double>(W.size());
+            return AnyOperator<float>(made->second.within(static_cast<std::size_t>(bytes)));
+          }};
+}
+
 template <class Codec>
 KvFormat kv_format(std::string name, Codec codec, std::function<void(Context&, kv::KvCacheBase&)> compress = {}) {
   return {std::move(name),
@@ -195,6 +219,8 @@ std::vector<WeightFormat> weight_formats() {
       quantized<tessera::Q8_0>("int8"),
       low_rank_and_int4("low-rank 1/16 + int4", 1.0 / 16),
       low_rank_weights("low-rank 1/4", 0.25),
+      {"Q4_K", four_bits_of_256},
+      quantized<tessera::NF4>("NF4"),
       quantized<tessera::Q4_0>("int4")};
 }
 
@@ -204,6 +230,7 @@ std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& m
   using tessera::Q4_0;
   const auto seen = std::make_shared<const Calibrations>(calibrate(ctx, model, documents, tokens));
   const tessera::QuantEase damped{.damping = 0.01};
+  const auto stacks = std::make_shared<Stacks>();
   return {
       mixed_precision(ctx, "int8 and int4, HAWQ", model, seen, 0.25),
       calibrated<Q4_0>("LQ-LoRA 4", seen, tessera::LqLora<>{.rank = 4, .rounds = 5, .data_aware = true}),
@@ -211,7 +238,13 @@ std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& m
       calibrated<Q4_0>("AWQ", seen, tessera::Awq<>{}),
       calibrated<Q4_0>("rotated QuantEase", seen, tessera::Rotated<tessera::QuantEase>{.inner = damped}),
       calibrated<Q4_0>("GPTQ", seen, tessera::Gptq{}),
-      calibrated<Q4_0>("QuantEase", seen, damped)};
+      calibrated<Q4_0>("QuantEase", seen, damped),
+      calibrated<tessera::GroupAffine<2, 64>>(
+          "2 bits, 2% f32", seen,
+          tessera::OutlierQuantEase{.outliers = 0.02, .rounds = 5, .inner = {.sweeps = 3, .damping = 0.01}}),
+      bit_stack("BitStack 1/4", seen, stacks, 0.25),
+      bit_stack("BitStack 3/16", seen, stacks, 0.1875),
+      bit_stack("BitStack 1/8", seen, stacks, 0.125)};
 }
 
 std::vector<KvFormat> kv_formats(Index context) {
