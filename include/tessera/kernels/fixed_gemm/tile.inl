@@ -1,5 +1,5 @@
-// Tiles of fixed-point products. Included once a lane, inside its target region and a namespace of its own, after gemm's
-// tile.inl and words.inl; `Lane` multiplies pairs of 16 bits and adds them to int32.
+// Tiles of fixed-point products. Included once a lane, inside its target region and a namespace of its own, after
+// gemm's tile.inl and words.inl; `Lane` multiplies pairs of 16 bits and adds them to int32.
 
 template <class V, Index R, class = std::make_integer_sequence<Index, 2 * R>>
 struct ChainTile;

@@ -1,7 +1,6 @@
-// Several levels of butterflies at a time in registers. `L` is a lane's register of T: lanes, load, store, add, sub, mul,
-// `all` and `within`, which loads a
-// register and combines inside it; `most` registers are combined at once. Included once a lane, inside
-// its namespace and, for hot lanes, its target region.
+// Several levels of butterflies at a time in registers. `L` is a lane's register of T: lanes, load, store, add, sub,
+// mul, `all` and `within`, which loads a register and combines inside it; `most` registers are combined at once.
+// Included once a lane, inside its namespace and, for hot lanes, its target region.
 
 template <class L>
 struct FwhtPasses {
@@ -23,10 +22,14 @@ struct FwhtPasses {
       return level(out, n, part, radix, scale);
     }
     switch (n / W) {
-      case 1: return first<1, true>(in, out, n, scale);
-      case 2: return first<2, true>(in, out, n, scale);
-      case 4: return first<4, true>(in, out, n, scale);
-      case 8: return first<8, true>(in, out, n, scale);
+      case 1:
+        return first<1, true>(in, out, n, scale);
+      case 2:
+        return first<2, true>(in, out, n, scale);
+      case 4:
+        return first<4, true>(in, out, n, scale);
+      case 8:
+        return first<8, true>(in, out, n, scale);
       default:
         if (n == L::most * W) return first<L::most, true>(in, out, n, scale);
         first<L::most, false>(in, out, n, scale);
@@ -54,9 +57,12 @@ struct FwhtPasses {
   }
   static void level(T* x, Index n, Index stride, Index radix, T scale) {
     switch (radix) {
-      case 2: return pass<2>(x, n, stride, scale);
-      case 4: return pass<4>(x, n, stride, scale);
-      case 8: return pass<8>(x, n, stride, scale);
+      case 2:
+        return pass<2>(x, n, stride, scale);
+      case 4:
+        return pass<4>(x, n, stride, scale);
+      case 8:
+        return pass<8>(x, n, stride, scale);
       default:
         if constexpr (L::most == 16) return pass<16>(x, n, stride, scale);
     }

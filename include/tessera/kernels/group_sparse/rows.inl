@@ -64,7 +64,8 @@ struct SparseProduct {
     const Index all = a.padded / SparseGroup::size, step = cached / count;
     for (Index limit = step; limit < all + step; limit += step)
       for (Index r = 0; r < rows; ++r)
-        next[r] = of_count[count - 1](a.groups, a.columns, next[r], a.begin[i + r + 1], limit, a.x + n * a.padded, sum[r]);
+        next[r] =
+            of_count[count - 1](a.groups, a.columns, next[r], a.begin[i + r + 1], limit, a.x + n * a.padded, sum[r]);
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < count; ++c) {
         float& out = a.Y(i + r, n + c);

@@ -19,7 +19,7 @@ struct NumberColumns {
   TESSERA_INLINE static Float number(Int top) {  // code in the highest byte
     constexpr std::uint32_t special = (T::has_infinity ? T::top_exponent : T::infinity_code) << 24;
     const Int magnitude = Ops::keep(top, Ops::all(0x7f000000u));
-    const Int value = Ops::template right<T::has_infinity ? 3 : 4>(magnitude);
+    const Int value = Ops::template right < T::has_infinity ? 3 : 4 > (magnitude);
     constexpr std::uint32_t bits = T::has_infinity ? 0x7f800000u : 0x7fc00000u;
     const Int whole = Ops::join(value, Ops::above(magnitude, Ops::all(special - 1)), Ops::all(bits));
     return Ops::as_float(Ops::join(whole, top, Ops::all(0x80000000u)));
@@ -39,8 +39,8 @@ struct NumberColumns {
   }
   /// C columns from the c-th on of a part times unpacked numbers w, x as floats.
   template <class F, int C>
-  TESSERA_INLINE static void columns(const QgemmTile& t, Index at, Index c, const float* w, const float* x,
-                                     Float d, float* out) {
+  TESSERA_INLINE static void columns(const QgemmTile& t, Index at, Index c, const float* w, const float* x, Float d,
+                                     float* out) {
     Float sum[C][4];
 #pragma GCC unroll 4
     for (int j = 0; j < C; ++j) {
@@ -53,8 +53,7 @@ struct NumberColumns {
       for (int k = 0; k < 4; ++k) {
         const Float code = Ops::load(w + (v + k) * Ops::rows);
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j)
-          sum[j][k] = Ops::fma(code, Ops::all(x[(c + j) * block_values + v + k]), sum[j][k]);
+        for (int j = 0; j < C; ++j) sum[j][k] = Ops::fma(code, Ops::all(x[(c + j) * block_values + v + k]), sum[j][k]);
       }
 #pragma GCC unroll 4
     for (int j = 0; j < C; ++j) {

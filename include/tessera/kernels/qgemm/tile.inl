@@ -209,17 +209,15 @@ struct QgemmColumns {
 
   /// d * I + m * J of one column; `sum` and `fine` as `dots` left them.
   template <class F, std::size_t Sums>
-  TESSERA_INLINE static Float value(const Factors<F>& factors, const Int (&sum)[Sums],
-                                    [[maybe_unused]] Int fine, [[maybe_unused]] Int all_sums,
-                                    [[maybe_unused]] Int all_halves) {
+  TESSERA_INLINE static Float value(const Factors<F>& factors, const Int (&sum)[Sums], [[maybe_unused]] Int fine,
+                                    [[maybe_unused]] Int all_sums, [[maybe_unused]] Int all_halves) {
     using P = PanelLayout<F>;
     if constexpr (P::by_16) {
       return Ops::add(Ops::product(factors.group[0], Ops::to_float(sum[0])),
                       Ops::product(factors.group[1], Ops::to_float(sum[1])));
     } else {
       Int dot = sum[0];
-      if constexpr (Sums == 2)
-        dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
+      if constexpr (Sums == 2) dot = Ops::add(Ops::mul(dot, factors.scale[0]), Ops::mul(sum[1], factors.scale[1]));
       if constexpr (P::code == PanelCode::wide) dot = Ops::add(Ops::template times<256>(dot), fine);
       Float y = Ops::to_float(dot);
       if constexpr (P::scale != PanelScale::one) y = Ops::product(factors.s, y);
@@ -245,14 +243,12 @@ struct QgemmColumns {
     for (int j = 0; j < C; ++j)
 #pragma GCC unroll 2
       for (int h = 0; h < Sums; ++h)
-        start[j][h] =
-            from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(t.zeros[(at + c + j) * Sums + h]));
+        start[j][h] = from_zero ? Ops::zero() : Ops::all(static_cast<std::uint32_t>(t.zeros[(at + c + j) * Sums + h]));
 #pragma GCC unroll 2
     for (int plane = 0; plane < planes<F>; ++plane)
       if constexpr (at_once) {
 #pragma GCC unroll 2
-        for (int j = 0; j < C; ++j)
-          Ops::template column<R, Sums>(products, plane, c + j, start[j], sum[plane][j]);
+        for (int j = 0; j < C; ++j) Ops::template column<R, Sums>(products, plane, c + j, start[j], sum[plane][j]);
       } else {
         Ops::template dots<F, R, C, planes<F>, Sums>(code, plane, x, start, sum[plane]);
       }
