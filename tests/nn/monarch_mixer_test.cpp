@@ -3,6 +3,7 @@
 #include <vector>
 
 #include <support/oracle.hpp>
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/nn/monarch_mixer.hpp>
 

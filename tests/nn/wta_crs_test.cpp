@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <support/oracle.hpp>
+#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/nn/wta_crs.hpp>
 

@@ -4,6 +4,7 @@
 #include <Eigen/SVD>
 #include <cmath>
 
+#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/project/best.hpp>
 #include <tessera/project/modegpt.hpp>

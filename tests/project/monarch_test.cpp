@@ -6,6 +6,7 @@
 #include <complex>
 #include <vector>
 
+#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/project/monarch.hpp>

@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 
+#include <support/shared_kernels.hpp>
 #include <tessera/project/hashed.hpp>
 #include <tessera/project/toeplitz.hpp>
 

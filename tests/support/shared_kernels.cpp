@@ -3,3 +3,5 @@
 namespace tessera::inline TESSERA_ABI {
 TESSERA_TEST_KERNELS()
 }  // namespace tessera::inline TESSERA_ABI
+
+TESSERA_TEST_EIGEN()

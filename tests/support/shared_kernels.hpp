@@ -1,25 +1,42 @@
 /// The kernels behind dense products, which nearly every test uses, compiled once: see shared_kernels.cpp.
 #pragma once
 
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+#include <Eigen/LU>
 #include <tessera/expr/explain.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/kernels/batched/batched.hpp>
+
+// TESSERA_TEST_KERNELS(extern) declares them, TESSERA_TEST_KERNELS() is their definition. Modules that are compiled
+// with flags of their own have TESSERA_TEST_OWN_KERNELS and instantiate what they use.
+#define TESSERA_TEST_EIGEN(EXTERN)                                                                                   \
+  EXTERN template void Eigen::PartialPivLU<Eigen::MatrixXf>::compute();                                              \
+  EXTERN template void Eigen::PartialPivLU<Eigen::MatrixXd>::compute();                                              \
+  EXTERN template Eigen::LLT<Eigen::MatrixXd>& Eigen::LLT<Eigen::MatrixXd>::compute<Eigen::MatrixXd>(                \
+      const Eigen::EigenBase<Eigen::MatrixXd>&);                                                                     \
+  EXTERN template Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>&                                                    \
+  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>::compute<Eigen::MatrixXd>(const Eigen::EigenBase<Eigen::MatrixXd>&, \
+                                                                           int);
 
 namespace tessera::inline TESSERA_ABI {
 
-// TESSERA_TEST_KERNELS(extern) declares them, TESSERA_TEST_KERNELS() is their definition.
 #define TESSERA_TEST_DENSE(EXTERN, T)                                                                                  \
   EXTERN template void detail::dense_apply<T>(Context&, accum_t<T>, MatrixView<const T>, MatrixView<const accum_t<T>>, \
                                               accum_t<T>, MatrixView<accum_t<T>>);                                     \
   EXTERN template void detail::dense_explain<T>(Context&, MatrixView<const T>, Index, const KernelSink&);
-#define TESSERA_TEST_SCALAR(EXTERN, T)                                                                             \
-  EXTERN template void gemm<T>(Context&, std::type_identity_t<T>, std::type_identity_t<MatrixView<const T>>,       \
-                               std::type_identity_t<MatrixView<const T>>, std::type_identity_t<T>, MatrixView<T>); \
-  EXTERN template void gemv<T>(Context&, std::type_identity_t<T>, std::type_identity_t<MatrixView<const T>>,       \
-                               std::type_identity_t<VectorView<const T>>, std::type_identity_t<T>, VectorView<T>); \
-  EXTERN template void detail::gemm_any<T, T, T>(Context&, T, MatrixView<const T>, MatrixView<const T>, T,         \
-                                                 MatrixView<T>, ZeroPoints<T>, GemmFinish<T>);                     \
-  EXTERN template void detail::add_scaled<T>(Context&, T, MatrixView<const T>, T, MatrixView<T>);                  \
-  EXTERN template void detail::scale_by<T>(Context&, T, MatrixView<T>);                                            \
+#define TESSERA_TEST_SCALAR(EXTERN, T)                                                                               \
+  EXTERN template void gemm<T>(Context&, std::type_identity_t<T>, std::type_identity_t<MatrixView<const T>>,         \
+                               std::type_identity_t<MatrixView<const T>>, std::type_identity_t<T>, MatrixView<T>);   \
+  EXTERN template void gemv<T>(Context&, std::type_identity_t<T>, std::type_identity_t<MatrixView<const T>>,         \
+                               std::type_identity_t<VectorView<const T>>, std::type_identity_t<T>, VectorView<T>);   \
+  EXTERN template void detail::gemm_any<T, T, T>(Context&, T, MatrixView<const T>, MatrixView<const T>, T,           \
+                                                 MatrixView<T>, ZeroPoints<T>, GemmFinish<T>);                       \
+  EXTERN template void detail::run_gemm(Context&, GemmArgs<T, T, T>, GemmKernels<T, T, T>);                          \
+  EXTERN template void gemm_batched<T>(Context&, std::type_identity_t<T>, std::type_identity_t<View<const T, 3>>,    \
+                                       std::type_identity_t<View<const T, 3>>, std::type_identity_t<T>, View<T, 3>); \
+  EXTERN template void detail::add_scaled<T>(Context&, T, MatrixView<const T>, T, MatrixView<T>);                    \
+  EXTERN template void detail::scale_by<T>(Context&, T, MatrixView<T>);                                              \
   EXTERN template void detail::scale_rows<T>(Context&, T, VectorView<const T>, MatrixView<const T>, T, MatrixView<T>);
 #define TESSERA_TEST_KERNELS(EXTERN) \
   TESSERA_TEST_DENSE(EXTERN, float)  \
@@ -28,6 +45,12 @@ namespace tessera::inline TESSERA_ABI {
   TESSERA_TEST_SCALAR(EXTERN, float) \
   TESSERA_TEST_SCALAR(EXTERN, double)
 
+#ifndef TESSERA_TEST_OWN_KERNELS
 TESSERA_TEST_KERNELS(extern)
+#endif
 
 }  // namespace tessera::inline TESSERA_ABI
+
+#ifndef TESSERA_TEST_OWN_KERNELS
+TESSERA_TEST_EIGEN(extern)
+#endif

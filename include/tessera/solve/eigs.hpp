@@ -15,8 +15,15 @@
 #include <tessera/solve/logdet.hpp>
 
 #if __has_include(<Spectra/SymEigsSolver.h>)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuse-after-free"  // g++ 12 at -O2, inside Spectra
+#endif
 #include <Spectra/GenEigsSolver.h>
 #include <Spectra/SymEigsSolver.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #define TESSERA_HAS_SPECTRA 1
 #else
 #define TESSERA_HAS_SPECTRA 0

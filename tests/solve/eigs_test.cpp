@@ -1,0 +1,74 @@
+// Extremal eigenvalues and singular values against dense decompositions.
+#include <gtest/gtest.h>
+
+#include <Eigen/Dense>
+#include <concepts>
+#include <string>
+
+#include <support/shared_kernels.hpp>
+#include <tessera/matrix/any.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/diagonal.hpp>
+#include <tessera/solve/eigs.hpp>
+
+#include "solve/spectrum.hpp"
+
+namespace tessera::test {
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+#if TESSERA_HAS_SPECTRA
+using Any = AnyOperator<double>;
+
+TEST(Eigs, FindsTheExtremalOnes) {
+  for (const Index n : {5, 120}) {  // dense, iterated
+    const VectorXd spectrum = VectorXd::LinSpaced(n, -3, 0.5).array().cube();
+    const MatrixXd dense = symmetric_with(spectrum);
+    const Any A = Dense<double>(dense);
+    EigsOptions options;
+    for (const Which which : {Which::largest_magnitude, Which::largest, Which::smallest}) {
+      options.which = which;
+      const auto found = eigs(symmetric(A), 3, options);
+      ASSERT_TRUE(found.status.converged);
+      ASSERT_EQ(found.values.size(), 3);
+      for (Index i = 0; i < 3; ++i)
+        EXPECT_NEAR(found.values[i], which == Which::largest ? spectrum[n - 1 - i] : spectrum[i], 1e-7);
+      EXPECT_LE((dense * found.vectors - found.vectors * found.values.asDiagonal()).norm(), 1e-6);
+    }
+    const auto general = eigs(A, 2);  // not known to be symmetric: complex
+    static_assert(std::same_as<decltype(general.values), Eigen::VectorXcd>);
+    EXPECT_TRUE(general.status.converged);
+    EXPECT_NEAR(general.values[0].real(), spectrum[0], 1e-7);
+  }
+  EigsOptions one_restart;
+  one_restart.max_restarts = 1;
+  const Any flat = Dense<double>(symmetric_with(VectorXd::LinSpaced(200, 1, 1.001)));
+  EXPECT_FALSE(eigs(symmetric(flat), 4, one_restart).status.converged);
+  EigsOptions values;
+  values.vectors = false;
+  const VectorXd d = VectorXd::LinSpaced(9, -2, 7);
+  const auto closed = eigs(diagonal(d), 2, values);
+  EXPECT_EQ(closed.values, (VectorXd(2) << 7, 5.875).finished());
+  EXPECT_EQ(std::string(closed.status.method), "the type's eigenvalues()");
+  EXPECT_EQ(explain_eigs(diagonal(d), values).chosen(), "the type's eigenvalues()");
+  EXPECT_EQ(explain_eigs(symmetric(flat)).chosen(), "Lanczos with implicit restarts (Spectra)");
+  EXPECT_THROW(eigs(Dense<double>(2, 3), 1), shape_error);
+}
+
+TEST(Svd, FindsTheLargest) {
+  const MatrixXd a = MatrixXd::Random(90, 70);
+  const auto found = svd(Dense<double>(a), 4);
+  const Eigen::BDCSVD<MatrixXd> exact(a, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  ASSERT_TRUE(found.status.converged);
+  EXPECT_TRUE(found.values.isApprox(exact.singularValues().head(4), 1e-9));
+  EXPECT_LE((a * found.V - found.U * found.values.asDiagonal()).norm(), 1e-8);
+  EXPECT_LE((found.U.transpose() * found.U - MatrixXd::Identity(4, 4)).norm(), 1e-6);
+}
+#else
+TEST(Eigs, FindsTheExtremalOnes) { GTEST_SKIP() << "Spectra is not installed (Debian: libspectra-dev)"; }
+#endif
+
+}  // namespace
+}  // namespace tessera::test
