@@ -33,7 +33,7 @@ using namespace lm;
 
 struct Options {
   std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot, prompt = "template<typename ";
-  Index text_bytes = 24576, under = 0, sample = 240;
+  Index text_bytes = 24576, under = 0, sample = 240, finetune = 100;
   Index threads = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
 };
 
@@ -54,10 +54,10 @@ class Table {
   const std::vector<Row>& rows() const { return rows_; }
 
   void print() const {
-    fmt::print("\n{}\n{:<22}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}\n", title_, first_, "bytes", "ratio", "bits/byte",
+    fmt::print("\n{}\n{:<34}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}\n", title_, first_, "bytes", "ratio", "bits/byte",
                "KL bits", "prefill tok/s", "decode tok/s");
     for (const auto& r : rows_)
-      fmt::print("{:<22}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}\n", r.name, r.bytes, r.ratio,
+      fmt::print("{:<34}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}\n", r.name, r.bytes, r.ratio,
                  r.quality.bits_per_byte, r.quality.divergence, r.quality.tokens_per_second, r.decode);
   }
   nlohmann::json json() const {
@@ -136,7 +136,7 @@ void run(const Options& o) {
   for (std::size_t d = 0; d < corpus.train.size(); d += std::max<std::size_t>(corpus.train.size() / 64, 1))
     training_text.push_back(vocabulary.encode(corpus.train[d].text.substr(0, 16384)));
   auto weights = weight_formats();
-  const auto calibrated = calibrated_weight_formats(ctx, model, training_text);
+  const auto calibrated = calibrated_weight_formats(ctx, model, training_text, o.finetune);
   weights.insert(weights.end(), calibrated.begin(), calibrated.end());
   const auto caches = kv_formats(context);
   const double steps = static_cast<double>(weights.size() + caches.size());
@@ -218,6 +218,8 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--prompt", o.prompt, "What the sample begins with");
   app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::Range(1, 1000000000));
+  app.add_option("--finetune", o.finetune, "Steps of training of the structured weights, layer by layer; 0: none")
+      ->check(CLI::Range(0, 1000000));
   app.add_option("--json", o.json, "Write the tables to this file too");
   app.add_option("--plot", o.plot, "Draw quality against bytes into this SVG file");
   app.add_option("--threads", o.threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));

@@ -21,6 +21,8 @@
 #include <tessera/quant/quantizers/rotated.hpp>
 #include <utility>
 
+#include "structured.hpp"
+
 namespace lm {
 
 namespace {
@@ -226,12 +228,12 @@ std::vector<WeightFormat> weight_formats() {
 
 std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& model,
                                                     const std::vector<std::vector<std::int32_t>>& documents,
-                                                    Index tokens) {
+                                                    Index finetune, Index tokens) {
   using tessera::Q4_0;
   const auto seen = std::make_shared<const Calibrations>(calibrate(ctx, model, documents, tokens));
   const tessera::QuantEase damped{.damping = 0.01};
   const auto stacks = std::make_shared<Stacks>();
-  return {
+  std::vector<WeightFormat> all{
       mixed_precision(ctx, "int8 and int4, HAWQ", model, seen, 0.25),
       calibrated<Q4_0>("LQ-LoRA 4", seen, tessera::LqLora<>{.rank = 4, .rounds = 5, .data_aware = true}),
       calibrated<Q4_0>("QuantEase, 1% f32", seen, tessera::OutlierQuantEase{.inner = {.sweeps = 3, .damping = 0.01}}),
@@ -245,6 +247,10 @@ std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& m
       bit_stack("BitStack 1/4", seen, stacks, 0.25),
       bit_stack("BitStack 3/16", seen, stacks, 0.1875),
       bit_stack("BitStack 1/8", seen, stacks, 0.125)};
+  const auto structured = structured_weight_formats(
+      [seen](MatrixView<const float> W) -> const Eigen::MatrixXd& { return seen->at(W.data()).gram(); }, finetune);
+  all.insert(all.end(), structured.begin(), structured.end());
+  return all;
 }
 
 std::vector<KvFormat> kv_formats(Index context) {

@@ -14,11 +14,12 @@ namespace lm {
 /// f32 first; the rest from more to fewer bytes.
 std::vector<WeightFormat> weight_formats();
 
-/// Those that look at what each linear layer of `model` sees of `documents`, about `bytes` of them (4 bits unless
-/// said): `represent` then takes the tensors of this model alone. Throws format_error without text.
+/// Those that look at what each linear layer of `model` sees of `documents`, about `tokens` of them (4 bits unless
+/// said), and the structured ones, trained for `finetune` steps: `represent` then takes the tensors of this model
+/// alone. Throws format_error without text.
 std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& model,
                                                     const std::vector<std::vector<std::int32_t>>& documents,
-                                                    Index tokens = 32768);
+                                                    Index finetune = 0, Index tokens = 32768);
 
 /// f32 with every token first. Windows and budgets are for a context of `context` tokens.
 std::vector<KvFormat> kv_formats(Index context);
