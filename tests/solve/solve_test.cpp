@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
@@ -81,6 +83,68 @@ TEST(Solve, SaysWhenItDidNotConverge) {
   EXPECT_FALSE(solve(positive_semidefinite(negative), VectorXd(VectorXd::Ones(5))).status.converged);
   const VectorXd none = solve(positive_semidefinite(A), VectorXd(VectorXd::Zero(60)));
   EXPECT_EQ(none, VectorXd(VectorXd::Zero(60)));
+}
+
+TEST(Solve, TellsWhatHasNoSolution) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Any A = Dense<double>(with_spectrum(20, 1, 2));
+  VectorXd b = VectorXd::Ones(20);
+  b[3] = nan;
+  EXPECT_FALSE(solve(positive_semidefinite(A), b).status.converged);
+  EXPECT_FALSE(solve(symmetric(A), b).status.converged);
+  EXPECT_FALSE(solve(A, b).status.converged);
+  const VectorXd ones = VectorXd::Ones(3);
+  const Dense<double> singular(MatrixXd(MatrixXd::Ones(3, 3)));
+  const VectorXd d = (VectorXd(3) << 1, 0, 2).finished();
+  const auto direct = solve(singular, VectorXd(VectorXd::Unit(3, 0)));
+  EXPECT_FALSE(direct.status.converged);
+  EXPECT_FALSE(direct.status.error < 0.1);
+  EXPECT_FALSE(solve(diagonal(d), ones).status.converged);
+  EXPECT_FALSE(solve(2.0 * (singular * diagonal(d)), VectorXd(VectorXd::Unit(3, 0))).status.converged);
+  Banded<double> band(3, 3, 1, 1);
+  EXPECT_FALSE(solve(band, ones).status.converged);
+  for (Index i = 0; i < 3; ++i) band.diagonal(0)[i] = 1;
+  EXPECT_TRUE(solve(band, ones).status.converged);
+  EXPECT_TRUE(solve(band, VectorXd(VectorXd::Zero(3))).status.converged);
+  EXPECT_THROW(band.diagonal(2), shape_error);
+  EXPECT_THROW(std::as_const(band).diagonal(-2), shape_error);
+  EXPECT_THROW(Banded<double>(1, 1, 1, 1).diagonal(-1), shape_error);
+}
+
+TEST(Solve, TakesAnyLengthOfRightHandSide) {
+  const MatrixXd s = with_spectrum(20, 1, 2);
+  const AnyOperator<float> A = Dense<float>(Eigen::MatrixXf(s.cast<float>()));
+  const Eigen::VectorXf b = Eigen::VectorXf::LinSpaced(20, 1, 3);
+  const auto expect = [&](const auto& a) {
+    const Eigen::VectorXf x = solve(a, b);
+    for (const float length : {1e-23f, 1e25f}) {
+      const auto out = solve(a, Eigen::VectorXf(length * b));
+      EXPECT_TRUE(out.status.converged) << out.status.method << length;
+      EXPECT_TRUE((out.x / length).isApprox(x, 1e-4f)) << out.status.method << length;
+    }
+  };
+  expect(positive_semidefinite(A));
+  expect(symmetric(A));
+  expect(A);
+  const LinearMap<float> map(default_context(), A);
+  const auto once = [](float x) { return x; };
+  for (const float length : {1e-23f, 1e25f}) {
+    const Eigen::VectorXf Ab = lanczos<float>(map, length * b, 8).apply(once) / length;
+    EXPECT_TRUE(Ab.isApprox(Eigen::VectorXf(A * b), 1e-4f)) << length;
+  }
+}
+
+TEST(Solve, EstimatesWantCountsAndFiniteEntries) {
+  const Any A = Dense<double>(with_spectrum(20, 1, 2));
+  for (const Index count : {0, -1}) {
+    EXPECT_THROW(logdet(A, {.steps = count}), unsupported_error);
+    EXPECT_THROW(logdet(A, {.probes = count}), unsupported_error);
+    EXPECT_THROW(spectral_norm(A, count), unsupported_error);
+  }
+  const Any undefined = Dense<double>(MatrixXd(MatrixXd::Constant(9, 9, std::numeric_limits<double>::quiet_NaN())));
+  EXPECT_FALSE(logdet(undefined).status.converged);
+  EXPECT_FALSE(logdet(positive_semidefinite(undefined)).status.converged);
+  EXPECT_FALSE(spectral_norm(undefined).status.converged);
 }
 
 TEST(Logdet, ClosedFormsFollowTheStructure) {

@@ -45,9 +45,16 @@ class Banded : public OperatorBase<Banded<S>> {
   Index cols() const { return cols_; }
   Index lower() const { return lower_; }
   Index upper() const { return upper_; }
-  /// The d-th diagonal: entry k is A(max(0,-d) + k, max(0,d) + k). -lower() <= d <= upper().
-  VectorView<S> diagonal(Index d) { return {entries_.data() + start(d), length(d)}; }
-  VectorView<const S> diagonal(Index d) const { return {entries_.data() + start(d), length(d)}; }
+  /// The d-th diagonal: entry k is A(max(0,-d) + k, max(0,d) + k). -lower() <= d <= upper(), else it
+  /// throws shape_error.
+  VectorView<S> diagonal(Index d) {
+    check_diagonal(d);
+    return {entries_.data() + start(d), length(d)};
+  }
+  VectorView<const S> diagonal(Index d) const {
+    check_diagonal(d);
+    return {entries_.data() + start(d), length(d)};
+  }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
     check_apply(*this, op, X, Y);
@@ -111,6 +118,11 @@ class Banded : public OperatorBase<Banded<S>> {
   }
 
  private:
+  void check_diagonal(Index d) const {
+    if (d < -lower_ || d > upper_)
+      throw shape_error(
+          detail::concat("tessera: diagonal ", d, " of (", describe(), "): expected ", -lower_, " to ", upper_));
+  }
   static Index row(Index d) { return std::max<Index>(0, -d); }
   static Index col(Index d) { return std::max<Index>(0, d); }
   Index length(Index d) const { return std::max<Index>(0, std::min(rows_ - row(d), cols_ - col(d))); }

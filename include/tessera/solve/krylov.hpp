@@ -23,15 +23,37 @@ struct SolveOptions {
   }
 };
 
+namespace detail {
+/// Of a right hand side that is not finite: no solution.
+template <class S>
+void fail(Status& status, Eigen::VectorX<S>& x) {
+  x.setConstant(std::numeric_limits<S>::quiet_NaN());
+  status.converged = false;
+  status.error = std::numeric_limits<double>::infinity();
+}
+/// x of b, from that of b / scale.
+template <class S>
+void scale_back(Status& status, Eigen::VectorX<S>& x, S scale) {
+  x *= scale;
+  status.converged = status.converged && x.allFinite();
+}
+}  // namespace detail
+
 /// Conjugate gradients, for positive definite A (N,N): x starts at 0. One product an iteration, four vectors.
 /// M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems" (1952).
 /// Reports convergence when |b - A x| <= tolerance·|b|; an A found indefinite ends it without.
 template <class S>
 Status cg(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>& x, SolveOptions options = {}) {
   Status status{"CG"};
-  const double goal = options.tolerance_for<S>() * static_cast<double>(b.norm());
   x.setZero(b.size());
-  Eigen::VectorX<S> r = b, p = b, Ap(b.size());
+  if (!b.allFinite()) {
+    detail::fail(status, x);
+    return status;
+  }
+  const S scale = detail::binary_scale(b);
+  Eigen::VectorX<S> r = b / scale, p = r, Ap(b.size());
+  const auto norm_b = static_cast<double>(r.norm());
+  const double goal = options.tolerance_for<S>() * norm_b;
   S rr = r.squaredNorm();
   const Index limit = options.iterations_for(A.rows(), A.cols());
   while (std::sqrt(static_cast<double>(rr)) > goal && status.iterations < limit) {
@@ -46,8 +68,9 @@ Status cg(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>& 
     p = r + (next / rr) * p;
     rr = next;
   }
-  status.error = b.norm() > S(0) ? std::sqrt(static_cast<double>(rr)) / static_cast<double>(b.norm()) : 0;
+  status.error = norm_b > 0 ? std::sqrt(static_cast<double>(rr)) / norm_b : 0;
   status.converged = status.error <= options.tolerance_for<S>();
+  detail::scale_back(status, x, scale);
   return status;
 }
 
@@ -59,11 +82,17 @@ Status minres(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<
   using Vector = Eigen::VectorX<S>;
   Status status{"MINRES"};
   x.setZero(b.size());
-  const S norm_b = b.norm();
+  if (!b.allFinite()) {
+    detail::fail(status, x);
+    return status;
+  }
+  const S scale_b = detail::binary_scale(b);
+  Vector residual = b / scale_b;
+  const S norm_b = residual.norm();
   if (norm_b == S(0)) return status;
   const Index limit = options.iterations_for(A.rows(), A.cols());
   // Lanczos A V = V T, and T's QR by rotations (c, s); w are the search directions.
-  Vector v = b / norm_b, v_old = Vector::Zero(b.size()), w = v_old, w_old = v_old, Av(b.size());
+  Vector v = residual / norm_b, v_old = Vector::Zero(b.size()), w = v_old, w_old = v_old, Av(b.size());
   S beta = 0, c = 1, s = 0, c_old = 1, s_old = 0, eta = norm_b;
   S scale = 0;  // the largest entry of T yet
   while (status.iterations < limit) {
@@ -92,10 +121,10 @@ Status minres(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<
     v = Av / beta_next;
     beta = beta_next;
   }
-  Vector residual = b;
   A.apply(Op::none, S(-1), view(x), S(1), view(residual));
   status.error = static_cast<double>(residual.norm() / norm_b);
   status.converged = status.error <= 2 * options.tolerance_for<S>();
+  detail::scale_back(status, x, scale_b);
   return status;
 }
 
@@ -108,7 +137,12 @@ Status lsqr(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>
   Status status{"LSQR"};
   const double tolerance = options.tolerance_for<S>();
   x.setZero(A.cols());
-  Vector u = b, v(A.cols());
+  if (!b.allFinite()) {
+    detail::fail(status, x);
+    return status;
+  }
+  const S scale = detail::binary_scale(b);
+  Vector u = b / scale, v(A.cols());
   S beta = u.norm();
   const S norm_b = beta;
   if (beta == S(0) || A.cols() == 0) return status;
@@ -144,6 +178,7 @@ Status lsqr(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>
     if (!(status.error > tolerance)) break;
   }
   status.converged = status.error <= tolerance;
+  detail::scale_back(status, x, scale);
   return status;
 }
 

@@ -34,21 +34,32 @@ struct Lanczos {
   }
 };
 
+namespace detail {
+inline void check_count(const char* what, Index count) {
+  if (count < 1) throw unsupported_error(concat("tessera: ", count, " ", what, ": expected 1 or more"));
+}
+}  // namespace detail
+
 /// k steps from b, each orthogonalised twice against all before: k products, 4·N·k² flops, N·k memory.
 /// G. Golub, G. Meurant, "Matrices, Moments and Quadrature with Applications" (2010), §4.1 and §6.
+/// Throws unsupported_error for less than one step.
 template <class S>
 Lanczos<S> lanczos(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Index steps) {
+  detail::check_count("steps of Lanczos", steps);
   Lanczos<S> out;
-  out.norm_b = b.norm();
+  const S scale_b = detail::binary_scale(b);
+  const Eigen::VectorX<S> start = b / scale_b;
+  const S norm_start = start.norm();
+  out.norm_b = scale_b * norm_start;
   const Index n = b.size();
   steps = std::min(steps, n);
   out.V.resize(n, steps);
-  if (n == 0 || out.norm_b == S(0) || steps == 0) {
+  if (n == 0 || norm_start == S(0)) {
     out.V.resize(n, 0);
     return out;
   }
   Eigen::VectorX<S> alpha(steps), beta(steps), w(n);
-  out.V.col(0) = b / out.norm_b;
+  out.V.col(0) = start / norm_start;
   Index k = 0;
   S scale = 0;
   for (; k < steps; ++k) {

@@ -1,6 +1,8 @@
 /// An operator with its type erased, for methods that only multiply: they are compiled once a Scalar.
 #pragma once
 
+#include <cmath>
+
 #include <Eigen/Core>
 
 #include <tessera/core/rng.hpp>
@@ -46,6 +48,13 @@ class LinearMap {
 };
 
 namespace detail {
+/// The power of two at v's largest entry, over which norms neither underflow nor overflow; 1 of a v that is zero or not
+/// finite.
+template <class S>
+S binary_scale(const Eigen::VectorX<S>& v) {
+  const S most = v.size() > 0 ? v.cwiseAbs().maxCoeff() : S(0);
+  return most > S(0) && std::isfinite(most) ? std::ldexp(S(1), std::ilogb(most)) : S(1);
+}
 /// (rows, cols) of ±1.
 template <class S>
 Eigen::MatrixX<S> random_signs(Index rows, Index cols, std::uint64_t seed) {

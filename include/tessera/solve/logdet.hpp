@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -172,6 +173,8 @@ auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum) {
 /// The mean over probes z of zᵀ f(A) z, ½ of it for AᵀA, and its standard error.
 template <class S>
 LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram, QuadratureOptions options) {
+  check_count("probes", options.probes);
+  check_count("steps of Lanczos", options.steps);
   LogDeterminantResult<S> out;
   out.status.method = of_gram ? "Lanczos quadrature of AᵀA" : "Lanczos quadrature";
   const Eigen::MatrixX<S> Z = random_signs<S>(map.cols(), options.probes, options.seed);
@@ -186,7 +189,8 @@ LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram,
     }
     samples[i] = process.quadratic([](S x) { return std::log(x); }) * (of_gram ? S(0.5) : S(1));
   }
-  out.value.log_abs = options.probes > 0 ? samples.mean() : S(0);
+  out.value.log_abs = samples.mean();
+  out.status.converged = std::isfinite(out.value.log_abs);
   out.value.sign = of_gram ? 0 : 1;
   out.status.error = options.probes > 1
                          ? static_cast<double>((samples.array() - samples.mean()).matrix().norm()) /
@@ -225,13 +229,14 @@ void check_square_for(const char* what, const A& a) {
 
 /// log |det A| and the sign of a square A: exact where the structure tells, else estimated from products with A.
 /// S. Ubaru, J. Chen, Y. Saad, "Fast Estimation of tr(f(A)) via Stochastic Lanczos Quadrature" (2017). Throws
-/// shape_error.
+/// shape_error; unsupported_error for less than one probe or step, where it estimates.
 template <LinearOperator A>
 LogDeterminantResult<scalar_of<A>> logdet(Context& ctx, const A& a, QuadratureOptions options = {}) {
   using S = scalar_of<A>;
   detail::check_square_for("determinant", a);
   const auto closed = detail::closed_logdet<true>(ctx, a);
-  if (closed.method != nullptr) return {closed.value, {closed.method}};
+  if (closed.method != nullptr)
+    return {closed.value, {closed.method, closed.value.log_abs < std::numeric_limits<S>::infinity()}};
   if (has(properties_of<A>, Property::psd) || detail::is_gram(a))
     return detail::quadrature_logdet<S>(LinearMap<S>(ctx, a), false, options);
   const detail::GramOf<A> gram{&a};

@@ -1,6 +1,7 @@
 /// `solve(A, B)` of any operator: directly where its structure allows, else by a Krylov method that suits it.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -9,7 +10,9 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// X with A X = B, and how it was found. Where A is not square or singular: least squares.
+/// X with A X = B, and how it was found. Where A is not square, or singular without a direct solution: least squares. A
+/// singular A that is solved directly or by its inverse is told by its residual: converged is false, X may not be
+/// finite.
 template <class S, int Columns>
 struct Solution {
   Eigen::Matrix<S, Eigen::Dynamic, Columns> x;
@@ -87,6 +90,25 @@ SolveMethod solve_method(const A& a, Methods* methods) {
   return SolveMethod::lsqr;
 }
 
+/// The larger, and NaN of either.
+inline double worse(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
+
+/// The status of X by a closed form: the largest |b - A x| / |b| of a column, that of a singular A large or not finite.
+template <class A, class S, int Columns>
+void check_solution(Context& ctx, const A& a, const Eigen::MatrixX<S>& B, const SolveOptions& options,
+                    Solution<S, Columns>& out) {
+  Eigen::MatrixX<S> R = B;
+  a.apply(ctx, Op::none, S(-1), view(std::as_const(out.x)), S(1), view(R));
+  for (Index j = 0; j < B.cols(); ++j) {
+    const Eigen::VectorX<S> b = B.col(j), r = R.col(j);
+    const S scale = binary_scale(b);
+    const auto norm_b = static_cast<double>((b / scale).norm()), norm_r = static_cast<double>((r / scale).norm());
+    out.status.error = worse(out.status.error, norm_b > 0 ? norm_r / norm_b : norm_r);
+  }
+  const double limit = sizeof(S) < sizeof(double) ? 1e-3 : 1e-8;  // of conditions up to 1e4 and 1e8
+  out.status.converged = out.x.allFinite() && out.status.error <= std::max(options.tolerance_for<S>(), limit);
+}
+
 }  // namespace detail
 
 /// Which method solve(A, B) takes and why.
@@ -115,6 +137,7 @@ auto solve(Context& ctx, const A& a, const E& b, SolveOptions options = {}) {
     if constexpr (Solvable<A>) {
       out.status.method = "direct";
       a.solve(ctx, Op::none, view(B), view(out.x));
+      detail::check_solution(ctx, a, B, options, out);
     }
     return out;
   }
@@ -122,6 +145,7 @@ auto solve(Context& ctx, const A& a, const E& b, SolveOptions options = {}) {
     if constexpr (!Solvable<A> && detail::invertible<A>()) {
       out.status.method = "inverse";
       inverse(a).apply(ctx, Op::none, S(1), view(B), S(0), view(out.x));
+      detail::check_solution(ctx, a, B, options, out);
     }
     return out;
   }
@@ -134,7 +158,7 @@ auto solve(Context& ctx, const A& a, const E& b, SolveOptions options = {}) {
                                                                : lsqr(map, rhs, x, options);
     out.x.col(j) = x;
     out.status = {one.method, out.status.converged && one.converged, out.status.iterations + one.iterations,
-                  std::max(out.status.error, one.error)};
+                  detail::worse(out.status.error, one.error)};
   }
   return out;
 }

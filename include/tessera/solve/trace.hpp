@@ -174,7 +174,8 @@ auto norm(const A& a) {
 }
 
 /// The largest singular value: 1 of an orthogonal A, the type's singular_values(), else Lanczos on AᵀA from a random
-/// vector, a lower bound whose relative error `status.error` estimates.
+/// vector, a lower bound whose relative error `status.error` estimates. Throws unsupported_error for less than one
+/// step.
 template <LinearOperator A>
 Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64) {
   using S = scalar_of<A>;
@@ -197,6 +198,7 @@ Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64)
       out.status.error = k == a.cols() ? 0 : std::abs(static_cast<double>(process.vectors(k - 1, k - 1)));
     }
   }
+  out.status.converged = std::isfinite(out.value);
   return out;
 }
 template <LinearOperator A>
