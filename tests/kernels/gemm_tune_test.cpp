@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <support/oracle.hpp>
 #include <tessera/tune/gemm.hpp>
@@ -105,6 +106,25 @@ TEST(GemmBlocks, FileIsReadBack) {
   EXPECT_EQ(load_gemm_blocks<double>(path.c_str()), (GemmBlocks{7, 8, 9}));
   EXPECT_FALSE(save_gemm_blocks<float>((path / "below").c_str(), {1, 2, 3}));
   std::filesystem::remove(path);
+}
+
+TEST(GemmBlocks, RefusesWhatNoProductCanTake) {
+  const auto before = gemm_blocks<float>();
+  EXPECT_THROW(set_gemm_blocks<float>({std::numeric_limits<Index>::max(), 0, 0}), unsupported_error);
+  EXPECT_THROW(set_gemm_blocks<float>({0, -1, 0}), unsupported_error);
+  EXPECT_EQ(gemm_blocks<float>(), before);
+  EXPECT_EQ(load_gemm_blocks<float>("/dev/zero"), GemmBlocks());  // ends
+}
+
+TEST(GemmTune, RefusesShapesAndRepeats) {
+  Context ctx;
+  for (const GemmShape& s : std::vector<GemmShape>{{0, 4, 4}, {4, -5, 4}, {4, 4, 0}, {Index{1} << 40, 1 << 20, 4}})
+    EXPECT_THROW(tune_gemm<T>(ctx, std::vector<GemmShape>{s}), shape_error) << s.m << " " << s.n << " " << s.k;
+  const std::vector<GemmShape> shapes = {{8, 8, 8}};
+  EXPECT_THROW(tune_gemm<T>(ctx, shapes, {.repeats = 0}), unsupported_error);
+  GemmBlocksTimer<T> time(shapes);
+  EXPECT_THROW(time(ctx, {9, 8, 8}, {}, 1), shape_error);
+  EXPECT_THROW(time(ctx, shapes[0], {-1, 0, 0}, 1), unsupported_error);
 }
 
 struct Fit {

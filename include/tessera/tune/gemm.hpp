@@ -139,12 +139,16 @@ struct GemmTuning {
   }
 };
 
-/// Measures products in given blocks.
+/// Measures products in given blocks, of the shapes it was made for or smaller ones.
 template <std::floating_point T>
 class GemmBlocksTimer {
  public:
+  /// Throws shape_error unless all sizes are positive and no operand has more than 2^31 elements.
   explicit GemmBlocksTimer(std::span<const GemmShape> shapes) {
     for (const auto& s : shapes) {
+      if (s.m < 1 || s.n < 1 || s.k < 1 || s.m > most / s.k || s.n > most / s.k || s.m > most / s.n)
+        throw shape_error(detail::concat("tessera: timing a product ", s.m, "x", s.n, "x", s.k,
+                                         ": expected sizes from 1, and operands of at most ", most, " elements"));
       a_ = std::max(a_, s.m * s.k);
       b_ = std::max(b_, s.k * s.n);
       c_ = std::max(c_, s.m * s.n);
@@ -152,8 +156,16 @@ class GemmBlocksTimer {
     memory_ = Buffer<T>(a_ + b_ + c_);
     for (Index i = 0; i < a_ + b_; ++i) memory_[i] = static_cast<T>(i % 7) - T(3);
   }
-  /// Seconds of the fastest of `repeats` runs, each long enough for the clock.
+  /// Seconds of the fastest of `repeats` runs, each long enough for the clock. Throws shape_error for a shape that is
+  /// too large, unsupported_error for blocks that set_gemm_blocks refuses or no repeats.
   double operator()(Context& ctx, const GemmShape& s, const GemmBlocks& blocks, int repeats) {
+    if (s.m < 1 || s.n < 1 || s.k < 1 || s.m > a_ / s.k || s.n > b_ / s.k || s.m > c_ / s.n)
+      throw shape_error(detail::concat("tessera: timing a product ", s.m, "x", s.n, "x", s.k,
+                                       ": expected sizes from 1, and operands of at most ", a_, ", ", b_, " and ", c_,
+                                       " elements"));
+    if (repeats < 1)
+      throw unsupported_error(detail::concat("tessera: timing a product ", repeats, " times: expected 1 or more"));
+    detail::check_gemm_blocks(blocks);
     auto args = detail::gemm_args<T, T, T>(T(1), MatrixView<const T>(memory_.data(), s.m, s.k),
                                            MatrixView<const T>(memory_.data() + a_, s.k, s.n), T(0),
                                            MatrixView<T>(memory_.data() + a_ + b_, s.m, s.n));
@@ -170,13 +182,16 @@ class GemmBlocksTimer {
   }
 
  private:
+  static constexpr Index most = Index{1} << 31;
+
   Buffer<T> memory_;
   Index a_ = 0, b_ = 0, c_ = 0;
 };
 
 /// The blocks in which products of these shapes take the least time: a third of the candidates is measured, a model
 /// fitted to that names the most promising of all, and the best of those that were measured must beat the kernels' own
-/// blocks in turns by 1% or the latter stay. Neither uses nor stores what it finds. Throws nothing of its own.
+/// blocks in turns by 1% or the latter stay. Neither uses nor stores what it finds. Throws shape_error unless all sizes
+/// are positive and no operand has more than 2^31 elements, unsupported_error for less than one repeat.
 template <std::floating_point T>
 GemmTuning<T> tune_gemm(Context& ctx, std::span<const GemmShape> shapes, const GemmTuneOptions& options = {}) {
   GemmTuning<T> found;

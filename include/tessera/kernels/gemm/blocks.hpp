@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kernels/gemm/args.hpp>
 #include <tessera/simd/isa.hpp>
 
@@ -19,7 +20,18 @@ constexpr const char* blocks_name() {
   return sizeof(T) == 4 ? "f32" : "f64";
 }
 
-/// The line of T in the file that save_gemm_blocks wrote for a processor with these features; zeros without one.
+constexpr Index most_gemm_blocks = Index{1} << 20;
+
+/// Throws unsupported_error for block sizes that no product can take.
+inline void check_gemm_blocks(const GemmBlocks& b) {
+  for (const Index size : {b.mc, b.kc, b.nc})
+    if (size < 0 || size > most_gemm_blocks)
+      throw unsupported_error(concat("tessera: gemm blocks mc ", b.mc, " kc ", b.kc, " nc ", b.nc, ": expected 0 to ",
+                                     most_gemm_blocks, " each"));
+}
+
+/// The line of T in the file that save_gemm_blocks wrote for a processor with these features, among its first 1000
+/// lines; zeros without one.
 template <std::floating_point T>
 GemmBlocks read_gemm_blocks(const char* path) {
   GemmBlocks found;
@@ -27,11 +39,11 @@ GemmBlocks read_gemm_blocks(const char* path) {
   if (file == nullptr) return found;
   const std::string want = isa_text(active_isa());
   char line[512];
-  while (std::fgets(line, sizeof line, file) != nullptr) {
+  for (int lines = 0; lines < 1000 && std::fgets(line, sizeof line, file) != nullptr; ++lines) {
     char type[8] = {}, isa[400] = {};
     long mc = 0, kc = 0, nc = 0;
     if (std::sscanf(line, "%7s %ld %ld %ld %399[^\n]", type, &mc, &kc, &nc, isa) != 5) continue;
-    const auto sane = [](long n) { return n > 0 && n <= 1L << 20; };
+    const auto sane = [](long n) { return n > 0 && n <= most_gemm_blocks; };
     if (std::string_view(type) == blocks_name<T>() && want == isa && sane(mc) && sane(kc) && sane(nc))
       found = {mc, kc, nc};
   }
@@ -68,9 +80,10 @@ GemmBlocks gemm_blocks() {
   return {b.mc.load(std::memory_order_relaxed), b.kc.load(std::memory_order_relaxed),
           b.nc.load(std::memory_order_relaxed)};
 }
-/// For all products that start later, in every thread.
+/// For all products that start later, in every thread. Throws unsupported_error unless each is from 0 to 2^20.
 template <std::floating_point T>
 void set_gemm_blocks(const GemmBlocks& blocks) {
+  detail::check_gemm_blocks(blocks);
   detail::BlocksInUse<T>::get().set(blocks);
 }
 
