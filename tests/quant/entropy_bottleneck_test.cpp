@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <tessera/quant/entropy_bottleneck.hpp>
+#include <tessera/quant/low_rank_codebook.hpp>
 #include <vector>
 
 #include "support/oracle.hpp"
@@ -138,10 +139,41 @@ TEST(EntropyBottleneck, HostileValuesAndCodes) {
   std::vector<std::uint8_t> noise(300);
   const Philox draws(1);
   for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<std::uint8_t>(draws.bits(i));
-  noise[0] = 1;  // a state in range; whatever comes, no fault
-  prior.decompress(ctx, noise, out);
+  noise[0] = 1;  // a state in range, but no end where the values end
+  EXPECT_THROW(prior.decompress(ctx, noise, out), format_error);
+  auto longer = code;
+  longer.push_back(7);
+  EXPECT_THROW(prior.decompress(ctx, longer, out), format_error);
   EXPECT_THROW(prior.rate(ctx, MatrixView<const float>(y.data(), 2, 2)), shape_error);
   EXPECT_THROW(prior.rate_backward(ctx, out, 1, std::span<float>()), shape_error);
+  for (const float scale : {0.0f, -3.0f, 1e-20f, std::nanf(""), std::numeric_limits<float>::infinity()})
+    EXPECT_THROW(EntropyBottleneck(1, scale), unsupported_error) << scale;
+  EXPECT_TRUE(std::isfinite(EntropyBottleneck(1, 1e-10f).rate(ctx, MatrixView<const float>(y.data() + 5, 1, 2))));
+  EXPECT_THROW(EntropyBottleneck(-1), shape_error);
+}
+
+TEST(RangeCoder, RefusesIntervalsOutside) {
+  RangeEncoder encoder;
+  for (const RangeInterval bad : std::vector<RangeInterval>{{0, 0}, {1, range_total}, {~0u, 1}, {2, ~0u}})
+    EXPECT_THROW(encoder.push(bad), unsupported_error) << bad.begin << " " << bad.size;
+  encoder.push({0, range_total});
+  encoder.push({range_total - 1, 1});
+  EXPECT_EQ(std::move(encoder).finish().size(), 6u);
+}
+
+TEST(LowRankCodebook, RefusesSizesAndCodesThatDoNotFit) {
+  EXPECT_THROW(PackedCodes(Index{1} << 61, 256), shape_error);
+  EXPECT_THROW(PackedCodes(-1, 4), shape_error);
+  EXPECT_THROW(PackedCodes(1, Index{1} << 40), shape_error);
+  PackedCodes codes(4, 9);
+  EXPECT_THROW(codes.set(1, 16), shape_error);
+  EXPECT_THROW(codes.set(4, 1), shape_error);
+  codes.set(1, 15);
+  EXPECT_EQ(codes[1], 15u);
+  EXPECT_EQ(codes[2], 0u);
+  EXPECT_THROW(LowRankCodebook(1, 1, 2, Index{1} << 62, 2, Buffer<float>(0), PackedCodes(1, 2)), shape_error);
+  EXPECT_THROW(LowRankCodebook(1, 1, 2, 1, std::numeric_limits<Index>::max(), Buffer<float>(0), PackedCodes(1, 2)),
+               shape_error);
 }
 
 }  // namespace

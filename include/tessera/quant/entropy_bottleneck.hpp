@@ -27,9 +27,10 @@ class EntropyBottleneck {
  public:
   static constexpr Index parameters_of_channel = detail::PriorLayers::parameters;
 
-  /// Every channel's prior spread over about `scale` to each side of 0, biases drawn from `seed`.
+  /// Every channel's prior spread over about `scale` to each side of 0, biases drawn from `seed`. Throws shape_error
+  /// for a negative number of channels, unsupported_error unless the scale is from 1e-10 to 1e30.
   explicit EntropyBottleneck(Index channels, float scale = 10, std::uint64_t seed = 0)
-      : channels_(channels), parameters_(channels * parameters_of_channel) {
+      : channels_(channels), parameters_(checked_parameters(channels, scale)) {
     const Philox draws(seed);
     const double each = std::pow(static_cast<double>(scale), 1.0 / L::layers);
     for (Index c = 0; c < channels; ++c)
@@ -129,7 +130,7 @@ class EntropyBottleneck {
       }
     return std::move(encoder).finish();
   }
-  /// Into Y (C,n). Throws shape_error, and format_error for bytes that end too early.
+  /// Into Y (C,n). Throws shape_error, and format_error for bytes that end too early or are not all needed.
   void decompress(Context& ctx, std::span<const std::uint8_t> bytes, MatrixView<float> Y) const {
     check("decompress", Y, Y);
     const auto tables = all_tables(ctx);
@@ -152,6 +153,10 @@ class EntropyBottleneck {
           Y(c, i) = static_cast<float>(static_cast<std::int32_t>(high << 16 | word()));
         }
       }
+    if (!decoder.finished())
+      throw format_error(detail::concat("tessera: EntropyBottleneck::decompress of ", bytes.size(), " bytes into (",
+                                        detail::shape_text(Y.rows(), Y.cols()),
+                                        "): expected the code to end with the last value"));
   }
   /// What decompress gives back of y.
   static float rounded(float y) { return y != y ? 0.0f : std::nearbyint(std::clamp(y, -0x1p30f, 0x1p30f)); }
@@ -173,6 +178,15 @@ class EntropyBottleneck {
     RangeInterval interval(std::size_t i) const { return {begin[i], begin[i + 1] - begin[i]}; }
   };
 
+  static Index checked_parameters(Index channels, float scale) {
+    Index all = 0;
+    if (channels < 0 || __builtin_mul_overflow(channels, parameters_of_channel, &all))
+      throw shape_error(detail::concat("tessera: EntropyBottleneck of ", channels, " channels: expected 0 or more"));
+    if (!(scale >= 1e-10f && scale <= 1e30f))
+      throw unsupported_error(
+          detail::concat("tessera: EntropyBottleneck of scale ", scale, ": expected 1e-10 to 1e30"));
+    return all;
+  }
   static double logistic(double u) { return 1 / (1 + std::exp(-u)); }
   std::span<const float> channel(Index c) const {
     return parameters().subspan(static_cast<std::size_t>(c * parameters_of_channel),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,8 +21,13 @@ namespace tessera::inline TESSERA_ABI {
 /// Numbers below `count`, as few bits each as that takes.
 class PackedCodes {
  public:
+  /// Zeros. Throws shape_error for a negative size, one whose bits cannot be counted, or more than 2^32 for `count`.
   PackedCodes(Index size, Index count)
       : size_(size), bits_(static_cast<int>(std::bit_width(static_cast<std::size_t>(std::max<Index>(count, 1) - 1)))) {
+    const Index most = (std::numeric_limits<Index>::max() - 7) / std::max(bits_, 1);
+    if (size < 0 || size > most || bits_ > 32)
+      throw shape_error(detail::concat("tessera: PackedCodes of ", size, " codes below ", count, ": expected 0 to ",
+                                       most, " codes of at most 32 bits"));
     words_ = Buffer<std::uint8_t>((size * bits_ + 7) / 8 + slack);
   }
   Index size() const { return size_; }
@@ -32,8 +38,11 @@ class PackedCodes {
     const auto mask = (std::uint64_t{1} << bits_) - 1;
     return static_cast<std::uint32_t>(word(i) >> (i * bits_ % 8) & mask);
   }
-  /// Of a code that is still 0.
+  /// Of a code that is still 0. Throws shape_error for an index outside, or a code of too many bits.
   void set(Index i, std::uint32_t code) {
+    if (i < 0 || i >= size_ || (std::uint64_t{code} >> bits_) != 0)
+      throw shape_error(detail::concat("tessera: PackedCodes: code ", i, " of ", size_, " set to ", code,
+                                       ": expected at most ", bits_, " bits"));
     const std::uint64_t w = word(i) | std::uint64_t{code} << (i * bits_ % 8);
     __builtin_memcpy(words_.data() + i * bits_ / 8, &w, 8);
   }
@@ -70,8 +79,10 @@ class LowRankCodebook : public OperatorBase<LowRankCodebook> {
         length_(length),
         parameters_(std::move(parameters)),
         codes_(std::move(codes)) {
+    Index numbers = 0, sites = 0;
     if (rows < 0 || cols < 0 || entries < 1 || rank < 1 || length < 1 ||
-        parameters_.size() != rank * (entries + length) || codes_.size() != rows * positions())
+        __builtin_add_overflow(entries, length, &numbers) || __builtin_mul_overflow(rank, numbers, &numbers) ||
+        __builtin_mul_overflow(rows, positions(), &sites) || parameters_.size() != numbers || codes_.size() != sites)
       throw shape_error(detail::concat("tessera: LowRankCodebook ", detail::shape_text(rows, cols), " of ", entries,
                                        " entries of rank ", rank, " and length ", length, " from ", parameters_.size(),
                                        " parameters and ", codes_.size(), " codes"));
@@ -85,7 +96,7 @@ class LowRankCodebook : public OperatorBase<LowRankCodebook> {
   Index entries() const { return entries_; }
   Index rank() const { return rank_; }
   Index length() const { return length_; }
-  Index positions() const { return (cols_ + length_ - 1) / length_; }
+  Index positions() const { return cols_ / length_ + (cols_ % length_ != 0 ? 1 : 0); }
   std::size_t bytes() const { return codes_.bytes() + parameters_.bytes(); }
   MatrixView<const float> codebook() const { return {parameters_.data(), entries_, rank_}; }
   MatrixView<const float> basis() const { return {parameters_.data() + entries_ * rank_, rank_, length_}; }

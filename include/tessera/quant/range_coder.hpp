@@ -24,7 +24,12 @@ inline constexpr std::uint32_t range_total = 1u << range_bits;
 /// Symbols are coded last to first: push them in the reverse of the order in which they will be read.
 class RangeEncoder {
  public:
+  /// Throws unsupported_error for an interval that is empty or ends beyond range_total.
   void push(RangeInterval symbol) {
+    if (symbol.size < 1 || symbol.size > range_total || symbol.begin > range_total - symbol.size)
+      throw unsupported_error(detail::concat("tessera: range coder: the interval from ", symbol.begin, " of size ",
+                                             symbol.size, ": expected 1 or more, that end at ", range_total,
+                                             " at most"));
     const std::uint64_t most = (std::uint64_t{least} >> range_bits << 8) * symbol.size;
     for (; state_ >= most; state_ >>= 8) bytes_.push_back(static_cast<std::uint8_t>(state_));
     state_ = state_ / symbol.size * range_total + symbol.begin + state_ % symbol.size;
@@ -57,6 +62,8 @@ class RangeDecoder {
     state_ = symbol.size * (state_ / range_total) + peek() - symbol.begin;
     while (state_ < RangeEncoder::least) state_ = state_ << 8 | next();
   }
+  /// Whether all that was pushed has been removed, and no bytes are left.
+  bool finished() const { return at_ == bytes_.size() && state_ == RangeEncoder::least; }
 
  private:
   std::uint32_t next() {
