@@ -3,6 +3,7 @@
 
 #include <Eigen/Dense>
 #include <concepts>
+#include <limits>
 #include <string>
 
 #include <support/shared_kernels.hpp>
@@ -65,6 +66,27 @@ TEST(Svd, FindsTheLargest) {
   EXPECT_TRUE(found.values.isApprox(exact.singularValues().head(4), 1e-9));
   EXPECT_LE((a * found.V - found.U * found.values.asDiagonal()).norm(), 1e-8);
   EXPECT_LE((found.U.transpose() * found.U - MatrixXd::Identity(4, 4)).norm(), 1e-6);
+}
+
+TEST(Eigs, OfMatricesThatStopTheIteration) {
+  const Any zero = Dense<double>(MatrixXd(MatrixXd::Zero(100, 100)));
+  const auto none = eigs(symmetric(zero), 3);
+  EXPECT_TRUE(none.status.converged);
+  EXPECT_EQ(none.values, VectorXd(VectorXd::Zero(3)));
+  EXPECT_LE((none.vectors.transpose() * none.vectors - MatrixXd::Identity(3, 3)).norm(), 1e-12);
+  EXPECT_EQ(eigs(zero, 3).values, Eigen::VectorXcd(Eigen::VectorXcd::Zero(3)));
+  EXPECT_EQ(svd(zero, 3).values, VectorXd(VectorXd::Zero(3)));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const Index n : {9, 100}) {
+    const Any undefined = Dense<double>(MatrixXd(MatrixXd::Constant(n, n, nan)));
+    const auto found = eigs(symmetric(undefined), 2);
+    EXPECT_FALSE(found.status.converged);
+    EXPECT_TRUE(found.values.hasNaN() || found.values.size() == 0);
+    EXPECT_FALSE(eigs(undefined, 2).status.converged);
+    EXPECT_FALSE(svd(undefined, 2).status.converged);
+  }
+  EXPECT_THROW(eigs(zero, -1), shape_error);
+  EXPECT_THROW(svd(zero, -1), shape_error);
 }
 #else
 TEST(Eigs, FindsTheExtremalOnes) { GTEST_SKIP() << "Spectra is not installed (Debian: libspectra-dev)"; }

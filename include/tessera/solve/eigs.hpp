@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <exception>
 #include <limits>
 #include <string>
 #include <utility>
@@ -40,7 +41,8 @@ struct EigsOptions {
   Index max_restarts = 1000;
 };
 
-/// Values sorted as asked for, the most wanted first. vectors is empty where it was not asked for.
+/// Values sorted as asked for, the most wanted first. vectors is empty where it was not asked for. All are NaN where
+/// the iteration broke off, with status.converged false.
 template <class V, class M>
 struct Spectrum {
   V values;
@@ -87,6 +89,7 @@ void sort_values(V& values, Which which) {
     const auto r = std::real(x);
     return which == Which::largest_magnitude ? -std::abs(x) : which == Which::largest ? -r : r;
   };
+  if (values.hasNaN()) return;
   std::sort(values.data(), values.data() + values.size(), [&](const T& a, const T& b) {
     if (key(a) != key(b)) return key(a) < key(b);
     if (std::real(a) != std::real(b)) return std::real(a) > std::real(b);
@@ -129,17 +132,31 @@ auto spectrum(const LinearMap<S>& map, Index k, const EigsOptions& options) {
     const Index width = std::min(n, std::max<Index>(2 * k + 2, 20));
     Solver solver(products, k, width);
     const Eigen::VectorX<S> start = random_normal<S>(n, 11);
-    solver.init(start.data());
     const auto tolerance = std::max(static_cast<S>(options.tolerance), 8 * std::numeric_limits<S>::epsilon());
-    solver.compute(sort_rule(options.which, is_symmetric), options.max_restarts, tolerance);
-    out.status = {
-        is_symmetric ? "Lanczos with implicit restarts (Spectra)" : "Arnoldi with implicit restarts (Spectra)",
-        solver.info() == Spectra::CompInfo::Successful, products.products, options.tolerance};
-    values = solver.eigenvalues();
-    vectors = solver.eigenvectors();
+    out.status.method =
+        is_symmetric ? "Lanczos with implicit restarts (Spectra)" : "Arnoldi with implicit restarts (Spectra)";
+    out.status.error = options.tolerance;
+    try {
+      solver.init(start.data());
+      solver.compute(sort_rule(options.which, is_symmetric), options.max_restarts, tolerance);
+      out.status.converged = solver.info() == Spectra::CompInfo::Successful;
+      values = solver.eigenvalues();
+      vectors = solver.eigenvectors();
+    } catch (const std::exception&) {  // it breaks off where A is zero or not finite
+      out.status.converged = (map.times(start).array() == S(0)).all();
+      values.setConstant(k, out.status.converged ? T(0) : T(std::numeric_limits<S>::quiet_NaN()));
+      vectors = M::Identity(n, k);
+    }
+    out.status.iterations = products.products;
 #else
     static_assert(!std::is_same_v<S, S>, "tessera: eigs() and svd() need Spectra (Debian: libspectra-dev)");
 #endif
+  }
+  if (values.hasNaN()) {
+    out.status.converged = false;
+    out.values.setConstant(std::min<Index>(k, values.size()), T(std::numeric_limits<S>::quiet_NaN()));
+    if (options.vectors) out.vectors.setConstant(n, out.values.size(), T(std::numeric_limits<S>::quiet_NaN()));
+    return out;
   }
   // In the order asked for, the first k of them.
   std::vector<Index> order(static_cast<std::size_t>(values.size()));
@@ -162,6 +179,10 @@ auto spectrum(const LinearMap<S>& map, Index k, const EigsOptions& options) {
   return out;
 }
 
+inline void check_wanted(const char* what, Index k) {
+  if (k < 0) throw shape_error(concat("tessera: ", k, " ", what, ": expected 0 or more"));
+}
+
 template <class A>
 concept ClosedEigenvalues = requires(const A& a) {
   a.eigenvalues();
@@ -182,6 +203,7 @@ auto eigs(Context& ctx, const A& a, Index k, EigsOptions options = {}) {
   constexpr bool is_symmetric = SymmetricOperator<A>;
   using T = std::conditional_t<is_symmetric, S, std::complex<S>>;
   detail::check_square_for("eigenvalues", a);
+  detail::check_wanted("eigenvalues", k);
   if constexpr (detail::ClosedEigenvalues<A>) {
     if (!options.vectors) {
       Spectrum<Eigen::VectorX<T>, Eigen::MatrixX<T>> out;
@@ -193,6 +215,7 @@ auto eigs(Context& ctx, const A& a, Index k, EigsOptions options = {}) {
       detail::sort_values(values, options.which);
       out.values = values.head(std::min<Index>(k, values.size()));
       out.status.method = "the type's eigenvalues()";
+      out.status.converged = !values.hasNaN();
       return out;
     }
   }
@@ -209,19 +232,21 @@ auto eigs(const A& a, Index k, EigsOptions options = {}) {
 template <LinearOperator A>
 SingularValues<scalar_of<A>> svd(Context& ctx, const A& a, Index k, EigsOptions options = {}) {
   using S = scalar_of<A>;
+  detail::check_wanted("singular values", k);
   SingularValues<S> out;
   k = std::min({k, a.rows(), a.cols()});
   if constexpr (detail::ClosedSingularValues<A>)
     if (!options.vectors) {
       out.values = a.singular_values().head(k);
       out.status.method = "the type's singular_values()";
+      out.status.converged = !out.values.hasNaN();
       return out;
     }
   const detail::GramOf<A> gram{&a};
   options.which = Which::largest;
   const auto of_gram = detail::spectrum<true>(LinearMap<S>(ctx, gram), k, options);
   out.status = of_gram.status;
-  out.values = of_gram.values.cwiseMax(S(0)).cwiseSqrt();
+  out.values = of_gram.values.unaryExpr([](S x) { return x < S(0) ? S(0) : std::sqrt(x); });
   if (options.vectors && k > 0) {
     out.V = of_gram.vectors;
     out.U = LinearMap<S>(ctx, a).times(out.V);
