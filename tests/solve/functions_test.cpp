@@ -3,6 +3,7 @@
 
 #include <Eigen/Dense>
 #include <concepts>
+#include <limits>
 #include <string>
 
 #include <support/shared_kernels.hpp>
@@ -86,6 +87,22 @@ TEST(Sqrt, SquaresToItsMatrix) {
   static_assert(std::same_as<decltype(sqrt(diagonal(d))), Diagonal<double>>);
   EXPECT_TRUE(sqrt(diagonal(d)).diagonal().isApprox(d.cwiseSqrt()));
   static_assert(std::same_as<decltype(sqrt(identity<double>(3))), Identity<double>>);
+}
+
+TEST(Exp, SaysWhatItCannotDo) {
+  const MatrixXd one = MatrixXd::Identity(4, 4);
+  const Any A = Dense<double>(one);
+  EXPECT_THROW(exp(-1e8 * A), unsupported_error);
+  EXPECT_THROW(exp(Any(Dense<double>(MatrixXd(std::numeric_limits<double>::quiet_NaN() * one)))), unsupported_error);
+  EXPECT_THROW(exp(std::numeric_limits<double>::infinity() * A), unsupported_error);
+  for (const Index steps : {0, -1}) {
+    EXPECT_THROW(exp(symmetric(A), steps), unsupported_error);
+    EXPECT_THROW(sqrt(positive_semidefinite(A), steps), unsupported_error);
+  }
+  for (const double length : {1e-200, 1e200}) {
+    const VectorXd b = VectorXd::Constant(4, length), y = exp(A) * b;
+    EXPECT_TRUE((y / length).isApprox(VectorXd(VectorXd::Constant(4, std::exp(1.0))), 1e-14)) << length;
+  }
 }
 
 }  // namespace

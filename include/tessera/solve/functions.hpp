@@ -61,7 +61,9 @@ class LanczosFunction : public OperatorBase<LanczosFunction<A>> {
   static constexpr bool is_view = tessera::is_view<A>;
   static constexpr Property properties = Property::symmetric;
   LanczosFunction(A inner, Scalar (*f)(Scalar), const char* name, Index steps)
-      : inner_(std::move(inner)), f_(f), name_(name), steps_(steps) {}
+      : inner_(std::move(inner)), f_(f), name_(name), steps_(steps) {
+    detail::check_count("steps of Lanczos", steps);
+  }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
@@ -90,7 +92,7 @@ class LanczosFunction : public OperatorBase<LanczosFunction<A>> {
 
 /// exp(A) of any square A: the Taylor series of exp(A/s) s times, with s from the size of A's powers on each column.
 /// A. Al-Mohy, N. Higham, "Computing the Action of the Matrix Exponential" (2011); here s is at least the largest
-/// growth |Av|/|v| met, without their norm estimates.
+/// growth |Av|/|v| met, without their norm estimates. Throws unsupported_error for an s beyond a million.
 template <LinearOperator A>
 class Exponential : public OperatorBase<Exponential<A>> {
  public:
@@ -104,9 +106,14 @@ class Exponential : public OperatorBase<Exponential<A>> {
     for (int i = 0; i < 8 && v.norm() > Scalar(0); ++i) {
       const Scalar before = v.norm();
       v = map.times(v / before, i % 2 == 0 ? Op::none : Op::transpose);
-      growth = std::max(growth, v.norm());
+      if (!(v.norm() <= growth)) growth = v.norm();
     }
-    steps_ = std::max<Index>(1, static_cast<Index>(std::ceil(static_cast<double>(growth) * 1.25)));
+    constexpr double limit = 1e6;
+    const double steps = std::ceil(static_cast<double>(growth) * 1.25);
+    if (!(steps <= limit))
+      throw unsupported_error(detail::concat("tessera: exp(", detail::text_of(inner_), "): norm of at least ", growth,
+                                             ": expected at most ", limit / 1.25));
+    steps_ = std::max<Index>(1, static_cast<Index>(steps));
   }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
@@ -119,7 +126,7 @@ class Exponential : public OperatorBase<Exponential<A>> {
       for (Index k = 1; k < 200; ++k) {
         term = map.times(term, op) / static_cast<Scalar>(k * steps_);
         sum += term;
-        if (!(term.norm() > std::numeric_limits<Scalar>::epsilon() / 4 * sum.norm())) break;
+        if (!(largest(term) > std::numeric_limits<Scalar>::epsilon() / 4 * largest(sum))) break;
       }
     }
     detail::add_scaled<Scalar>(ctx, alpha, view(std::as_const(sum)), beta, Y);
@@ -133,6 +140,7 @@ class Exponential : public OperatorBase<Exponential<A>> {
   }
 
  private:
+  static Scalar largest(const Eigen::MatrixX<Scalar>& X) { return X.template lpNorm<Eigen::Infinity>(); }
   A inner_;
   Index steps_ = 1;
 };
@@ -253,7 +261,8 @@ auto pinv(A&& a, SolveOptions options = {}) {
 }
 
 /// e^A (N,N): the type's own, of a dense symmetric A by its eigenvalues; `steps` of Lanczos of another symmetric one;
-/// else a Taylor series in steps. Throws shape_error.
+/// else a Taylor series in steps. Throws shape_error; unsupported_error for less than one step, and for an A too large
+/// for the series.
 template <LinearOperator A>
 auto exp(A&& a, Index steps = 48) {
   auto held = detail::hold(std::forward<A>(a));
@@ -275,7 +284,8 @@ auto exp(A&& a, Index steps = 48) {
 }
 
 /// √A (N,N), the semidefinite one, of a semidefinite A: the type's own, of a dense A by its eigenvalues, else `steps`
-/// of Lanczos a column. Rounding below zero counts as zero. Throws shape_error.
+/// of Lanczos a column. Rounding below zero counts as zero. Throws shape_error; unsupported_error for less than one
+/// step.
 template <LinearOperator A>
 auto sqrt(A&& a, Index steps = 48) {
   auto held = detail::hold(std::forward<A>(a));
