@@ -148,6 +148,7 @@ TEST(KronSbl, RefusesWhatDoesNotFit) {
   const Problem p = make_problem(1, 20);
   EXPECT_THROW(kron_sbl(p.H, Eigen::VectorXd(p.y.head(5)), 0.1), shape_error);
   EXPECT_THROW(kron_sbl(p.H, p.y, 0.0), shape_error);
+  EXPECT_THROW(kron_sbl<double>({p.H[0], Eigen::MatrixXd(0, 3)}, Eigen::VectorXd(0), 0.1), shape_error);
 }
 
 }  // namespace

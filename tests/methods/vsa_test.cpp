@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -99,6 +100,15 @@ TEST(JsonVsa, AThousandLevelsStayBounded) {
   EXPECT_LT(norm, 20);
 }
 
+TEST(JsonVsa, RefusesLengthsAndDepths) {
+  for (const Index d : {-1, 0, 3}) {
+    EXPECT_THROW(json_to_vsa<float>(json(5), d), shape_error) << d;
+    EXPECT_THROW(json_to_vsa<float>(json::array(), d), shape_error) << d;
+  }
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  EXPECT_THROW(json_to_vsa<float>(json::parse(deep), 2), unsupported_error);
+}
+
 BitVector random_bits(Index n, std::uint64_t seed) {
   BitVector v(n);
   const Philox draws(seed, 0xb17);
@@ -146,6 +156,20 @@ bool irreducible(std::uint32_t polynomial, int n) {
     if (rest == 0) return false;
   }
   return true;
+}
+
+TEST(Gf2Hash, RefusesWordsThatDoNotHoldTheBits) {
+  BitVector seed(1000), message(873);
+  EXPECT_EQ(gf2_toeplitz_hash(seed, message, 128).words, (std::vector<std::uint64_t>(2)));
+  EXPECT_THROW(gf2_toeplitz_hash(seed, message, std::numeric_limits<Index>::max()), shape_error);
+  message.words.resize(3);
+  EXPECT_THROW(gf2_toeplitz_hash(seed, message, 128), shape_error);
+  seed.words.clear();
+  EXPECT_THROW(gf2_toeplitz_hash(seed, BitVector(873), 128), shape_error);
+  BitVector empty;
+  empty.bits = 64;
+  EXPECT_THROW(lfsr_toeplitz_seed(empty, BitVector(64), 10), shape_error);
+  EXPECT_THROW(lfsr_toeplitz_seed(BitVector(64), empty, 10), shape_error);
 }
 
 TEST(Gf2Hash, CollidesNoMoreThanItsBound) {

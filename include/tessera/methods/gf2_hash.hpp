@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -81,16 +82,26 @@ inline bool has_clmul() { return __builtin_cpu_supports("pclmul") && active_isa(
 inline bool has_clmul() { return false; }
 #endif
 
+/// Throws shape_error unless v has the words of its bits.
+inline void check_bits(const char* what, const BitVector& v) {
+  const Index words = v.bits < 0 ? -1 : v.bits / 64 + (v.bits % 64 != 0 ? 1 : 0);
+  if (static_cast<Index>(v.words.size()) != words)
+    throw shape_error(
+        concat("tessera: ", what, " of ", v.bits, " bits in ", v.words.size(), " words: expected ", words, " words"));
+}
+
 }  // namespace detail
 
 /// T x (n bits) with T(i,j) = seed[i - j + m - 1] of n + m - 1 seed bits and x of m bits: the middle of the product of
 /// two polynomials over GF(2), n·m/64² carry-less multiplications of words (portable: shifts and XORs). Throws
-/// shape_error unless the seed has n + m - 1 bits.
+/// shape_error unless the seed has n + m - 1 bits, and all bits their words.
 inline BitVector gf2_toeplitz_hash(const BitVector& seed, const BitVector& message, Index digest_bits) {
   const Index m = message.bits, n = digest_bits;
-  if (n < 1 || m < 1 || seed.bits != n + m - 1)
+  detail::check_bits("gf2_toeplitz_hash: a seed", seed);
+  detail::check_bits("gf2_toeplitz_hash: a message", message);
+  if (n < 1 || m < 1 || seed.bits - m + 1 != n)
     throw shape_error(detail::concat("tessera: gf2_toeplitz_hash of ", m, " bits to ", n, " with a seed of ", seed.bits,
-                                     " bits: expected ", n + m - 1));
+                                     " bits: expected one less than of both together"));
   // Bit i + m - 1 of seed(z) * message(z) is sum over j of seed[i + m - 1 - j] message[j].
   const Index first = (m - 1) / 64, shift = (m - 1) % 64, count = (n + 63) / 64 + 1;
   std::vector<std::uint64_t> sum(static_cast<std::size_t>(count));
@@ -113,7 +124,9 @@ inline BitVector gf2_toeplitz_hash(const BitVector& seed, const BitVector& messa
 /// p irreducible, two messages of m bits collide with probability at most m·2^(1-n). Throws shape_error.
 inline BitVector lfsr_toeplitz_seed(const BitVector& feedback, const BitVector& state, Index message_bits) {
   const Index n = feedback.bits;
-  if (n < 1 || state.bits != n || message_bits < 1)
+  detail::check_bits("lfsr_toeplitz_seed: feedback", feedback);
+  detail::check_bits("lfsr_toeplitz_seed: state", state);
+  if (n < 1 || state.bits != n || message_bits < 1 || message_bits > std::numeric_limits<Index>::max() - 64 - n)
     throw shape_error(detail::concat("tessera: lfsr_toeplitz_seed of ", n, " feedback bits, ", state.bits,
                                      " bits of state and messages of ", message_bits,
                                      ": expected equal lengths from 1"));

@@ -10,24 +10,26 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// A document as one vector (d), d a power of two, after S. Gallant (2022), see vsa.hpp:
-///   object = Σ over keys of M_key enc(value)   array = Σ over i of M_item^(i+1) enc(item)   scalar = its symbol
-/// numbers near each other are alike: x at resolution r is cos(θ) u + sin(θ) w + its own symbol, θ = atan(x/r).
-/// Similar documents have similar vectors; M_keyᵀ of a document is the value of `key` plus noise of norm O(√keys).
+namespace detail {
+inline constexpr int most_json_levels = 1000;  // each is a call
+
 template <std::floating_point S>
-Eigen::VectorX<S> json_to_vsa(const nlohmann::json& document, Index d, std::uint64_t seed = 1, S resolution = S(10)) {
+Eigen::VectorX<S> json_to_vsa_at(const nlohmann::json& document, Index d, std::uint64_t seed, S resolution, int depth) {
   const auto role = [&](const std::string& name, const Eigen::VectorX<S>& v) {
     return vsa_bind(VsaRole<S>(d, name, seed), v);
   };
   if (document.is_object() || document.is_array()) {
+    if (depth >= most_json_levels)
+      throw unsupported_error(concat("tessera: json_to_vsa of a document nested ", depth + 1,
+                                     " levels deep or more: expected at most ", most_json_levels));
     Eigen::VectorX<S> sum = vsa_symbol<S>(d, document.is_object() ? "{}" : "[]", seed) * S(0.1);
     if (document.is_object()) {
       for (const auto& [key, value] : document.items())
-        sum += role("key:" + key, json_to_vsa<S>(value, d, seed, resolution));
+        sum += role("key:" + key, json_to_vsa_at<S>(value, d, seed, resolution, depth + 1));
     } else {  // Horner: M (e_0 + M (e_1 + …))
       Eigen::VectorX<S> rest = Eigen::VectorX<S>::Zero(d);
       for (auto item = document.rbegin(); item != document.rend(); ++item)
-        rest = role("item", json_to_vsa<S>(*item, d, seed, resolution) + rest);
+        rest = role("item", json_to_vsa_at<S>(*item, d, seed, resolution, depth + 1) + rest);
       sum += rest;
     }
     return sum;
@@ -39,6 +41,19 @@ Eigen::VectorX<S> json_to_vsa(const nlohmann::json& document, Index d, std::uint
                    vsa_symbol<S>(d, "number:" + document.dump(), seed));
   }
   return vsa_symbol<S>(d, "value:" + document.dump(), seed);
+}
+}  // namespace detail
+
+/// A document as one vector (d), d a power of two, after S. Gallant (2022), see vsa.hpp:
+///   object = Σ over keys of M_key enc(value)   array = Σ over i of M_item^(i+1) enc(item)   scalar = its symbol
+/// numbers near each other are alike: x at resolution r is cos(θ) u + sin(θ) w + its own symbol, θ = atan(x/r).
+/// Similar documents have similar vectors; M_keyᵀ of a document is the value of `key` plus noise of norm O(√keys).
+/// Throws shape_error unless d is a power of two, unsupported_error for more than 1000 levels.
+template <std::floating_point S>
+Eigen::VectorX<S> json_to_vsa(const nlohmann::json& document, Index d, std::uint64_t seed = 1, S resolution = S(10)) {
+  if (d < 1 || (d & (d - 1)) != 0)
+    throw shape_error(detail::concat("tessera: json_to_vsa to ", d, " numbers: expected a power of two"));
+  return detail::json_to_vsa_at<S>(document, d, seed, resolution, 0);
 }
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -106,10 +106,10 @@ KronSblResult<S> kron_sbl(const std::vector<Eigen::MatrixX<S>>& H, const Eigen::
     rows *= h.rows();
     cols *= h.cols();
   }
-  if (H.empty() || y.size() != rows || cols == 0 || !(noise_variance > S(0)))
-    throw shape_error(detail::concat("tessera: kron_sbl of ", H.size(), " factors, together ",
-                                     detail::shape_text(rows, cols), ", and ", y.size(),
-                                     " measurements: expected as many as rows, and a positive noise variance"));
+  if (H.empty() || y.size() != rows || rows == 0 || cols == 0 || !(noise_variance > S(0)))
+    throw shape_error(detail::concat(
+        "tessera: kron_sbl of ", H.size(), " factors, together ", detail::shape_text(rows, cols), ", and ", y.size(),
+        " measurements: expected as many as rows, 1 or more, and a positive noise variance"));
   KronSblResult<S> result;
   for (const auto& h : H) result.gamma.push_back(Eigen::VectorX<S>::Ones(h.cols()));
   result.x = Eigen::VectorX<S>::Zero(cols);
