@@ -92,6 +92,17 @@ TEST(HouseholderProduct, IsOrthogonal) {
   }
 }
 
+TEST(HouseholderProduct, IsOrthogonalOfAnyLength) {
+  for (const float length : {1e-40f, 1e-24f, 2e-21f, 1e20f, 1e38f}) {
+    const Eigen::MatrixXf V = Eigen::MatrixXf::Random(9, 3), scaled = length * V;
+    const auto Q = householder_product(scaled);
+    const Eigen::MatrixXf D = Q.to_dense();
+    EXPECT_LE((D * D.transpose() - Eigen::MatrixXf::Identity(9, 9)).norm(), 1e-5f) << length;
+    EXPECT_TRUE(D.isApprox(householder_product(V).to_dense(), length < 1e-38f ? 1e-3f : 1e-5f)) << length;
+    EXPECT_EQ(Q.log_determinant().sign, -1) << length;
+  }
+}
+
 TEST(RandomOrthogonal, IsHaar) {
   const auto Q = random_orthogonal<double>(40, 3);
   const Eigen::MatrixXd D = Q.to_dense();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Eigen/QR>
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -18,11 +19,11 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// H_1 H_2 … H_R (N,N), H_k = I - 2 v_k v_kᵀ / v_kᵀv_k of the columns of V (N,R); a zero column is the identity.
-/// Orthogonal whatever V is. Applied in compact form, I - V T Vᵀ with T⁻¹ the upper triangle of VᵀV, its diagonal
-/// halved: 4·N·R flops a column and 2·N·R² once. Parameters: V in row-major order.
-/// R. Schreiber, C. Van Loan, "A Storage-Efficient WY Representation for Products of Householder Transformations" (SIAM
-/// J. Sci. Stat. Comput. 1989); C. Puglisi, "Modification of the Householder method based on the compact WY
-/// representation" (1992) for T.
+/// Orthogonal whatever V is, of any length: columns are brought to a like one first. Applied in compact form, I - V T
+/// Vᵀ with T⁻¹ the upper triangle of VᵀV, its diagonal halved: 4·N·R flops a column and 2·N·R² once. Parameters: V in
+/// row-major order. R. Schreiber, C. Van Loan, "A Storage-Efficient WY Representation for Products of Householder
+/// Transformations" (SIAM J. Sci. Stat. Comput. 1989); C. Puglisi, "Modification of the Householder method based on the
+/// compact WY representation" (1992) for T.
 template <std::floating_point S>
 class HouseholderProduct : public OperatorBase<HouseholderProduct<S>> {
  public:
@@ -43,11 +44,13 @@ class HouseholderProduct : public OperatorBase<HouseholderProduct<S>> {
     if (count() == 0 || Y.empty()) return;
     Workspace::Scope scope(ctx.workspace);
     const MatrixView<S> G(scope.take<S>(count() * count()), count(), count());
+    const MatrixView<S> V(scope.take<S>(rows() * count()), rows(), count());
     const auto W = detail::scratch_like(scope, Y, count(), X.cols());
-    gram(ctx, G);
-    gemm(ctx, S(1), v_.view().transposed(), X, S(0), W);
+    scaled_vectors(V);
+    gram(ctx, V, G);
+    gemm(ctx, S(1), V.transposed(), X, S(0), W);
     solve_triangle(G, op, W);
-    gemm(ctx, -alpha, v_.view(), W, S(1), Y);
+    gemm(ctx, -alpha, V, W, S(1), Y);
   }
   /// X = Qᵀ B
   void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
@@ -70,14 +73,15 @@ class HouseholderProduct : public OperatorBase<HouseholderProduct<S>> {
   LogDeterminant<S> log_determinant() const {
     int sign = 1;
     for (Index k = 0; k < count(); ++k)
-      if (squared_norm(k) > S(0)) sign = -sign;
+      if (largest(k) > S(0)) sign = -sign;
     return {S(0), sign};
   }
   S frobenius_norm() const { return std::sqrt(static_cast<S>(rows())); }
   Eigen::VectorX<S> singular_values() const { return Eigen::VectorX<S>::Ones(rows()); }
 
   Index parameter_count() const { return v_.parameter_count(); }
-  /// With W = VᵀX, U = T W and Y = X - V U: through U, W and the T⁻¹ that V makes.
+  /// With W = VᵀX, U = T W and Y = X - V U: through U, W and the T⁻¹ that V makes. V is scaled
+  /// here, its gradient scaled back.
   void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
     detail::check_grad(*this, X, dY, dparams);
     const Index R = count(), n = X.cols();
@@ -86,30 +90,47 @@ class HouseholderProduct : public OperatorBase<HouseholderProduct<S>> {
     if (R == 0 || rows() == 0 || n == 0) return;
     Workspace::Scope scope(ctx.workspace);
     const auto take = [&](Index r, Index c) { return MatrixView<S>(scope.take<S>(r * c), r, c); };
-    const auto G = take(R, R), U = take(R, n), P = take(R, n), M = take(R, R);
-    gram(ctx, G);
-    gemm(ctx, S(1), v_.view().transposed(), X, S(0), U);
+    const auto G = take(R, R), U = take(R, n), P = take(R, n), M = take(R, R), V = take(rows(), R),
+               scaled_dV = take(rows(), R);
+    scaled_vectors(V);
+    gram(ctx, V, G);
+    gemm(ctx, S(1), V.transposed(), X, S(0), U);
     solve_triangle(G, Op::none, U);
-    gemm(ctx, S(-1), v_.view().transposed(), dY, S(0), P);
+    gemm(ctx, S(-1), V.transposed(), dY, S(0), P);
     solve_triangle(G, Op::transpose, P);
-    gemm(ctx, S(-1), dY, U.transposed(), S(1), dV);
-    gemm(ctx, S(1), X, P.transposed(), S(1), dV);
+    gemm(ctx, S(-1), dY, U.transposed(), S(0), scaled_dV);
+    gemm(ctx, S(1), X, P.transposed(), S(1), scaled_dV);
     gemm(ctx, S(-1), P, U.transposed(), S(0), M);  // of T⁻¹, its upper triangle alone
     for (Index a = 0; a < R; ++a)
       for (Index b = 0; b < a; ++b) M(a, b) = M(b, a);
-    gemm(ctx, S(1), v_.view(), M, S(1), dV);
+    gemm(ctx, S(1), V, M, S(1), scaled_dV);
+    for (Index k = 0; k < R; ++k) {
+      const S s = scale(k);
+      for (Index i = 0; i < rows(); ++i) dV(i, k) += scaled_dV(i, k) / s;
+    }
   }
 
  private:
-  S squared_norm(Index k) const {
-    S sum = 0;
-    for (Index i = 0; i < rows(); ++i) sum += v_(i, k) * v_(i, k);
-    return sum;
+  S largest(Index k) const {
+    S most = 0;
+    for (Index i = 0; i < rows(); ++i) most = std::max(most, std::abs(v_(i, k)));
+    return most;
+  }
+  /// The power of two at column k's largest entry, 1 of one that is zero or infinite: no reflection depends on it.
+  S scale(Index k) const {
+    const S most = largest(k);
+    return most > S(0) && std::isfinite(most) ? std::ldexp(S(1), std::ilogb(most)) : S(1);
+  }
+  void scaled_vectors(MatrixView<S> V) const {
+    for (Index k = 0; k < count(); ++k) {
+      const S s = scale(k);
+      for (Index i = 0; i < rows(); ++i) V(i, k) = v_(i, k) / s;
+    }
   }
   /// VᵀV, with a zero column's entry made infinite: that reflection vanishes.
-  void gram(Context& ctx, MatrixView<S> G) const {
-    gemm(ctx, S(1), v_.view().transposed(), v_.view(), S(0), G);
-    for (Index k = 0; k < count(); ++k)
+  static void gram(Context& ctx, MatrixView<const S> V, MatrixView<S> G) {
+    gemm(ctx, S(1), V.transposed(), V, S(0), G);
+    for (Index k = 0; k < G.rows(); ++k)
       if (G(k, k) == S(0)) G(k, k) = std::numeric_limits<S>::infinity();
   }
   /// W = op(T) W by substitution with T⁻¹, the upper triangle of G with half its diagonal.
