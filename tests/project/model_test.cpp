@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <Eigen/SVD>
 #include <cmath>
+#include <limits>
 
 #include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
@@ -97,6 +98,44 @@ TEST(ModeGpt, SparsityFollowsImportance) {
   EXPECT_GT(kept[0], kept[2]);
   EXPECT_GT(kept[2], kept[1]);
   EXPECT_GE(allocate_sparsity(importance, 0.6, 0.01).minCoeff(), 0.1 - 1e-12);
+}
+
+TEST(ModeGpt, RefusesWhatHasNoShares) {
+  const double nan = std::nan("");
+  const Eigen::VectorXd importance = Eigen::VectorXd::LinSpaced(4, 1, 2);
+  EXPECT_EQ(allocate_sparsity(Eigen::VectorXd(0), 0.5).size(), 0);
+  for (const double sparsity : {-0.1, 1.0, nan})
+    EXPECT_THROW(allocate_sparsity(importance, sparsity), unsupported_error) << sparsity;
+  for (const double temperature : {0.0, -1.0, nan})
+    EXPECT_THROW(allocate_sparsity(importance, 0.5, temperature), unsupported_error) << temperature;
+  EXPECT_THROW(allocate_sparsity(Eigen::VectorXd::Constant(4, nan), 0.5), unsupported_error);
+  EXPECT_THROW(svd_vo_compress(drawn(6, 8, 1), drawn(4, 6, 2), Eigen::MatrixXd(Eigen::MatrixXd::Identity(8, 8)), 5),
+               shape_error);
+}
+
+TEST(Factors, RefusesRanksAndTakesEmptyMatrices) {
+  const Eigen::MatrixXd W = drawn(6, 4, 3);
+  EXPECT_THROW(best_factors(W, -1), shape_error);
+  EXPECT_THROW(randomized_factors(W, -1), shape_error);
+  EXPECT_THROW(randomized_factors(W, 2, {.oversampling = -1}), unsupported_error);
+  EXPECT_EQ(randomized_factors(W, std::numeric_limits<Index>::max()).left.cols(), 4);
+  EXPECT_THROW(lord_decompose<float>(W, drawn(4, 4, 4), -1), shape_error);
+  EXPECT_EQ(lord_decompose<float>(Eigen::MatrixXd(0, 4), drawn(4, 2, 4), 2).rows(), 0);
+}
+
+TEST(ProjectBest, RefusesWhatCannotBeCompared) {
+  const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  const Eigen::MatrixXd W = drawn(6, 6, 5), bad = Eigen::MatrixXd::Constant(6, 6, nan), small = drawn(5, 5, 6);
+  EXPECT_THROW(project_best<double>(W, 0.5, &bad), unsupported_error);
+  EXPECT_THROW(project_best<double>(W, 0.5, &small), shape_error);
+  EXPECT_THROW(project_best<double>(bad, 0.5), unsupported_error);
+  for (const double budget : {nan, -1.0}) EXPECT_THROW(project_best<double>(W, budget), unsupported_error) << budget;
+  const auto all = project_best<double>(W, infinity);
+  EXPECT_EQ(project_best<double>(W, 1e20).candidates.size(), all.candidates.size());
+  EXPECT_LT(all.candidates.front().weighted_error, 1e-6);
+  const auto large = project_best<float>(Eigen::MatrixXd(1e300 * W), 1);  // beyond float
+  for (const auto& c : large.candidates) EXPECT_FALSE(std::isnan(c.weighted_error)) << c.name;
+  EXPECT_TRUE(project_best<double>(Eigen::MatrixXd(0, 0), infinity).candidates.empty());
 }
 
 TEST(ProjectBest, SaysWhoWins) {

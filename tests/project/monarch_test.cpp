@@ -8,6 +8,7 @@
 
 #include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
+#include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/project/monarch.hpp>
 #include <tessera/project/monarch_chain.hpp>
@@ -77,6 +78,14 @@ TEST(ProjectMonarch, NoGradientDescentDoesBetter) {
 TEST(ProjectMonarch, ReportsShapesThatDoNotFit) {
   EXPECT_THROW(project<Monarch<float>>(gaussian(10, 10, 4), {.row_blocks = 3, .col_blocks = 2}), shape_error);
   EXPECT_THROW(project<MonarchChain<float>>(gaussian(10, 10, 4), {.sizes = {2, 4}}), shape_error);
+  EXPECT_THROW(project<MonarchChain<float>>(gaussian(6, 6, 4), {.sizes = {100000, 100000, 100}}), shape_error);
+  EXPECT_THROW(project<MonarchChain<float>>(gaussian(6, 6, 4), {.sizes = {6, 0}}), shape_error);
+  const Index large = Index{1} << 40;
+  EXPECT_THROW(Monarch<float>(large, large, large, large), shape_error);
+  EXPECT_THROW(Monarch<float>(4, 4, 2, 2, Index{1} << 61), shape_error);
+  EXPECT_THROW(Monarch<float>(0, 0, large, large), shape_error);
+  EXPECT_THROW(Butterfly<float>(Index{1} << 60), shape_error);
+  EXPECT_THROW(Butterfly<float>(Index{1} << 62), shape_error);
 }
 
 /// DFT of a·b points in the order that monarch_dft takes and leaves.

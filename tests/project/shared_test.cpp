@@ -45,6 +45,18 @@ TEST(ProjectHashed, MeansAreTheOptimum) {
   EXPECT_EQ(project<Hashed<double>>(W, {.parameters = 300}).report.error, 0);
   EXPECT_THROW(project<Hashed<double>>(W, {.parameters = 301}), shape_error);
   EXPECT_THROW(project<Hashed<double>>(W, {.parameters = -1}), shape_error);
+  EXPECT_THROW(project<Hashed<double>>(W, {.parameters = Index{1} << 50}), shape_error);
+  EXPECT_THROW(Hashed<double>(Index{1} << 32, Index{1} << 32, Buffer<double>(0)), shape_error);
+}
+
+TEST(Circulant, RefusesSizesThatDoNotFit) {
+  const Circulant<double> four(Buffer<double>(4)), three(Buffer<double>(3));
+  EXPECT_THROW(multiply(four, three), shape_error);
+  EXPECT_THROW(add(four, three), shape_error);
+  EXPECT_EQ(add(four, four).rows(), 4);
+  const Index large = Index{1} << 32;
+  EXPECT_THROW(BlockCirculant<double>(large, large, 1, Buffer<double>(0)), shape_error);
+  EXPECT_THROW(BlockCirculant<double>(large, large, 0, Buffer<double>(0)), shape_error);
 }
 
 }  // namespace

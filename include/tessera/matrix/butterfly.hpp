@@ -26,7 +26,7 @@ class Butterfly : public OperatorBase<Butterfly<P>> {
     while (levels_ < 62 && (Index{1} << levels_) < n) ++levels_;
     if (n != Index{1} << levels_)
       throw shape_error(detail::concat("tessera: Butterfly ", detail::shape_text(n, n), ": expected a power of two"));
-    weights_ = Buffer<P>(2 * n * levels_);
+    weights_ = Buffer<P>(detail::checked_size(detail::checked_size(2, n), levels_));
   }
 
   Index rows() const { return Index{1} << levels_; }

@@ -127,6 +127,15 @@ class Circulant : public OperatorBase<Circulant<S>> {
   ConvolutionMethod method_ = ConvolutionMethod::automatic;
 };
 
+namespace detail {
+template <class S>
+void check_equal_sizes(const char* what, const Circulant<S>& C, const Circulant<S>& D) {
+  if (C.rows() != D.rows())
+    throw shape_error(concat("tessera: ", what, " of (Circulant ", shape_text(C.rows(), C.cols()), ") and (Circulant ",
+                             shape_text(D.rows(), D.cols()), "): expected equal sizes"));
+}
+}  // namespace detail
+
 /// Cᵀ has the first row for its first column.
 template <class S>
 Circulant<S> transposed(const Circulant<S>& C) {
@@ -134,17 +143,20 @@ Circulant<S> transposed(const Circulant<S>& C) {
   for (Index i = 0; i < C.rows(); ++i) c[i] = C.column()[static_cast<std::size_t>(i == 0 ? 0 : C.rows() - i)];
   return Circulant<S>(std::move(c));
 }
-/// C D is circulant, its first column C times that of D.
+/// C D is circulant, its first column C times that of D. Throws shape_error.
 template <class S>
 Circulant<S> multiply(const Circulant<S>& C, const Circulant<S>& D) {
+  detail::check_equal_sizes("product", C, D);
   Buffer<S> c(C.rows(), uninitialized);
   const Index n = C.rows();
   C.apply(default_context(), Op::none, S(1), MatrixView<const S>(D.column().data(), {n, 1}, {1, n}), S(0),
           MatrixView<S>(c.data(), {n, 1}, {1, n}));
   return Circulant<S>(std::move(c));
 }
+/// Throws shape_error.
 template <class S>
 Circulant<S> add(const Circulant<S>& C, const Circulant<S>& D) {
+  detail::check_equal_sizes("sum", C, D);
   Buffer<S> c(C.rows(), uninitialized);
   for (Index i = 0; i < C.rows(); ++i)
     c[i] = C.column()[static_cast<std::size_t>(i)] + D.column()[static_cast<std::size_t>(i)];
@@ -175,9 +187,12 @@ class BlockCirculant : public OperatorBase<BlockCirculant<S>> {
 
   /// Throws shape_error unless `blocks` holds count·m·p numbers.
   BlockCirculant(Index count, Index m, Index p, Buffer<S> blocks) : b_(std::move(blocks)), n_(count), m_(m), p_(p) {
-    if (count < 0 || m < 0 || p < 0 || b_.size() != count * m * p)
+    Index height = 0, width = 0, size = 0;
+    if (count < 0 || m < 0 || p < 0 || __builtin_mul_overflow(count, m, &height) ||
+        __builtin_mul_overflow(count, p, &width) || __builtin_mul_overflow(height, p, &size) || b_.size() != size)
       throw shape_error(detail::concat("tessera: BlockCirculant of ", count, " blocks ", detail::shape_text(m, p),
-                                       " from ", b_.size(), " numbers: expected ", count * m * p));
+                                       " from ", b_.size(),
+                                       " numbers: expected as many as their entries, and that it fits"));
   }
   Index rows() const { return n_ * m_; }
   Index cols() const { return n_ * p_; }

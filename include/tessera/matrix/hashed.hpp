@@ -31,10 +31,11 @@ class Hashed : public OperatorBase<Hashed<S>> {
   /// Throws shape_error unless there are 1 to M·N parameters (none if M·N is 0).
   Hashed(Index rows, Index cols, Buffer<S> parameters, std::uint64_t seed = 1, S scale = S(1))
       : w_(std::move(parameters)), rows_(rows), cols_(cols), seed_(seed), scale_(scale) {
-    const Index entries = rows < 0 || cols < 0 ? -1 : rows * cols;
+    Index entries = 0;
+    if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &entries)) entries = -1;
     if (entries < 0 || w_.size() > entries || (entries > 0 && w_.size() == 0))
       throw shape_error(detail::concat("tessera: Hashed ", detail::shape_text(rows, cols), " of ", w_.size(),
-                                       " parameters: expected 1 to ", entries));
+                                       " parameters: expected 1 to their product, and that it fits"));
   }
 
   Index rows() const { return rows_; }

@@ -27,7 +27,8 @@ class Monarch : public OperatorBase<Monarch<P>> {
   using Element = P;
 
   Monarch() = default;
-  /// (rows, cols) of zeros. Throws shape_error unless row_blocks divides rows and col_blocks cols, and rank > 0.
+  /// (rows, cols) of zeros. Throws shape_error unless row_blocks divides rows and col_blocks cols, and rank > 0, or
+  /// where the number of parameters is too large to count.
   Monarch(Index rows, Index cols, Index row_blocks, Index col_blocks, Index rank = 1) {
     if (row_blocks < 1 || col_blocks < 1 || rank < 1 || rows < 0 || cols < 0 || rows % row_blocks != 0 ||
         cols % col_blocks != 0)
@@ -35,6 +36,9 @@ class Monarch : public OperatorBase<Monarch<P>> {
                                        col_blocks, " blocks of rank ", rank,
                                        ": expected positive counts that divide rows and columns"));
     shape_ = {row_blocks, rows / row_blocks, col_blocks, cols / col_blocks, rank};
+    const auto times = [](Index a, Index b, Index c) { return detail::checked_size(detail::checked_size(a, b), c); };
+    times(row_blocks, col_blocks, rank);  // between the stages
+    detail::checked_size(2, std::max(times(rows, col_blocks, rank), times(cols, row_blocks, rank)));  // both
     parameters_ = Buffer<P>(shape_.parameters());
   }
 

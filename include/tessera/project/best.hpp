@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,17 +57,29 @@ inline std::vector<Index> divisors(Index n) {
 /// Projects W (M,N) onto low rank, diagonal plus low rank, Monarch (block counts that divide both sizes), sums of
 /// Kronecker products and butterfly matrices, each with the largest rank that `budget` times the bytes of the dense
 /// matrix hold. With `gram` (N,N) of inputs, low rank is also fitted to those and all are compared in that norm.
-/// O(M·N·(M + N)) for each of about 4·log(M·N) candidates.
+/// O(M·N·(M + N)) for each of about 4·log(M·N) candidates. Throws shape_error unless the Gram matrix is (N,N),
+/// unsupported_error unless it and W are finite and the budget is 0 or more.
 template <class S = float, class MatrixW>
 BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::MatrixXd* gram = nullptr) {
   const Eigen::MatrixXd W = detail::dense_double(w);
   const Index m = W.rows(), n = W.cols();
-  const double room = budget * static_cast<double>(m) * static_cast<double>(n);  // in elements
+  if (gram != nullptr && (gram->rows() != n || gram->cols() != n))
+    throw shape_error(detail::concat("tessera: project_best of (", detail::shape_text(m, n),
+                                     ") with inputs' Gram matrix (", detail::shape_text(gram->rows(), gram->cols()),
+                                     "): expected ", detail::shape_text(n, n)));
+  if (!W.allFinite() || (gram != nullptr && !gram->allFinite()))
+    throw unsupported_error(
+        "tessera: project_best of a matrix or Gram matrix with infinities or NaN: expected numbers");
+  if (!(budget >= 0))
+    throw unsupported_error(detail::concat("tessera: project_best with a budget of ", budget, ": expected 0 or more"));
+  const double room = std::min(budget, 1e9) * static_cast<double>(m) * static_cast<double>(n);  // in elements
   BestStructures<S> best;
   const auto weigh = [&](const AnyOperator<S>& a, double error) {
-    if (gram == nullptr) return error;
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    if (gram == nullptr) return std::isnan(error) ? infinity : error;
     const Eigen::MatrixXd rest = W - tessera::to_dense(a).template cast<double>();
-    return std::sqrt(std::max(0.0, (rest * *gram).cwiseProduct(rest).sum()));
+    const double square = (rest * *gram).cwiseProduct(rest).sum();
+    return std::isnan(square) ? infinity : std::sqrt(std::max(0.0, square));
   };
   const auto add = [&](std::string name, auto projected) {
     if (projected.report.bytes > room * sizeof(S) * (1 + 1e-9)) return;
@@ -74,7 +87,7 @@ BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::Mat
     const double error = weigh(any, projected.report.error);
     best.candidates.push_back({std::move(name), std::move(any), projected.report, error});
   };
-  const auto floor_of = [](double x) { return static_cast<Index>(std::floor(x + 1e-9)); };
+  const auto floor_of = [](double x) { return static_cast<Index>(std::clamp(std::floor(x + 1e-9), -1.0, 1e15)); };
 
   using Thin = LowRank<Dense<S>, Dense<S>>;
   const Index rank = std::min({floor_of(room / static_cast<double>(std::max<Index>(1, m + n))), m, n});
@@ -84,7 +97,8 @@ BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::Mat
       add(detail::concat("low rank ", rank, " calibrated"), project<Thin>(W, {.rank = rank, .gram = gram}));
   }
   if (m == n) {
-    const Index with = std::min(floor_of((room - static_cast<double>(m)) / (2.0 * static_cast<double>(m))), m);
+    const Index with =
+        std::min(floor_of((room - static_cast<double>(m)) / (2.0 * static_cast<double>(std::max<Index>(m, 1)))), m);
     if (with > 0) add(detail::concat("diagonal plus rank ", with), project<DiagonalPlusLowRank<S>>(W, {.rank = with}));
     if (m > 1 && (m & (m - 1)) == 0) add("butterfly", project<Butterfly<S>>(W, {}));
   }

@@ -31,9 +31,16 @@ ThinFactors balanced(const Matrix& A, const Eigen::MatrixXd& V) {
   return f;
 }
 
-/// Eigenvectors of the R largest eigenvalues of a symmetric matrix, largest first.
+inline void check_rank(Index R) {
+  if (R < 0) throw shape_error(concat("tessera: factors of rank ", R, ": expected 0 or more"));
+}
+
+/// Eigenvectors of the R largest eigenvalues of a symmetric matrix, largest first. Throws shape_error for R < 0.
 template <class Matrix>
 Eigen::MatrixXd leading_eigenvectors(const Matrix& symmetric, Index R, Eigen::VectorXd* values = nullptr) {
+  check_rank(R);
+  if (values != nullptr) values->resize(0);
+  if (symmetric.rows() == 0) return Eigen::MatrixXd(0, 0);
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(symmetric);
   if (values != nullptr) *values = solver.eigenvalues().reverse();
   return solver.eigenvectors().rightCols(std::min<Index>(R, symmetric.rows())).rowwise().reverse();
@@ -42,9 +49,11 @@ Eigen::MatrixXd leading_eigenvectors(const Matrix& symmetric, Index R, Eigen::Ve
 
 /// The nearest matrix of rank R to A in the Frobenius norm, from the eigenvectors of the smaller Gram matrix: its error
 /// is that of the truncated SVD up to 1e-8·‖A‖. min(M,N)²·(max(M,N) + 9·min(M,N)) flops. R is cut to min(M,N).
+/// Throws shape_error for R < 0.
 template <class Matrix>
 ThinFactors best_factors(const Matrix& A, Index R) {
-  if (A.size() == 0 || R <= 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  detail::check_rank(R);
+  if (A.size() == 0 || R == 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
   if (A.rows() >= A.cols())
     return detail::balanced(A, detail::leading_eigenvectors(Eigen::MatrixXd(A.transpose() * A), R));
   ThinFactors f = best_factors(Eigen::MatrixXd(A.transpose()), R);
@@ -62,11 +71,18 @@ struct RandomizedOptions {
 };
 
 /// The same from a random sketch of A's range: O(M·N·R). N. Halko, P. Martinsson, J. Tropp, "Finding structure with
-/// randomness" (SIAM Review 2011), algorithms 4.4 and 5.1.
+/// randomness" (SIAM Review 2011), algorithms 4.4 and 5.1. Throws shape_error for R < 0, unsupported_error for negative
+/// oversampling.
 template <class Matrix>
 ThinFactors randomized_factors(const Matrix& A, Index R, const RandomizedOptions& options = {}) {
-  const Index width = std::min<Index>(R + options.oversampling, std::min(A.rows(), A.cols()));
-  if (width <= 0 || R <= 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  detail::check_rank(R);
+  if (options.oversampling < 0)
+    throw unsupported_error(
+        detail::concat("tessera: randomized_factors oversampled by ", options.oversampling, ": expected 0 or more"));
+  const Index most = std::min<Index>(A.rows(), A.cols());
+  R = std::min(R, most);
+  const Index width = R + std::min(options.oversampling, most - R);
+  if (R == 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
   const Philox draws(options.seed);
   Eigen::MatrixXd sketch(A.cols(), width);
   for (Index i = 0; i < sketch.size(); ++i) sketch.data()[i] = draws.normal(static_cast<std::uint64_t>(i));

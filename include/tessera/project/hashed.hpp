@@ -18,7 +18,7 @@ struct Projector<Hashed<S>> {
     std::uint64_t seed = 1;
   };
   static Hashed<S> run(const Eigen::MatrixXd& W, const Options& options) {
-    if (options.parameters < 0)
+    if (options.parameters < 0 || options.parameters > W.size())
       throw shape_error(detail::concat("tessera: projection onto a Hashed matrix of ", options.parameters,
                                        " parameters: expected 1 to ", W.size()));
     Hashed<S> H(W.rows(), W.cols(), Buffer<S>(options.parameters), options.seed);

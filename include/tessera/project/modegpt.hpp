@@ -103,10 +103,11 @@ struct CompressedVo {
 template <class Matrix>
 CompressedVo svd_vo_compress(const Matrix& value, const Matrix& output, const Matrix& moments, Index k) {
   detail::check_moments("svd_vo_compress", moments, value.cols());
-  if (output.cols() != value.rows() || k < 1 || k > value.rows())
+  if (output.cols() != value.rows() || k < 1 || k > value.rows() || k > output.rows())
     throw shape_error(detail::concat("tessera: svd_vo_compress of values (",
                                      detail::shape_text(value.rows(), value.cols()), ") and outputs (",
-                                     detail::shape_text(output.rows(), output.cols()), ") to ", k));
+                                     detail::shape_text(output.rows(), output.cols()), ") to ", k,
+                                     ": expected fitting shapes, and 1 to as many as the rows of both"));
   // The leading directions Q of Wo Wv C Wvᵀ Woᵀ: Q (Qᵀ Wo Wv) is the optimum in the norm of C.
   const Eigen::MatrixXd both = output * value;
   Eigen::MatrixXd covariance = both * moments * both.transpose();
@@ -117,10 +118,18 @@ CompressedVo svd_vo_compress(const Matrix& value, const Matrix& output, const Ma
 
 /// Shares of units kept by layers of given importance (larger: kept more), their mean 1 - sparsity: a softmax of
 /// importance at `temperature` over the sparsities, clipped to at least `least` kept. Equation 11.
+/// Throws unsupported_error unless the sparsity is in [0, 1), the temperature positive and their quotients finite.
 template <class Scores>
 Eigen::VectorXd allocate_sparsity(const Scores& importance, double sparsity, double temperature = 0.1,
                                   double least = 0.1) {
+  if (!(sparsity >= 0 && sparsity < 1) || !(temperature > 0))
+    throw unsupported_error(detail::concat("tessera: allocate_sparsity of ", sparsity, " at temperature ", temperature,
+                                           ": expected a sparsity in [0, 1) and a positive temperature"));
+  if (importance.size() == 0) return {};
   const Eigen::VectorXd score = -importance / temperature;
+  if (!score.allFinite())
+    throw unsupported_error(detail::concat("tessera: allocate_sparsity at temperature ", temperature,
+                                           ": expected finite importance, and finite quotients by the temperature"));
   const Eigen::VectorXd share = (score.array() - score.maxCoeff()).exp();
   Eigen::VectorXd removed = share / share.sum() * sparsity * static_cast<double>(importance.size());
   // What is cut off is spread over the others until none exceeds the limit.

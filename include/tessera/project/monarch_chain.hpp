@@ -54,10 +54,13 @@ struct Projector<MonarchChain<P>> {
     std::vector<Index> sizes;  // of the axes; their product is N
   };
   static MonarchChain<P> run(const Eigen::MatrixXd& W, const Options& options) {
+    Index n = options.sizes.empty() ? 0 : 1;
+    for (const Index b : options.sizes) n = detail::checked_size(n, b);
+    if (W.rows() != n || W.cols() != n)
+      throw shape_error(detail::concat("tessera: project of ", detail::shape_text(W.rows(), W.cols()),
+                                       " onto (MonarchChain ", detail::shape_text(n, n),
+                                       "): expected the product of the axes"));
     MonarchChain<P> M(options.sizes);
-    if (W.rows() != M.rows() || W.cols() != M.cols())
-      throw shape_error(detail::concat("tessera: project of ", detail::shape_text(W.rows(), W.cols()), " onto (",
-                                       describe(M), "): expected the product of the axes"));
     if (M.rows() > 0)
       detail::split_axes(W, std::span<const Index>(options.sizes), 0, 0, 0, 1,
                          [&](Index axis, Index outer, Index inner, Index row, Index col, double value) {
