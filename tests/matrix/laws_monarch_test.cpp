@@ -138,11 +138,11 @@ TEST(Monarch, EveryKernelAgrees) {
       continue;
     }
     for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{
-             {256, 288, 32, 16, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}}) {
+             {96, 144, 16, 12, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}}) {
       const auto M = random_monarch<float>(m, n, l, k, r, 90);
       const auto subject = make_subject(M);
       for (const Op op : {Op::none, Op::transpose})
-        for (const Index cols : {1, 3, 5, 33, 70})
+        for (const Index cols : {1, 3, 33, 70})
           for (int layout = 0; layout < Grid<float>::layouts; ++layout) {
             Context ctx = Context::with_threads(1 + layout % 2);
             ctx.force(kernel.name);

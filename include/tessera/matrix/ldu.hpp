@@ -144,7 +144,8 @@ Ldu<typename E::Scalar> ldu_decompose(const E& W, Index rank = -1) {
     for (Index j = 0; j < W.cols(); ++j) q[static_cast<std::size_t>(j)] = j;
   }
   Matrix L = lu.leftCols(r), U = lu.topRows(r);
-  const Eigen::VectorX<S> d = lu.diagonal().head(r);
+  const Eigen::VectorX<S> diagonal_of_all = lu.diagonal();  // Eigen forms no block of an empty diagonal
+  const Eigen::VectorX<S> d = diagonal_of_all.head(r);
   for (Index i = 0; i < r; ++i) {
     L.col(i).head(i).setZero();
     L(i, i) = S(1);
