@@ -83,6 +83,7 @@ TEST(Eigs, OfMatricesThatStopTheIteration) {
     EXPECT_FALSE(found.status.converged);
     EXPECT_TRUE(found.values.hasNaN() || found.values.size() == 0);
     EXPECT_FALSE(eigs(undefined, 2).status.converged);
+    EXPECT_TRUE(eigs(undefined, 2).values.hasNaN());
     EXPECT_FALSE(svd(undefined, 2).status.converged);
   }
   EXPECT_THROW(eigs(zero, -1), shape_error);

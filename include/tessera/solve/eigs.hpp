@@ -152,7 +152,7 @@ auto spectrum(const LinearMap<S>& map, Index k, const EigsOptions& options) {
     static_assert(!std::is_same_v<S, S>, "tessera: eigs() and svd() need Spectra (Debian: libspectra-dev)");
 #endif
   }
-  if (values.hasNaN()) {
+  if (values.hasNaN() || (dense && !out.status.converged)) {
     out.status.converged = false;
     out.values.setConstant(std::min<Index>(k, values.size()), T(std::numeric_limits<S>::quiet_NaN()));
     if (options.vectors) out.vectors.setConstant(n, out.values.size(), T(std::numeric_limits<S>::quiet_NaN()));
