@@ -125,17 +125,20 @@ KroneckerSum nearest_kronecker(MatrixView<const float> W) {
 
 std::vector<WeightFormat> structured_weight_formats(const GramOf& gram, Index finetune) {
   std::vector<WeightFormat> all;
-  const auto add = [&](const std::string& name, auto make) {
-    for (const Index steps : {Index{0}, finetune})
-      if (steps > 0 || all.empty() || all.back().name != name)
-        all.push_back({steps > 0 ? name + ", trained" : name, [=](Context& ctx, MatrixView<const float> W) {
-                         return AnyOperator<float>(finetuned(ctx, make(W), W, gram(W), steps));
-                       }});
+  const auto add = [&](const std::string& name, Index steps, auto make) {
+    all.push_back({steps > 0 ? name + ", trained" : name, [=](Context& ctx, MatrixView<const float> W) {
+                     return AnyOperator<float>(finetuned(ctx, make(W), W, gram(W), steps));
+                   }});
   };
-  add("low-rank 3/8", [](MatrixView<const float> W) { return nearest_low_rank(W, nullptr); });
-  add("low-rank 3/8, calibrated", [gram](MatrixView<const float> W) { return nearest_low_rank(W, &gram(W)); });
-  add("Monarch 3/8", [](MatrixView<const float> W) { return nearest_monarch(W); });
-  add("Kronecker 3/8", [](MatrixView<const float> W) { return nearest_kronecker(W); });
+  const auto both = [&](const std::string& name, auto make) {
+    add(name, 0, make);
+    if (finetune > 0) add(name, finetune, make);
+  };
+  both("low-rank 3/8", [](MatrixView<const float> W) { return nearest_low_rank(W, nullptr); });
+  // What training would look for, found in closed form.
+  add("low-rank 3/8, calibrated", 0, [gram](MatrixView<const float> W) { return nearest_low_rank(W, &gram(W)); });
+  both("Monarch 3/8", [](MatrixView<const float> W) { return nearest_monarch(W); });
+  both("Kronecker 3/8", [](MatrixView<const float> W) { return nearest_kronecker(W); });
   return all;
 }
 

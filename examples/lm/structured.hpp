@@ -13,7 +13,7 @@ namespace lm {
 using GramOf = std::function<const Eigen::MatrixXd&(MatrixView<const float>)>;
 
 /// Low rank, Monarch and sums of Kronecker products in 3/8 of the bytes of f32; each once more after `finetune` steps
-/// of training to the outputs W X of its own layer, if there are any.
+/// of training to the outputs W X of its own layer, if there are any, and the low rank that is the optimum of that.
 std::vector<WeightFormat> structured_weight_formats(const GramOf& gram, Index finetune);
 
 }  // namespace lm
