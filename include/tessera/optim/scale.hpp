@@ -1,4 +1,4 @@
-/// Multiplying updates: scale, scale_by_schedule, scale_by_learning_rate. As in optax.
+/// Multiplying updates: scale, scale_by_schedule, scale_by_learning_rate, as in optax; scale_blocks.
 #pragma once
 
 #include <array>
@@ -49,6 +49,25 @@ inline ScaleBySchedule<constant> scale_by_learning_rate(double rate) { return {c
 template <Schedule S>
 ScaleBySchedule<S> scale_by_learning_rate(S rate) {
   return {std::move(rate), -1};
+}
+
+/// u ← factor(block)·u, each block by what `factor` says of its `ParameterInfo`. With `Hashed::gradient_scale()` in
+/// front of sgd it is STABLE-RPS's gradient scaler: shared weights move as they would unshared, whatever the spread of
+/// the parameters. Adam divides constant factors out again: there 1/λ behind it does the same.
+template <class F>
+struct ScaleBlocks {
+  static constexpr std::string_view name = "scale_blocks";
+  static constexpr std::array<std::string_view, 0> slots{};
+  F factor;
+
+  template <class T>
+  detail::ScaleStep<T> step(Index, const Parameter<T>& block) const {
+    return {static_cast<T>(factor(static_cast<const ParameterInfo&>(block)))};
+  }
+};
+template <class F>
+ScaleBlocks<F> scale_blocks(F factor) {
+  return {std::move(factor)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim
