@@ -6,13 +6,14 @@
 #include <tessera/kernels/butterfly/avx2.hpp>
 #include <tessera/kernels/butterfly/avx512.hpp>
 #include <tessera/kernels/butterfly/ref.hpp>
+#include <tessera/kernels/butterfly/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 #if TESSERA_X86
-using ButterflyKernels = KernelList<ButterflyAvx512, ButterflyAvx2, ButterflyRef>;
+using ButterflyKernels = KernelList<ButterflyAvx512, ButterflyAvx2, ButterflyXsimd, ButterflyRef>;
 #else
-using ButterflyKernels = KernelList<ButterflyRef>;
+using ButterflyKernels = KernelList<ButterflyXsimd, ButterflyRef>;
 #endif
 
 /// X (N,columns) through all levels of a butterfly of N = 2^levels, in place; `weights` as ButterflyArgs has them.

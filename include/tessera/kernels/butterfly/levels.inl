@@ -35,8 +35,9 @@ struct Levels {
     }
   }
 
-  /// NV vectors of columns of contiguous rows, two levels a pass: four rows are read and written once for both.
-  template <Index NV>
+  /// NV vectors of columns of contiguous rows, two levels a pass: four rows are read and written once for both. Masks
+  /// only where the last vector needs one: AMD's masked stores take a dozen cycles.
+  template <Index NV, bool Whole>
   static void panel(const Args& a, T* x, Index row, Index cols) noexcept {
     const bool transposed = a.op == Op::transpose;
     const Index n = a.size();
@@ -50,14 +51,15 @@ struct Levels {
           const Four f = four(a, first, i, p, q, p, transposed), s = four(a, second, i, p, q, q, transposed);
           T *x0 = x + i * row, *x1 = x0 + p * row, *x2 = x0 + q * row, *x3 = x2 + p * row;
           for (Index c = 0; c < NV; ++c, x0 += lanes, x1 += lanes, x2 += lanes, x3 += lanes) {
-            const auto part = c + 1 < NV ? V::first(lanes) : mask;
-            const Reg v0 = V::load(part, x0), v1 = V::load(part, x1), v2 = V::load(part, x2), v3 = V::load(part, x3);
+            const bool whole = Whole || c + 1 < NV;
+            const Reg v0 = get(whole, mask, x0), v1 = get(whole, mask, x1), v2 = get(whole, mask, x2),
+                      v3 = get(whole, mask, x3);
             const Reg w0 = both(f.own[0], v0, f.other[0], v1), w1 = both(f.own[1], v1, f.other[1], v0);
             const Reg w2 = both(f.own[2], v2, f.other[2], v3), w3 = both(f.own[3], v3, f.other[3], v2);
-            V::store(part, x0, both(s.own[0], w0, s.other[0], w2));
-            V::store(part, x1, both(s.own[1], w1, s.other[1], w3));
-            V::store(part, x2, both(s.own[2], w2, s.other[2], w0));
-            V::store(part, x3, both(s.own[3], w3, s.other[3], w1));
+            put(whole, mask, x0, both(s.own[0], w0, s.other[0], w2));
+            put(whole, mask, x1, both(s.own[1], w1, s.other[1], w3));
+            put(whole, mask, x2, both(s.own[2], w2, s.other[2], w0));
+            put(whole, mask, x3, both(s.own[3], w3, s.other[3], w1));
           }
         }
     }
@@ -70,11 +72,11 @@ struct Levels {
         const Reg ik = V::all(T(a.other(level)[transposed ? k : i])),
                   ki = V::all(T(a.other(level)[transposed ? i : k]));
         for (Index c = 0; c < NV; ++c) {
-          const auto part = c + 1 < NV ? V::first(lanes) : mask;
+          const bool whole = Whole || c + 1 < NV;
           T *one = x + i * row + c * lanes, *two = x + k * row + c * lanes;
-          const Reg v = V::load(part, one), w = V::load(part, two);
-          V::store(part, one, V::fma(ii, v, V::mul(ik, w)));
-          V::store(part, two, V::fma(ki, v, V::mul(kk, w)));
+          const Reg v = get(whole, mask, one), w = get(whole, mask, two);
+          put(whole, mask, one, V::fma(ii, v, V::mul(ik, w)));
+          put(whole, mask, two, V::fma(ki, v, V::mul(kk, w)));
         }
       }
   }
@@ -91,6 +93,14 @@ struct Levels {
         {T(own[i]), T(own[i + p]), T(own[i + q]), T(own[i + p + q])},
         {T(other[i ^ turned]), T(other[(i + p) ^ turned]), T(other[(i + q) ^ turned]), T(other[(i + p + q) ^ turned])}};
   }
+  template <class Mask>
+  static TESSERA_INLINE Reg get(bool whole, Mask mask, const T* p) {
+    return whole ? V::load(p) : V::load(mask, p);
+  }
+  template <class Mask>
+  static TESSERA_INLINE void put(bool whole, Mask mask, T* p, Reg v) {
+    whole ? V::store(p, v) : V::store(mask, p, v);
+  }
   static TESSERA_INLINE Reg both(T own, Reg v, T other, Reg w) {
     return V::fma(V::all(own), v, V::mul(V::all(other), w));
   }
@@ -102,10 +112,16 @@ struct Levels {
     }
     for (Index j = columns.begin; j < columns.end; j += 2 * lanes) {
       const Index cols = std::min(2 * lanes, columns.end - j);
-      if (cols > lanes)
-        panel<2>(a, a.X.data() + j, a.X.row_stride(), cols);
+      T* const x = a.X.data() + j;
+      const Index row = a.X.row_stride();
+      if (cols == 2 * lanes)
+        panel<2, true>(a, x, row, cols);
+      else if (cols > lanes)
+        panel<2, false>(a, x, row, cols);
+      else if (cols == lanes)
+        panel<1, true>(a, x, row, cols);
       else
-        panel<1>(a, a.X.data() + j, a.X.row_stride(), cols);
+        panel<1, false>(a, x, row, cols);
     }
   }
 };

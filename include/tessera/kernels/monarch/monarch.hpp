@@ -10,18 +10,20 @@
 #include <tessera/kernels/monarch/avx2.hpp>
 #include <tessera/kernels/monarch/avx512.hpp>
 #include <tessera/kernels/monarch/ref.hpp>
+#include <tessera/kernels/monarch/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 #if TESSERA_X86
-using MonarchKernels = KernelList<MonarchAvx512, MonarchAvx2, MonarchRef>;
+using MonarchKernels = KernelList<MonarchAvx512, MonarchAvx2, MonarchXsimd, MonarchRef>;
 #else
-using MonarchKernels = KernelList<MonarchRef>;
+using MonarchKernels = KernelList<MonarchXsimd, MonarchRef>;
 #endif
 
 /// C[b] = alpha*A[b]*B[b] + beta*C[b], blocks A of TA (T itself, or bf16 with T float) and any size, any strides. C
 /// overlaps neither A nor B nor itself; beta == 0 never reads C, alpha == 0 neither A nor B. Throws shape_error.
-/// Without a kernel for this processor each block goes to gemm.
+/// Blocks that are
+/// contiguous neither way go to gemm one by one.
 template <class TA, class T>
 void block_stage(Context& ctx, T alpha, View<const TA, 3> A, View<const T, 3> B,  // (blocks,M,K), (blocks,K,N)
                  T beta, View<T, 3> C) {                                          // (blocks,M,N)

@@ -145,7 +145,7 @@ struct Stage {
       if (b + 1 == a.A.extent(0) || bytes > 32768 || a.A.stride(0) != a.m() * a.k()) part = 0;
     }
     void ask(Index t) const {
-      for (Index i = 0; i < part; i += 64) _mm_prefetch(line + t * part + i, _MM_HINT_T0);
+      for (Index i = 0; i < part; i += 64) __builtin_prefetch(line + t * part + i);
     }
     const char* line;
     Index part;
