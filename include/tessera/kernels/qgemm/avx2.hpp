@@ -1,4 +1,4 @@
-// Codes times int8 activations without a dot instruction. One 256-bit accumulator holds 8 rows of one column.
+// Codes times int8 activations without a dot instruction. A 256-bit accumulator holds 8 rows of one column.
 #pragma once
 
 #include <bit>
@@ -104,52 +104,42 @@ struct Ops256 {
   }
 };
 
-/// Signed codes by VPMADDUBSW on |w| and sign(w) x, as 2 * 128 * 127 fits 16 bits where 2 * 255 * 127 would saturate;
-/// unsigned ones as they are, and as many products as fit are summed in 16 bits before they are widened.
-struct DotAvx2 : Ops256 {
+/// Codes are unsigned, `offset` above the integers they stand for.
+struct OpsAvx2 : Ops256 {
   template <class F>
-  static constexpr bool is_signed =
-      F::bits == 8 || PanelLayout<F>::code == PanelCode::level || PanelLayout<F>::code == PanelCode::wide;
+  static constexpr bool is_signed = false;
   template <class F>
-  static constexpr int offset = is_signed<F> ? 0 : PanelLayout<F>::offset;
+  static constexpr int offset = PanelLayout<F>::offset;
   template <class F>
-  static constexpr int table_offset = 0;
+  static constexpr int table_offset = offset<F>;
 
-  template <class F, int R, int C, int Planes, Index G>
-  TESSERA_INLINE static void dots(const Int (&code)[R][Planes][8], int plane, const std::int8_t* x,
-                                  const Int (&start)[C][G], Int (&sum)[C][R][G]) {
-    const Int ones = _mm256_set1_epi16(1);
-    constexpr int length = 8 / G;
-    constexpr int fits = is_signed<F> ? 1 : 32767 / (2 * 127 * PanelLayout<F>::greatest);
-    constexpr int chain = fits < length ? fits : length;
-#pragma GCC unroll 2
-    for (int h = 0; h < G; ++h) {
-      Int total = start[0][h], pairs = zero();
-#pragma GCC unroll 8
-      for (int g = 0; g < length; ++g) {
-        const Int w = code[0][plane][h * length + g];
-        std::uint32_t word;
-        std::memcpy(&word, x + 4 * (h * length + g), 4);
-        Int p;
-        if constexpr (is_signed<F>)
-          p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(all(word), w));
-        else
-          p = _mm256_maddubs_epi16(w, all(word));
-        pairs = g % chain == 0 ? p : _mm256_add_epi16(pairs, p);
-        if (g % chain == chain - 1 || g == length - 1) {
-          const Int wide = _mm256_madd_epi16(pairs, ones);
-          total = g < chain && offset<F> == 0 ? wide : add(total, wide);
-        }
-      }
-      sum[0][0][h] = total;
-    }
+  TESSERA_INLINE static Int products(Int code, Int x) { return _mm256_maddubs_epi16(code, x); }
+  /// Sums in the order they are written: the compiler's own order keeps all products of a column alive, in memory.
+  TESSERA_INLINE static Int add16(Int a, Int b) {
+    Int v = _mm256_add_epi16(a, b);
+    __asm__("" : "+x"(v));
+    return v;
   }
+  TESSERA_INLINE static Int word(const std::int8_t* p) {
+    std::uint32_t four;
+    std::memcpy(&four, p, 4);
+    return all(four);
+  }
+  template <int G>
+  TESSERA_INLINE static Int half_of_pairs(Int v) {  // the low or the high 16 bits of each 32, twice
+    constexpr int order = G == 0 ? 0xa0 : 0xf5;
+    return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(v, order), order);
+  }
+  TESSERA_INLINE static void store(std::uint8_t* p, Int v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
+  using Ops256::store;
 };
 
 namespace avx2_lane {
 #include <tessera/kernels/qgemm/numbers.inl>
 #include <tessera/kernels/qgemm/tile.inl>
-}
+
+#include <tessera/kernels/qgemm/avx2_tile.inl>
+}  // namespace avx2_lane
 
 }  // namespace detail
 
@@ -160,7 +150,7 @@ struct QgemmAvx2 {
   static const char* reject(const QgemmArgs&) { return nullptr; }
   static std::size_t scratch(const QgemmArgs& a) { return detail::qgemm_scratch<F>(a); }
   static void run(const QgemmArgs& a, RowRange rows) noexcept {
-    detail::qgemm_rows<F, detail::avx2_lane::QgemmColumns<detail::DotAvx2>>(a, rows);
+    detail::qgemm_rows<F, detail::avx2_lane::QgemmPairs>(a, rows);
   }
 };
 

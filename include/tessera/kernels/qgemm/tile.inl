@@ -67,7 +67,7 @@ struct QgemmColumns {
     }
   }
 
- private:
+ protected:
   /// Ops that multiply all columns at once leave their sums in memory, [plane][panel][half][column][row].
   static constexpr bool at_once = requires { Ops::at_once; };
 
@@ -149,6 +149,10 @@ struct QgemmColumns {
     SmallScales<F> small;
 
     TESSERA_INLINE void load(const std::uint8_t* side, Index row) {
+      load_scale(side, row);
+      small.load(side);
+    }
+    TESSERA_INLINE void load_scale(const std::uint8_t* side, Index row) {
       d = m = Ops::all(1.0f);
       if constexpr (P::scale == PanelScale::half) d = Ops::halves(side + 2 * row);
       if constexpr (P::scale == PanelScale::power) d = Ops::template powers<F::exponent_bias>(side + row);
@@ -161,7 +165,6 @@ struct QgemmColumns {
         m = Ops::halves(side + P::d_bytes + 2 * row);
         if constexpr (P::two_level) m = Ops::product(m, Ops::all(-1.0f));
       }
-      small.load(side);
     }
   };
 
@@ -175,6 +178,10 @@ struct QgemmColumns {
     Int minima;
 
     TESSERA_INLINE void load(const BlockFactors<F>& block, const std::uint8_t* side, Index part, Index row) {
+      load(block, block.small, side, part, row);
+    }
+    TESSERA_INLINE void load(const BlockFactors<F>& block, const SmallScales<F>& small, const std::uint8_t* side,
+                             Index part, Index row) {
       s = block.d;
       m = block.m;
       if constexpr (P::by_16) {
@@ -185,7 +192,7 @@ struct QgemmColumns {
         s = Ops::add(block.m,
                      Ops::product(block.d, Ops::to_float(Ops::widen_unsigned(side + P::byte_at(part / 2) + row))));
       if constexpr (P::code == PanelCode::wide) s = Ops::product(s, Ops::all(1.0f / wide_unit));
-      const std::int8_t* values = block.small.values;
+      const std::int8_t* values = small.values;
       if constexpr (P::two_level && P::groups == 2) {
         const Int pairs = Ops::widen_pairs(values + P::small_index(part, row, 0));
         scale[0] = Ops::low_of_pairs(pairs);
