@@ -5,6 +5,7 @@
 #include <support/oracle.hpp>
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/monarch.hpp>
+#include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/nn/monarch_mixer.hpp>
 
 #include "gradient_check.hpp"
@@ -69,6 +70,66 @@ TEST(MonarchMixer, GradientsAreDerivatives) {
   std::vector<double> twice = grad;
   nn::m2_mixer_backward(ctx, layer, {x.data(), 12, 6}, {dy.data(), 12, 6}, state, {}, 1.0, twice);
   for (std::size_t i = 0; i < grad.size(); ++i) EXPECT_NEAR(twice[i], 2 * grad[i], 1e-12 * (1 + std::abs(grad[i])));
+}
+
+using CausalLayer = nn::MonarchMixer<MonarchConvolution<double>, Monarch<double>>;
+
+CausalLayer causal_mixer(Index n) {
+  const auto first = test::random_buffer<double>(n, 11), second = test::random_buffer<double>(n, 12),
+             kernel = test::random_buffer<double>(n * 6, 13);
+  return {MonarchConvolution<double>(std::span<const double>(first)),
+          Dense<double>(MatrixView<const double>(kernel.data(), n, 6)),
+          MonarchConvolution<double>(std::span<const double>(second)), mixing(10, 6, 5, 3, 4), mixing(6, 10, 3, 5, 5)};
+}
+
+TEST(MonarchMixer, OfCausalMatricesIsCausal) {
+  Context ctx;
+  nn::MonarchMixerState<double> state;
+  for (const Index n : {1, 2, 3, 12, 31, 64, 100}) {
+    const auto layer = causal_mixer(n);
+    const auto x = test::random_buffer<double>(n * 6, 6), noise = test::random_buffer<double>(n * 6, 7);
+    Buffer<double> y(n * 6), z(n * 6);
+    nn::m2_mixer(ctx, layer, {x.data(), n, 6}, {y.data(), n, 6}, state);
+    for (Index t = 0; t + 1 < n; t = 2 * t + 1) {
+      auto changed = x;
+      for (Index i = (t + 1) * 6; i < n * 6; ++i) changed[i] += 100 * noise[i];
+      nn::m2_mixer(ctx, layer, {changed.data(), n, 6}, {z.data(), n, 6}, state);
+      double most = 0, before = 0, after = 0;
+      for (Index i = 0; i < n * 6; ++i) {
+        most = std::max(most, std::abs(z[i]));
+        double& side = i < (t + 1) * 6 ? before : after;
+        side = std::max(side, std::abs(z[i] - y[i]));
+      }
+      EXPECT_LT(before, 1e-13 * most) << n << ' ' << t;
+      EXPECT_GT(after, 0.1 * most) << n << ' ' << t;
+    }
+  }
+}
+
+TEST(MonarchMixer, CausalGradientsAreDerivatives) {
+  Context ctx;
+  auto layer = causal_mixer(9);
+  auto x = test::random_buffer<double>(9 * 6, 7);
+  const auto dy = test::random_buffer<double>(9 * 6, 8);
+  Buffer<double> y(9 * 6), dx(9 * 6);
+  nn::MonarchMixerState<double> state;
+  const auto loss = [&] {
+    nn::m2_mixer(ctx, layer, {x.data(), 9, 6}, {y.data(), 9, 6}, state);
+    return test::inner(dy, y);
+  };
+  std::vector<double> grad(static_cast<std::size_t>(layer.parameter_count()));
+  loss();
+  nn::m2_mixer_backward(ctx, layer, {x.data(), 9, 6}, {dy.data(), 9, 6}, state, {dx.data(), 9, 6}, 0.0, grad);
+  test::expect_gradient("X", x, dx, loss);
+  const std::span<const double> all = grad;
+  test::expect_gradient("K", layer.K.parameters(), all.subspan(9, 54), loss);
+  for (const auto& [M, at] : {std::pair{&layer.M1, 0}, std::pair{&layer.M2, 9 + 54}}) {
+    std::vector<double> filter(M->filter().begin(), M->filter().end());
+    test::expect_gradient("filter", filter, all.subspan(static_cast<std::size_t>(at), 9), [&] {
+      *M = MonarchConvolution<double>(filter);
+      return loss();
+    });
+  }
 }
 
 }  // namespace

@@ -125,29 +125,53 @@ TEST(MonarchDft, IsTheFourierTransformUpToAPermutation) {
 }
 
 TEST(MonarchConvolution, IsCausalAndExact) {
-  const Index n = 50;
-  Eigen::VectorXd h = gaussian(n, 1, 6);
-  const MonarchConvolution<double> conv{std::span<const double>(h.data(), static_cast<std::size_t>(n))};
-  const Eigen::MatrixXd U = gaussian(n, 3, 7);
-  Eigen::MatrixXd Y(n, 3), Z(n, 3);
-  Y = conv * U;
-  EXPECT_LT((Y - conv.to_dense() * U).norm(), 1e-11);
-  EXPECT_LT((Eigen::MatrixXd(conv.transpose() * U) - conv.to_dense().transpose() * U).norm(), 1e-11);
-  for (const Index t : {0, 13, 48}) {  // what comes after t does not reach t
-    Eigen::MatrixXd changed = U;
-    changed.bottomRows(n - 1 - t) = 100 * gaussian(n - 1 - t, 3, 8);
-    Z = conv * changed;
-    EXPECT_LT((Z - Y).topRows(t + 1).norm(), 1e-10);
-    EXPECT_GT((Z - Y).bottomRows(n - 1 - t).norm(), 1);
+  for (const Index n : {1, 2, 3, 7, 16, 50, 101}) {
+    const Eigen::VectorXd h = gaussian(n, 1, 6);
+    const MonarchConvolution<double> conv{std::span<const double>(h.data(), static_cast<std::size_t>(n))};
+    const Eigen::MatrixXd U = gaussian(n, 3, 7);
+    Eigen::MatrixXd Y(n, 3), Z(n, 3);
+    Y = conv * U;
+    EXPECT_LT((Y - conv.to_dense() * U).norm(), 1e-11);
+    EXPECT_LT((Eigen::MatrixXd(conv.transpose() * U) - conv.to_dense().transpose() * U).norm(), 1e-11);
+    for (Index t = 0; t + 1 < n; t = 2 * t + 1) {  // what comes after t does not reach t
+      Eigen::MatrixXd changed = U;
+      changed.bottomRows(n - 1 - t) = 100 * gaussian(n - 1 - t, 3, 8);
+      Z = conv * changed;
+      EXPECT_LT((Z - Y).topRows(t + 1).norm(), 1e-10) << n << ' ' << t;
+      EXPECT_GT((Z - Y).bottomRows(n - 1 - t).norm(), 1) << n << ' ' << t;
+    }
+    std::vector<double> g(static_cast<std::size_t>(n));
+    const Eigen::MatrixXd dY = gaussian(n, 3, 9);
+    conv.grad(default_context(), view(U), view(dY), 0.0, g);
+    for (Index i = 0; i < n; ++i) {
+      double expected = 0;
+      for (Index t = i; t < n; ++t) expected += dY.row(t).dot(U.row(t - i));
+      EXPECT_NEAR(g[static_cast<std::size_t>(i)], expected, 1e-10);
+    }
   }
-  std::vector<double> g(static_cast<std::size_t>(n));
-  const Eigen::MatrixXd dY = gaussian(n, 3, 9);
-  conv.grad(default_context(), view(U), view(dY), 0.0, g);
-  for (Index i = 0; i < n; ++i) {
-    double expected = 0;
-    for (Index t = i; t < n; ++t) expected += dY.row(t).dot(U.row(t - i));
-    EXPECT_NEAR(g[static_cast<std::size_t>(i)], expected, 1e-10);
+}
+
+TEST(Monarch, CostsPowersOfItsSizeBelowTheSquare) {
+  const auto slope = [](const auto& small, const auto& large) {
+    return std::log(large.flops(1) / small.flops(1)) /
+           std::log(static_cast<double>(large.rows()) / static_cast<double>(small.rows()));
+  };
+  const auto square = [](Index root) { return Monarch<float>(root * root, root * root, root, root); };
+  const auto chain = [](Index order, Index b) {
+    return MonarchChain<float>(std::vector<Index>(static_cast<std::size_t>(order), b));
+  };
+  for (const Index root : {8, 16, 32}) {
+    EXPECT_NEAR(slope(square(root), square(2 * root)), 1.5, 1e-12);
+    const double n = static_cast<double>(root * root);
+    EXPECT_EQ(square(root).flops(1), 4 * std::pow(n, 1.5));  // the dense product: 2 n²
   }
+  for (const Index order : {2, 3, 4})
+    EXPECT_NEAR(slope(chain(order, 4), chain(order, 8)), 1 + 1.0 / static_cast<double>(order), 1e-12) << order;
+  const auto convolution = [](Index n) {
+    const std::vector<float> h(static_cast<std::size_t>(n), 1.0f);
+    return MonarchConvolution<float>(h);
+  };
+  EXPECT_NEAR(slope(convolution(512), convolution(8192)), 1.5, 0.02);
 }
 
 TEST(ProjectMonarchChain, RecoversEveryOrder) {
