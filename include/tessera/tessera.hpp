@@ -101,6 +101,7 @@
 #include <tessera/quant/block_grid.hpp>
 #include <tessera/quant/calibration.hpp>
 #include <tessera/quant/dynamic_fixed_point.hpp>
+#include <tessera/quant/dynamic_fixed_point_conv.hpp>
 #include <tessera/quant/entropy_bottleneck.hpp>
 #include <tessera/quant/factorized_prior.hpp>
 #include <tessera/quant/finite_scalar.hpp>

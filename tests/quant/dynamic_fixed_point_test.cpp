@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tessera/io/safetensors.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
-#include <tessera/quant/dynamic_fixed_point.hpp>
+#include <tessera/quant/dynamic_fixed_point_conv.hpp>
 #include <vector>
+
+#include "io/io_test.hpp"
 
 #include "quant/layers.hpp"
 
@@ -146,6 +149,281 @@ TEST(DynamicFixedPoint, AConvolutionalNetTrainsAsInFloat) {
     worst = std::max(worst, std::abs(coarse[s] - exact[s]) / exact[s]);
   }
   EXPECT_GT(worst, 0.01);  // the comparison can tell
+}
+
+/// f(output row, image row, filter column / channels) for every product of a convolution but its channels.
+template <class F>
+void for_each_tap(const Conv2dShape& s, F&& f) {
+  for (Index n = 0; n < s.batch; ++n)
+    for (Index y = 0; y < s.out_height(); ++y)
+      for (Index x = 0; x < s.out_width(); ++x)
+        for (Index ky = 0; ky < s.kernel_height; ++ky)
+          for (Index kx = 0; kx < s.kernel_width; ++kx) {
+            const Index iy = y * s.stride - s.padding + ky, ix = x * s.stride - s.padding + kx;
+            if (iy < 0 || iy >= s.height || ix < 0 || ix >= s.width) continue;
+            f((n * s.out_height() + y) * s.out_width() + x, (n * s.height + iy) * s.width + ix,
+              ky * s.kernel_width + kx);
+          }
+}
+
+const std::vector<Conv2dShape> conv_shapes{
+    {2, 7, 9, 3, 5, 3, 3, 1, 1},    {3, 8, 5, 4, 6, 3, 2, 2, 1},   {1, 6, 6, 1, 8, 1, 1, 1, 0},
+    {2, 4, 4, 7, 3, 4, 4, 1, 0},    {1, 11, 13, 2, 3, 5, 3, 3, 4}, {2, 5, 5, 3, 2, 2, 2, 2, 0},
+    {8, 40, 40, 16, 4, 3, 3, 1, 1},  // more than a tile
+    {0, 4, 4, 2, 2, 3, 3, 1, 1},    {2, 3, 3, 0, 2, 3, 3, 1, 1},   {2, 3, 3, 2, 0, 3, 3, 1, 1}};
+
+/// Images, filters and output gradients of a convolution, and what it makes of them.
+struct Convolution {
+  Conv2dShape shape;
+  RowMatrixf X, W, dY, Y, dX, dW;
+
+  Convolution(const Conv2dShape& s, bool integers)
+      : shape(s),
+        X(normal_matrix(s.pixels(), s.channels, 1)),
+        W(normal_matrix(s.outputs, s.patch(), 2)),
+        dY(normal_matrix(s.positions(), s.outputs, 3)),
+        Y(RowMatrixf::Constant(s.positions(), s.outputs, std::nanf(""))),
+        dX(RowMatrixf::Constant(s.pixels(), s.channels, std::nanf(""))),
+        dW(RowMatrixf::Constant(s.outputs, s.patch(), std::nanf(""))) {
+    if (integers)
+      for (RowMatrixf* M : {&X, &W, &dY}) *M = (3 * *M).array().round();
+  }
+  void run(Context& ctx, int bits, float beta = 0) {
+    const FixedPointMatrix x(ctx, view(X), bits), w(ctx, view(W), bits), dy(ctx, view(dY), bits);
+    fixed_point_conv2d(ctx, shape, x.view(), w.view(), beta, view(Y));
+    fixed_point_conv2d_grad_input(ctx, shape, dy.view(), w.view(), beta, view(dX));
+    fixed_point_conv2d_grad_weights(ctx, shape, x.view(), dy.view(), beta, view(dW));
+  }
+};
+
+struct Errors {
+  double output, input, weights;
+};
+/// Of the results, relative to those of the obvious loop.
+Errors errors_of(const Convolution& c, double times = 1) {
+  const Eigen::MatrixXd X = c.X.cast<double>(), W = times * c.W.cast<double>(), dY = times * c.dY.cast<double>();
+  Eigen::MatrixXd Y = Eigen::MatrixXd::Zero(c.Y.rows(), c.Y.cols()), dX = Eigen::MatrixXd::Zero(X.rows(), X.cols()),
+                  dW = Eigen::MatrixXd::Zero(W.rows(), W.cols());
+  const Index channels = c.shape.channels;
+  for_each_tap(c.shape, [&](Index out, Index in, Index tap) {
+    for (Index o = 0; o < c.shape.outputs; ++o)
+      for (Index i = 0; i < channels; ++i) {
+        Y(out, o) += X(in, i) * W(o, tap * channels + i);
+        dX(in, i) += dY(out, o) * W(o, tap * channels + i) / times;
+        dW(o, tap * channels + i) += dY(out, o) * X(in, i);
+      }
+  });
+  const auto error = [](const RowMatrixf& got, const Eigen::MatrixXd& exact) {
+    return (got.cast<double>() - exact).norm() / std::max(exact.norm(), 1e-300);
+  };
+  return {error(c.Y, Y), error(c.dX, dX), error(c.dW, dW)};
+}
+
+TEST(FixedPointConv2d, OfSmallIntegersIsExact) {
+  Context ctx, threads = Context::with_threads(2);
+  for (const auto& shape : conv_shapes) {
+    Convolution c(shape, true);
+    c.run(ctx, 15);
+    const Convolution once = c;
+    const Errors errors = errors_of(c);
+    EXPECT_EQ(errors.output, 0) << shape.height << 'x' << shape.width << ", stride " << shape.stride;
+    EXPECT_EQ(errors.input, 0) << shape.height << 'x' << shape.width << ", stride " << shape.stride;
+    EXPECT_EQ(errors.weights, 0) << shape.height << 'x' << shape.width << ", stride " << shape.stride;
+    c.run(threads, 15, 1);  // adds the same
+    EXPECT_EQ(c.Y, RowMatrixf(2 * once.Y));
+    EXPECT_EQ(c.dX, RowMatrixf(2 * once.dX));
+    EXPECT_EQ(c.dW, RowMatrixf(2 * once.dW));
+  }
+}
+
+TEST(FixedPointConv2d, IsRightToTwelveBitsForAnyThreadsAndStrides) {
+  Context ctx, threads = Context::with_threads(2);
+  for (const auto& shape : conv_shapes) {
+    Convolution c(shape, false), d = c;
+    c.run(ctx, 16);
+    d.run(threads, 16);
+    EXPECT_EQ(c.Y, d.Y);
+    EXPECT_EQ(c.dX, d.dX);
+    EXPECT_EQ(c.dW, d.dW);
+    const Errors errors = errors_of(c);
+    for (const double e : {errors.output, errors.input, errors.weights}) EXPECT_LE(e, 0x1p-12);
+    const Eigen::MatrixXf columns = d.X;
+    Buffer<std::int16_t> memory(columns.size());
+    const auto turned = to_fixed_point(
+        ctx, view(columns), 16, MatrixView<std::int16_t>(memory.data(), columns.cols(), columns.rows()).transposed());
+    fixed_point_conv2d(ctx, shape, turned, FixedPointMatrix(ctx, view(d.W), 16).view(), 0, view(d.Y));
+    EXPECT_EQ(c.Y, d.Y);
+  }
+}
+
+TEST(FixedPointConv2d, RefusesWhatDoesNotFit) {
+  Context ctx;
+  const Convolution c({2, 5, 6, 3, 4, 3, 3, 1, 1}, true);
+  const FixedPointMatrix x(ctx, view(c.X)), w(ctx, view(c.W)), dy(ctx, view(c.dY));
+  RowMatrixf Y = c.Y;
+  const auto refused = [&](auto change) {
+    Conv2dShape s = c.shape;
+    change(s);
+    EXPECT_THROW(fixed_point_conv2d(ctx, s, x.view(), w.view(), 0, view(Y)), shape_error);
+  };
+  refused([](auto& s) { s.stride = 0; });
+  refused([](auto& s) { s.padding = -1; });
+  refused([](auto& s) { s.padding = 3; });
+  refused([](auto& s) { s.kernel_height = 8; });
+  refused([](auto& s) { s.kernel_width = 0; });
+  refused([](auto& s) { s.batch = 3; });
+  refused([](auto& s) { s.channels = -3; });
+  refused([](auto& s) { s.height = Index{1} << 62; });
+  refused([](auto& s) { s.batch = s.height = s.width = (Index{1} << 31) - 1; });
+  refused([](auto& s) { s.stride = 2; });
+  EXPECT_THROW(fixed_point_conv2d_grad_weights(ctx, c.shape, x.view(), dy.view(), 0, view(Y)), shape_error);
+  RowMatrixf X = c.X;
+  X(3, 1) = std::nanf("");
+  fixed_point_conv2d(ctx, c.shape, FixedPointMatrix(ctx, view(X)).view(), w.view(), 0, view(Y));
+  EXPECT_TRUE(std::isnan(Y(0, 0)));
+}
+
+/// Digits as (images·14·14, 1), black and white, and classes.
+struct Digits {
+  RowMatrixf X;
+  std::vector<Index> label;
+  Digits(const Safetensors& file, const char* images, const char* classes) {
+    const auto x = file[images].view<std::uint8_t, 2>(), y = file[classes].view<std::uint8_t, 2>();
+    X.resize(x.rows() * x.cols(), 1);
+    for (Index i = 0; i < X.rows(); ++i) X(i, 0) = static_cast<float>(x(i / x.cols(), i % x.cols())) - 0.13f;
+    for (Index i = 0; i < y.rows(); ++i)
+      for (Index k = 0; k < y.cols(); ++k)
+        if (y(i, k) != 0) label.push_back(k);
+  }
+};
+
+/// Convolutions 3x3 with stride 2 to 8 and 16 channels, ReLUs, and one of the whole image to 10 classes. Every product,
+/// forward and backward, is of `bits` (0: f32, patches by gemm); weights, ReLU, loss and steps are f32, as the paper's.
+struct DigitNet {
+  int bits;
+  Context ctx = {};
+  std::vector<RowMatrixf> W, momentum = {};
+
+  explicit DigitNet(int bits_)
+      : bits(bits_),
+        W{0.4f * normal_matrix(8, 9, 1), 0.2f * normal_matrix(16, 72, 2), 0.06f * normal_matrix(10, 256, 3)} {
+    for (const auto& w : W) momentum.push_back(RowMatrixf::Zero(w.rows(), w.cols()));
+  }
+  static Conv2dShape shape(std::size_t layer, Index batch) {
+    const Conv2dShape shapes[] = {
+        {batch, 14, 14, 1, 8, 3, 3, 2, 1}, {batch, 7, 7, 8, 16, 3, 3, 2, 1}, {batch, 4, 4, 16, 10, 4, 4, 1, 0}};
+    return shapes[layer];
+  }
+  static RowMatrixf patches(const Conv2dShape& s, const RowMatrixf& X) {
+    RowMatrixf P = RowMatrixf::Zero(s.positions(), s.patch());
+    for_each_tap(s,
+                 [&](Index out, Index in, Index tap) { P.row(out).segment(tap * s.channels, s.channels) = X.row(in); });
+    return P;
+  }
+  RowMatrixf forward(const Conv2dShape& s, const RowMatrixf& X, const RowMatrixf& w) {
+    RowMatrixf Y(s.positions(), s.outputs);
+    if (bits == 0)
+      gemm<float>(ctx, 1, view(std::as_const(P = patches(s, X))), view(w).transposed(), 0, view(Y));
+    else
+      fixed_point_conv2d(ctx, s, FixedPointMatrix(ctx, view(X), bits).view(),
+                         FixedPointMatrix(ctx, view(w), bits).view(), 0, view(Y));
+    return Y;
+  }
+  /// dw, and dX if it is asked for.
+  void backward(const Conv2dShape& s, const RowMatrixf& X, const RowMatrixf& w, const RowMatrixf& dY, RowMatrixf& dw,
+                RowMatrixf* dX) {
+    dw.resize(w.rows(), w.cols());
+    if (dX != nullptr) *dX = RowMatrixf::Zero(X.rows(), X.cols());
+    if (bits == 0) {
+      P = patches(s, X);
+      gemm<float>(ctx, 1, view(dY).transposed(), view(std::as_const(P)), 0, view(dw));
+      if (dX == nullptr) return;
+      gemm<float>(ctx, 1, view(dY), view(w), 0, view(P));
+      for_each_tap(
+          s, [&](Index out, Index in, Index tap) { dX->row(in) += P.row(out).segment(tap * s.channels, s.channels); });
+      return;
+    }
+    const FixedPointMatrix x(ctx, view(X), bits), dy(ctx, view(dY), bits);
+    fixed_point_conv2d_grad_weights(ctx, s, x.view(), dy.view(), 0, view(dw));
+    if (dX != nullptr)
+      fixed_point_conv2d_grad_input(ctx, s, dy.view(), FixedPointMatrix(ctx, view(w), bits).view(), 0, view(*dX));
+  }
+  /// Logits (batch, 10) and the input of each layer.
+  RowMatrixf logits(RowMatrixf X, Index batch, std::vector<RowMatrixf>& inputs) {
+    inputs.clear();
+    for (std::size_t l = 0; l < 3; ++l) {
+      inputs.push_back(l == 0 ? X : RowMatrixf(X.cwiseMax(0.0f)));
+      X = forward(shape(l, batch), inputs.back(), W[l]);
+    }
+    return X;
+  }
+  double step(const RowMatrixf& X, const Index* label, Index batch, float rate) {
+    std::vector<RowMatrixf> inputs;
+    RowMatrixf dY = logits(X, batch, inputs), dX, dw;
+    double loss = 0;
+    for (Index n = 0; n < batch; ++n) {
+      const float most = dY.row(n).maxCoeff(), right = dY(n, label[n]);
+      dY.row(n) = (dY.row(n).array() - most).exp();
+      const float sum = dY.row(n).sum();
+      loss += static_cast<double>(most - right + std::log(sum)) / static_cast<double>(batch);
+      dY.row(n) /= sum * static_cast<float>(batch);
+      dY(n, label[n]) -= 1 / static_cast<float>(batch);
+    }
+    for (std::size_t l = 3; l-- > 0;) {
+      backward(shape(l, batch), inputs[l], W[l], dY, dw, l > 0 ? &dX : nullptr);
+      momentum[l] = 0.9f * momentum[l] + dw;
+      if (l > 0) dY = (inputs[l].array() > 0).select(dX, 0.0f);
+      W[l] -= rate * momentum[l];
+    }
+    return loss;
+  }
+  double accuracy(const Digits& test) {
+    std::vector<RowMatrixf> inputs;
+    const auto count = static_cast<Index>(test.label.size());
+    const RowMatrixf Y = logits(test.X, count, inputs);
+    double right = 0;
+    for (Index n = 0; n < count; ++n) {
+      Index best = 0;
+      Y.row(n).maxCoeff(&best);
+      right += best == test.label[static_cast<std::size_t>(n)];
+    }
+    return right / static_cast<double>(count);
+  }
+
+ private:
+  RowMatrixf P;
+};
+
+TEST(FixedPointConv2d, DigitsAreLearntAsInFloatSlow) {
+  TESSERA_DATA_OR_SKIP(path, "mnist14x14.safetensors");
+  const Safetensors file = read_safetensors(path);
+  const Digits train(file, "Xtrain", "Ytrain"), test(file, "Xtest", "Ytest");
+  const Index batch = 50, count = static_cast<Index>(train.label.size());
+  struct Run {
+    std::vector<double> losses;  // means of epochs
+    double accuracy;
+  };
+  const auto run = [&](int bits) {
+    DigitNet net(bits);
+    Run result{{}, 0};
+    for (int epoch = 0; epoch < 4; ++epoch) {
+      result.losses.push_back(0);
+      for (Index first = 0; first + batch <= count; first += batch)
+        result.losses.back() += net.step(train.X.middleRows(first * 196, batch * 196), train.label.data() + first,
+                                         batch, epoch == 3 ? 0.02f : 0.05f) *
+                                static_cast<double>(batch) / static_cast<double>(count);
+    }
+    result.accuracy = net.accuracy(test);
+    std::printf("%s: losses %.4f %.4f %.4f %.4f, accuracy %.3f\n", bits == 0 ? "f32" : std::to_string(bits).c_str(),
+                result.losses[0], result.losses[1], result.losses[2], result.losses[3], result.accuracy);
+    return result;
+  };
+  const Run exact = run(0), sixteen = run(16), fifteen = run(15);
+  EXPECT_GT(exact.accuracy, 0.88);
+  for (const Run* fixed : {&sixteen, &fifteen}) {
+    for (std::size_t e = 0; e < 4; ++e) EXPECT_NEAR(fixed->losses[e], exact.losses[e], 0.02 * exact.losses[e]);
+    EXPECT_NEAR(fixed->accuracy, exact.accuracy, 0.01);  // 10 of 1000 digits
+  }
 }
 
 }  // namespace
