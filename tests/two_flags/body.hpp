@@ -1,4 +1,4 @@
-// Included by both units.
+// Included by each unit.
 #include <tessera/core/context.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/simd/isa.hpp>
@@ -20,6 +20,7 @@ UnitReport report() {
   unit.view_type = typeid(MatrixView<const float>).name();
   unit.abi = UNIT_TEXT(TESSERA_ABI);
   unit.function = reinterpret_cast<const void*>(&parse_isa);
+  unit.isa = isa_text(active_isa());
   float x[] = {1, 2, 3, 4};
   float y = 0;
 #if __has_include(<tessera/kernels/gemm/gemm.hpp>)

@@ -1,5 +1,5 @@
-// Two units with different -m flags in one program: they must share neither inline functions nor types, or the linker
-// would keep one copy of each, and the plain unit could end up running AVX2 code on a processor that has none.
+// Units with different -m flags or kernels in one program: they must share neither inline functions nor types, or the
+// linker would keep one copy of each, and the plain unit could end up running AVX2 code on a processor that has none.
 #include <cstdio>
 
 #include "unit.hpp"
@@ -9,18 +9,24 @@ int main() {
     std::puts("skipped: this processor has no AVX2 and FMA, for which one of the units is compiled");
     return 77;
   }
-  const UnitReport plain = plain_report(), wide = wide_report();
+  const UnitReport plain = plain_report(), wide = wide_report(), limited = limited_report();
   std::printf("plain: %s %s sum %g\n", plain.abi.c_str(), plain.view_type.c_str(), plain.sum);
   std::printf("wide:  %s %s sum %g\n", wide.abi.c_str(), wide.view_type.c_str(), wide.sum);
+  std::printf("limited: %s %s sum %g\n", limited.abi.c_str(), limited.isa.c_str(), limited.sum);
   int failures = 0;
   const auto expect = [&](bool holds, const char* what) {
     if (!holds) std::printf("FAILED: %s\n", what);
     failures += holds ? 0 : 1;
   };
-  expect(plain.abi != wide.abi, "the inline namespaces differ");
-  expect(plain.view_type != wide.view_type, "the types differ");
-  expect(plain.function != wide.function, "each unit has its own inline functions");
-  expect(plain.sum == 30 && wide.sum == 30, "both compute 1² + 2² + 3² + 4²");
-  expect(plain.catches && wide.catches, "each unit catches its own errors");
+  for (const UnitReport* other : {&wide, &limited}) {
+    expect(plain.abi != other->abi, "the inline namespaces differ");
+    expect(plain.view_type != other->view_type, "the types differ");
+    expect(plain.function != other->function, "each unit has its own inline functions");
+  }
+  for (const UnitReport* unit : {&plain, &wide, &limited}) {
+    expect(unit->sum == 30, "each computes 1² + 2² + 3² + 4²");
+    expect(unit->catches, "each catches its own errors");
+  }
+  expect(limited.isa == "portable", "a limit holds");
   return failures == 0 ? 0 : 1;
 }

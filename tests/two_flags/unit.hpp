@@ -1,4 +1,4 @@
-/// What one unit says about the library it saw. The two definitions of `report` are body.hpp at different flags.
+/// What one unit says about the library it saw. The definitions of `report` are body.hpp at different flags.
 #pragma once
 
 #include <string>
@@ -7,9 +7,11 @@ struct UnitReport {
   std::string view_type;           // mangled name of a library type
   std::string abi;                 // the inline namespace
   const void* function = nullptr;  // of an inline function of the library
+  std::string isa;                 // whose kernels it may run
   double sum = 0;                  // of a product through the public interface
   bool catches = false;            // catches what its own library throws
 };
 
 UnitReport plain_report();
 UnitReport wide_report();
+UnitReport limited_report();

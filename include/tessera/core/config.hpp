@@ -55,13 +55,22 @@
 #define TESSERA_DETAIL_MATH ieee
 #endif
 
-#define TESSERA_DETAIL_JOIN2(major, minor, base, fma, math) v##major##_##minor##_##base##_##fma##_##math
-#define TESSERA_DETAIL_JOIN(major, minor, base, fma, math) TESSERA_DETAIL_JOIN2(major, minor, base, fma, math)
+// -DTESSERA_ISA_LIMIT=avx2 leaves out the kernels of features beyond that one (see compiled_isa in simd/isa.hpp).
+#if defined(TESSERA_ISA_LIMIT)
+#define TESSERA_DETAIL_LIMIT TESSERA_ISA_LIMIT
+#else
+#define TESSERA_DETAIL_LIMIT all
+#endif
+
+#define TESSERA_DETAIL_JOIN2(major, minor, base, fma, math, limit) \
+  v##major##_##minor##_##base##_##fma##_##math##_##limit
+#define TESSERA_DETAIL_JOIN(major, minor, base, fma, math, limit) \
+  TESSERA_DETAIL_JOIN2(major, minor, base, fma, math, limit)
 
 /// `namespace tessera::inline TESSERA_ABI { … }` opens the library.
 #define TESSERA_ABI                                                                                              \
   TESSERA_DETAIL_JOIN(TESSERA_VERSION_MAJOR, TESSERA_VERSION_MINOR, TESSERA_DETAIL_BASELINE, TESSERA_DETAIL_FMA, \
-                      TESSERA_DETAIL_MATH)
+                      TESSERA_DETAIL_MATH, TESSERA_DETAIL_LIMIT)
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define TESSERA_X86 1

@@ -50,6 +50,7 @@ struct KernelEntry {
 
   /// nullptr, or why this kernel cannot run `args` here.
   std::string why_not(const Args& args) const {
+    if (!compiled_isa.has(isa)) return detail::concat("needs ", isa_name(isa), ", which TESSERA_ISA_LIMIT leaves out");
     if (!active_isa().has(isa)) return detail::concat("needs ", isa_name(isa));
     const char* reason = reject(args);
     return reason == nullptr ? std::string() : std::string(reason);
@@ -60,8 +61,11 @@ struct KernelEntry {
 namespace detail {
 template <class K, class Args>
 constexpr KernelEntry<Args> kernel_entry() {
-  KernelEntry<Args> entry{K::name, K::isa, &K::reject, &K::run, nullptr};
-  if constexpr (requires(const Args& args) { K::scratch(args); }) entry.scratch = &K::scratch;
+  KernelEntry<Args> entry{K::name, K::isa, &K::reject};
+  if constexpr (compiled_isa.has(K::isa)) {
+    entry.run = &K::run;
+    if constexpr (requires(const Args& args) { K::scratch(args); }) entry.scratch = &K::scratch;
+  }
   return entry;
 }
 }  // namespace detail

@@ -102,7 +102,7 @@ void run_gemm(Context& ctx, GemmArgs<TA, TB, T> args, KernelList<Kernels...>) {
   const auto drive = [&]<class K>(std::type_identity<K>) {
     if (K::name != kernel.name) return false;
     if constexpr (!requires { K::finishes; }) args.finish = {};
-    if constexpr (requires { typename K::template Blocked<TA, TB, T>; }) {
+    if constexpr (compiled_isa.has(K::isa) && requires { typename K::template Blocked<TA, TB, T>; }) {
       if (!alone) {
         gemm_in_parallel<typename K::template Blocked<TA, TB, T>>(ctx, kernel, args);
         return true;

@@ -29,16 +29,15 @@ template <class T, class Job>
 GemmFinish<T> gemm_finish(const Context& ctx, const Job& job) {
   GemmFinish<T> finish;
   finish.what = &job;
+  finish.run = &epilogue_portable::FinishLoop<simd::Portable<>>::template run<Job, T>;
+#if TESSERA_X86
+  if constexpr (compiled_isa.has(Isa::avx2))
+    if (active_isa().has(Isa::avx2)) finish.run = &epilogue_avx2::FinishLoop<simd::Avx2>::template run<Job, T>;
+  if constexpr (compiled_isa.has(Isa::avx512))
+    if (active_isa().has(Isa::avx512)) finish.run = &epilogue_avx512::FinishLoop<simd::Avx512>::template run<Job, T>;
+#endif
   if (ctx.forced("gemm").ends_with(":ref"))
     finish.run = &epilogue_portable::FinishLoop<simd::Scalar>::template run<Job, T>;
-#if TESSERA_X86
-  else if (active_isa().has(Isa::avx512))
-    finish.run = &epilogue_avx512::FinishLoop<simd::Avx512>::template run<Job, T>;
-  else if (active_isa().has(Isa::avx2))
-    finish.run = &epilogue_avx2::FinishLoop<simd::Avx2>::template run<Job, T>;
-#endif
-  else
-    finish.run = &epilogue_portable::FinishLoop<simd::Portable<>>::template run<Job, T>;
   return finish;
 }
 

@@ -18,7 +18,7 @@ namespace detail {
 template <class TA, class TB, class T, class... Kernels, class Wanted, class F>
 bool with_packing_kernel(KernelList<Kernels...>, Wanted&& wanted, F&& f) {
   const auto visit = [&]<class K>(std::type_identity<K> kernel) {
-    if constexpr (requires { typename K::template Blocked<TA, TB, T>; })
+    if constexpr (compiled_isa.has(K::isa) && requires { typename K::template Blocked<TA, TB, T>; })
       if (wanted(K::name, K::isa)) {
         f(kernel);
         return true;

@@ -1,0 +1,3 @@
+#include "body.hpp"
+
+UnitReport limited_report() { return report(); }
