@@ -1,5 +1,5 @@
 // with_isa LEVEL PROGRAM [ARGUMENT…] runs the program with TESSERA_ISA=LEVEL, or returns 77 (skipped) where this
-// processor does not have all that the level allows.
+// processor does not have all that the level allows, or nothing else: then the program by itself runs the same.
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,6 +15,10 @@ int main(int argc, char** argv) try {
   const tessera::IsaSet wanted = tessera::parse_isa(argv[1]);
   if ((wanted & tessera::cpu_isa()) != wanted) {
     std::printf("skipped: %s is not in this processor's %s\n", argv[1], tessera::isa_text(tessera::cpu_isa()).c_str());
+    return 77;
+  }
+  if (wanted == tessera::cpu_isa()) {
+    std::printf("skipped: %s is all that this processor has, and runs without being asked for\n", argv[1]);
     return 77;
   }
   setenv("TESSERA_ISA", argv[1], 1);
