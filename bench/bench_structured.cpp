@@ -18,6 +18,7 @@
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
+#include <tessera/matrix/quantized_monarch.hpp>
 
 namespace {
 
@@ -128,6 +129,41 @@ void monarch_rows() {
     for (Index columns : {1, 64})
       product_row<Monarch<float>>(detail::concat("monarch/crossover/", root * root, "x", columns), columns,
                                   [=] { return random_monarch(root * root, root); });
+}
+
+/// Blocks of bf16, int8 and int4: the share of the roof of their own bytes, and the product with blocks of f32.
+template <class A>
+void coded_monarch_rows(const std::string& type, A (*convert)(const Monarch<float>&)) {
+  for (const bool transposed : {false, true})
+    for (Index columns : {1, 64}) {
+      auto plain = std::make_shared<std::unique_ptr<Monarch<float>>>();
+      auto x = std::make_shared<Buffer<float>>(), y = std::make_shared<Buffer<float>>();
+      auto ctx = std::make_shared<Context>();
+      product_row<A>(detail::concat("monarch/", type, "/4096b64x", columns, transposed ? "/transposed" : ""), columns,
+                     [=] { return convert(random_monarch(4096, 64)); }, transposed, false,
+                     {{"f32", [=] {
+                         if (!*plain) {
+                           *plain = std::make_unique<Monarch<float>>(random_monarch(4096, 64));
+                           *x = draws(4096 * columns, 2);
+                           *y = draws(4096 * columns, 3);
+                         }
+                         (*plain)->apply(*ctx, transposed ? Op::transpose : Op::none, 1.0f,
+                                         MatrixView<const float>(x->data(), 4096, columns), 0.0f,
+                                         MatrixView<float>(y->data(), 4096, columns));
+                       }}});
+    }
+}
+void coded_rows() {
+  coded_monarch_rows<Monarch<bf16>>("bf16", [](const Monarch<float>& M) {
+    Monarch<bf16> half(M.rows(), M.cols(), M.shape().row_blocks, M.shape().col_blocks);
+    std::transform(M.parameters().begin(), M.parameters().end(), half.parameters().begin(),
+                   [](float p) { return bf16(p); });
+    return half;
+  });
+  coded_monarch_rows<QuantizedMonarch<Integers<8>>>(
+      "int8", [](const Monarch<float>& M) { return quantize<Integers<8>>(default_context(), M); });
+  coded_monarch_rows<QuantizedMonarch<Integers<4>>>(
+      "int4", [](const Monarch<float>& M) { return quantize<Integers<4>>(default_context(), M); });
 }
 
 void low_rank_rows() {
@@ -242,6 +278,7 @@ void batched_row(Index n) {
 
 int main(int argc, char** argv) {
   monarch_rows();
+  coded_rows();
   low_rank_rows();
   chain_rows();
   kronecker_rows();

@@ -67,7 +67,10 @@
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_monarch.hpp>
+#include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_structures.hpp>
 #include <tessera/matrix/slice.hpp>
 #include <tessera/matrix/stack.hpp>
 #include <tessera/matrix/sum_of.hpp>

@@ -5,6 +5,8 @@
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/matrix/quantized_monarch.hpp>
+#include <tessera/matrix/quantized_monarch_chain.hpp>
 
 namespace tessera::test {
 
@@ -57,6 +59,19 @@ struct Truth<MonarchChain<P>> {
     return copy;
   }
 };
+
+/// That of the matrix of numbers it stands for; scales multiply sums.
+template <class Q, class Plain>
+struct DequantizedTruth {
+  static Eigen::MatrixXd value(const Q& a) { return Truth<Plain>::value(a.dequantized()); }
+  static Eigen::MatrixXd magnitude(const Q& a) { return Truth<Plain>::magnitude(a.dequantized()); }
+  static double roundings(const Q& a, Op op) { return Truth<Plain>::roundings(a.dequantized(), op) + 8; }
+  static double extra(const Q&, Op, Index, VectorView<const float>) { return 0; }
+};
+template <class F>
+struct Truth<QuantizedMonarch<F>> : DequantizedTruth<QuantizedMonarch<F>, Monarch<float>> {};
+template <class F>
+struct Truth<QuantizedMonarchChain<F>> : DequantizedTruth<QuantizedMonarchChain<F>, MonarchChain<float>> {};
 
 /// A transform's rounding scales with all of its input, not with |A|.
 template <class T>
@@ -117,6 +132,17 @@ struct ChainCase {
   }
 };
 
+template <class Case, class F>
+struct QuantizedBlocksCase {
+  using Operator = decltype(quantize<F>(std::declval<Context&>(), std::declval<const typename Case::Operator&>()));
+  static std::vector<Operator> samples() {
+    Context ctx;
+    std::vector<Operator> all;
+    for (const auto& M : Case::samples()) all.push_back(quantize<F>(ctx, M));
+    return all;
+  }
+};
+
 struct ConvolutionCase {
   using Operator = MonarchConvolution<double>;
   static std::vector<Operator> samples() {
@@ -127,7 +153,9 @@ struct ConvolutionCase {
 };
 
 using Types = ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>,
-                               ChainCase<double>, ConvolutionCase>;
+                               ChainCase<double>, ConvolutionCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
+                               QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
+                               QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {
@@ -157,6 +185,80 @@ TEST(Monarch, EveryKernelAgrees) {
           }
     }
   }
+}
+
+TEST(QuantizedMonarch, EveryKernelAgrees) {
+  for (const auto& kernel : CodedStageKernels::entries<CodedStageArgs<4>>) {
+    if (!active_isa().has(kernel.isa)) continue;
+    for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{
+             {96, 144, 16, 12, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}, {500, 700, 1, 2, 1}}) {
+      Context plain;
+      const auto M = random_monarch<float>(m, n, l, k, r, 90);
+      const auto eight = quantize<Integers<8>>(plain, M);
+      const auto four = quantize<Integers<4>>(plain, M);
+      const auto each = [&](const auto& Q) {
+        const auto subject = make_subject(Q);
+        for (const Op op : {Op::none, Op::transpose})
+          for (const Index cols : {1, 3, 35})
+            for (int layout = 0; layout < Grid<float>::layouts; ++layout) {
+              Context ctx = Context::with_threads(1 + layout % 2);
+              ctx.force(kernel.name);
+              const Grid<float> X(subject.cols(op), cols, layout, 1);
+              Grid<float> Y(subject.rows(op), cols, layout, 2);
+              const Grid<float> before = Y;
+              const float beta = layout == 3 ? 0.5f : 0.0f;
+              Q.apply(ctx, op, 2.0f, X.view(), beta, Y.view());
+              expect_applied(subject, op, 2.0f, X.view(), beta, in_double(before.view()), std::as_const(Y).view(),
+                             detail::concat(kernel.name, " ", describe(Q), " cols ", cols, " layout ", layout));
+              EXPECT_TRUE(Y.gaps_equal(before));
+            }
+      };
+      each(eight);
+      each(four);
+    }
+  }
+}
+
+// Rows of 64 normal numbers reach 2.6 sigma: half steps of 2.6/127 and 2.6/8 of it, root mean squares of steps
+// /sqrt(12).
+TEST(QuantizedMonarch, LosesWhatItsStepsSay) {
+  Context ctx;
+  const auto M = random_monarch<float>(4096, 4096, 64, 64, 1, 95);
+  const auto relative = [&](const auto& Q) {
+    double error = 0, size = 0;
+    const auto back = Q.dequantized();
+    for (std::size_t i = 0; i < M.parameters().size(); ++i) {
+      const double p = static_cast<double>(M.parameters()[i]);
+      const double e = p - static_cast<double>(back.parameters()[i]);
+      error += e * e;
+      size += p * p;
+    }
+    return std::sqrt(error / size);
+  };
+  const auto eight = quantize<Integers<8>>(ctx, M);
+  const auto four = quantize<Integers<4>>(ctx, M);
+  EXPECT_LT(relative(eight), 0.0065);
+  EXPECT_GT(relative(eight), 0.004);
+  EXPECT_LT(relative(four), 0.11);
+  EXPECT_GT(relative(four), 0.06);
+  const auto count = static_cast<std::size_t>(M.parameter_count());
+  EXPECT_EQ(eight.bytes(), count + 2 * 4096 * sizeof(float));
+  EXPECT_EQ(four.bytes(), count / 2 + 2 * 4096 * sizeof(float));
+}
+
+TEST(QuantizedMonarch, IntegersAreExactAndNaNStays) {
+  Context ctx;
+  Monarch<float> M(34, 6, 2, 3);
+  Index i = 0;
+  for (auto& p : M.parameters()) p = static_cast<float>(i++ % 15 - 7);
+  for (Index b = 0; b < 2; ++b)
+    for (Index s = 0; s < 17; ++s) M.left()(b, s, 0) = -8;
+  for (Index b = 0; b < 3; ++b)
+    for (Index r = 0; r < 2; ++r) M.right()(b, r, 1) = -8;
+  EXPECT_EQ(quantize<Integers<4>>(ctx, M).to_dense(), M.to_dense());
+  M.left()(1, 2, 0) = std::numeric_limits<float>::infinity();
+  const Eigen::MatrixXf D = quantize<Integers<4>>(ctx, M).to_dense();
+  for (Index r = 0; r < 34; ++r) EXPECT_EQ(std::isnan(D(r, 0)), r == 2 * 2 + 1) << r;
 }
 
 TEST(Monarch, DiagonalsAreAbsorbed) {

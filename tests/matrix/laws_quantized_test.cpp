@@ -3,6 +3,8 @@
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_structures.hpp>
+#include <unsupported/Eigen/KroneckerProduct>
 
 namespace tessera::test {
 
@@ -21,7 +23,95 @@ struct Truth<Quantized<F>> : QuantizedTruth<Quantized<F>> {};
 template <class F>
 struct Truth<ScaledRows<F>> : QuantizedTruth<ScaledRows<F>> {};
 
+/// Structures of parts whose products are exact up to rounding: those parts' values decide.
+template <class A, class Parts>
+struct StructureTruth {
+  static Eigen::MatrixXd value(const A& a) { return Parts::of(a, false); }
+  static Eigen::MatrixXd magnitude(const A& a) { return Parts::of(a, true); }
+  static double roundings(const A& a, Op) { return 2.0 * static_cast<double>(a.rows() + a.cols()) + 24; }
+  static double extra(const A&, Op, Index, VectorView<const float>) { return 0; }
+};
+template <class A>
+Eigen::MatrixXd part_value(const A& a, bool magnitude) {
+  const Eigen::MatrixXd value = to_dense(a).template cast<double>();
+  return magnitude ? Eigen::MatrixXd(value.cwiseAbs()) : value;
+}
+struct LowRankParts {
+  template <class A>
+  static Eigen::MatrixXd of(const A& a, bool magnitude) {
+    return part_value(a.left(), magnitude) * part_value(a.right(), magnitude).transpose();
+  }
+};
+struct KroneckerParts {
+  template <class A>
+  static Eigen::MatrixXd of(const A& a, bool magnitude) {
+    Eigen::MatrixXd product = Eigen::MatrixXd::Ones(1, 1);
+    a.for_each_factor(
+        [&](const auto& f) { product = Eigen::MatrixXd(Eigen::kroneckerProduct(product, part_value(f, magnitude))); });
+    return product;
+  }
+};
+struct BlockParts {
+  template <class A>
+  static Eigen::MatrixXd of(const A& a, bool magnitude) {
+    return part_value(a, magnitude);
+  }
+};
+template <class U, class V>
+struct Truth<LowRank<U, V>> : StructureTruth<LowRank<U, V>, LowRankParts> {};
+template <class... As>
+struct Truth<Kronecker<As...>> : StructureTruth<Kronecker<As...>, KroneckerParts> {};
+template <class B>
+struct Truth<BlockDiagonal<B>> : StructureTruth<BlockDiagonal<B>, BlockParts> {};
+
 namespace {
+
+Dense<float> random_dense(Index rows, Index cols, std::uint64_t seed) {
+  const auto values = random_buffer<float>(rows * cols, seed);
+  return Dense<float>(MatrixView<const float>(values.data(), rows, cols));
+}
+
+using LowRankOf = LowRank<Dense<float>, Dense<float>>;
+using KroneckerOfTwo = Kronecker<Dense<float>, Dense<float>>;
+using BlocksOf = BlockDiagonal<Dense<float>>;
+LowRankOf low_rank_sample() { return {random_dense(70, 33, 71), random_dense(40, 33, 72)}; }
+KroneckerOfTwo kronecker_sample() { return KroneckerOfTwo(random_dense(5, 6, 73), random_dense(9, 7, 74)); }
+BlocksOf blocks_sample() { return block_diagonal(random_dense(17, 5, 75), random_dense(3, 40, 76)); }
+
+template <class F>
+struct LowRankCase {
+  using Operator = decltype(quantize<F>(std::declval<Context&>(), low_rank_sample()));
+  static std::vector<Operator> samples() {
+    return {quantize<F>(default_context(), low_rank_sample(), Activations::exact)};
+  }
+};
+struct KroneckerCase {
+  using Operator = decltype(quantize<Q8_0>(std::declval<Context&>(), kronecker_sample()));
+  static std::vector<Operator> samples() { return {quantize<Q8_0>(default_context(), kronecker_sample())}; }
+};
+struct HalfKroneckerCase {
+  using Operator = Kronecker<Dense<bf16>, Dense<bf16>>;
+  static std::vector<Operator> samples() {
+    const auto A = kronecker_sample();
+    return {Operator(Dense<bf16>(A.factor<0>().view()), Dense<bf16>(A.factor<1>().view()))};
+  }
+};
+template <class F>
+struct BlocksCase {
+  using Operator = decltype(quantize<F>(std::declval<Context&>(), blocks_sample()));
+  static std::vector<Operator> samples() {
+    return {quantize<F>(default_context(), blocks_sample(), Activations::exact)};
+  }
+};
+struct HalfBlocksCase {
+  using Operator = BlockDiagonal<Dense<bf16>>;
+  static std::vector<Operator> samples() {
+    std::vector<Dense<bf16>> blocks;
+    const BlocksOf sample = blocks_sample();
+    for (const auto& b : sample.blocks()) blocks.emplace_back(b.view());
+    return {Operator(std::move(blocks))};
+  }
+};
 
 template <class F>
 struct QuantizedCase {
@@ -47,8 +137,27 @@ struct ScaledRowsCase {
   }
 };
 
-using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase>;
+using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, LowRankCase<Q8_0>,
+                               LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>,
+                               BlocksCase<Integers<4>>, HalfBlocksCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
+
+// Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.
+TEST(QuantizedStructures, ReportsAndProductsOfInt8Activations) {
+  Context ctx;
+  const LowRankOf A(random_dense(256, 64, 77), random_dense(192, 64, 78));
+  Calibration calibration(192);
+  const auto X = random_buffer<float>(192 * 20, 79);
+  calibration.add(ctx, MatrixView<const float>(X.data(), 192, 20));
+  const auto [Q, report] = quantize<Q8_0>(ctx, A, calibration);
+  EXPECT_LT(report.weight_error, 0.01);
+  EXPECT_LT(report.output_error, 0.01);
+  EXPECT_NEAR(static_cast<double>(report.bytes) / static_cast<double>(bytes(A)), 8.5 / 32, 0.01);
+  const Eigen::MatrixXf exact = to_dense(A) * detail::eigen_map(MatrixView<const float>(X.data(), 192, 20));
+  Eigen::MatrixXf Y(256, 20);
+  Q.apply(ctx, Op::none, 1, MatrixView<const float>(X.data(), 192, 20), 0, view(Y));
+  EXPECT_LT((Y - exact).norm(), 0.02 * exact.norm());
+}
 
 }  // namespace
 }  // namespace tessera::test

@@ -110,13 +110,13 @@ Index monarch_columns(Index middle) {
 }
 }  // namespace detail
 
-/// Y (M,n) = alpha * op(P L Pᵀ R) * X (N,n) + beta * Y; L and R as `shape` lays them out. Blocks of columns pass both
-/// stages, so that what is between them stays in the second-level cache. 2*(|L| + |R|)*n flops; each block read once a
-/// block of columns. Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022).
-template <class TA, class T>
-void monarch(Context& ctx, Op op, const MonarchShape& shape, const TA* L, const TA* R, T alpha, MatrixView<const T> X,
-             T beta, MatrixView<T> Y) {
-  const Index n = X.cols(), most = std::min(n, detail::monarch_columns<T>(shape.middle()));
+namespace detail {
+/// Y (M,n) = alpha * op(P L Pᵀ R) * X (N,n) + beta * Y of stages left(op, alpha, B, beta, C) and right alike. Blocks of
+/// columns pass both, so that what is between them stays in the second-level cache.
+template <class T, class Left, class Right>
+void monarch_stages(Context& ctx, Op op, const MonarchShape& shape, Left&& left, Right&& right, T alpha,
+                    MatrixView<const T> X, T beta, MatrixView<T> Y) {
+  const Index n = X.cols(), most = std::min(n, monarch_columns<T>(shape.middle()));
   if (most == 0) return;
   Workspace::Scope scope(ctx.workspace);
   T* middle = scope.take<T>(shape.middle() * most);
@@ -125,17 +125,31 @@ void monarch(Context& ctx, Op op, const MonarchShape& shape, const TA* L, const 
     const auto x = X.slice(1, j, cols);
     const auto y = Y.slice(1, j, cols);
     if (op == Op::none) {
-      if (alpha != T(0))
-        block_stage<TA, T>(ctx, T(1), shape.right(R), shape.in(x), T(0), shape.after_right(middle, cols));
-      block_stage<TA, T>(ctx, alpha, shape.left(L), shape.before_left<const T>(middle, cols), beta, shape.out(y));
+      if (alpha != T(0)) right(op, T(1), shape.in(x), T(0), shape.after_right(middle, cols));
+      left(op, alpha, shape.template before_left<const T>(middle, cols), beta, shape.out(y));
     } else {
-      if (alpha != T(0))
-        block_stage<TA, T>(ctx, T(1), detail::turned(shape.left(L)), shape.out(x), T(0),
-                           shape.before_left(middle, cols));
-      block_stage<TA, T>(ctx, alpha, detail::turned(shape.right(R)), shape.after_right<const T>(middle, cols), beta,
-                         shape.in(y));
+      if (alpha != T(0)) left(op, T(1), shape.out(x), T(0), shape.before_left(middle, cols));
+      right(op, alpha, shape.template after_right<const T>(middle, cols), beta, shape.in(y));
     }
   }
+}
+/// Blocks of numbers as a stage.
+template <class TA, class T>
+auto stage_of(Context& ctx, View<const TA, 3> blocks) {
+  return [&ctx, blocks](Op op, T alpha, View<const T, 3> B, T beta, View<T, 3> C) {
+    block_stage<TA, T>(ctx, alpha, op == Op::none ? blocks : turned(blocks), B, beta, C);
+  };
+}
+}  // namespace detail
+
+/// Y (M,n) = alpha * op(P L Pᵀ R) * X (N,n) + beta * Y; L and R as `shape` lays them out. 2*(|L| + |R|)*n flops; each
+/// block read once a block of columns. Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate
+/// Training" (2022).
+template <class TA, class T>
+void monarch(Context& ctx, Op op, const MonarchShape& shape, const TA* L, const TA* R, T alpha, MatrixView<const T> X,
+             T beta, MatrixView<T> Y) {
+  detail::monarch_stages<T>(ctx, op, shape, detail::stage_of<TA, T>(ctx, shape.left(L)),
+                            detail::stage_of<TA, T>(ctx, shape.right(R)), alpha, X, beta, Y);
 }
 
 }  // namespace tessera::inline TESSERA_ABI

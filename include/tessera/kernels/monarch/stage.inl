@@ -197,6 +197,7 @@ struct Stage {
       for (Index i = 0; i < m; ++i) out[i] *= a.alpha;
   }
 
+ public:
   /// The waiting results of `count` blocks into C, whole vectors of its contiguous dimension at a time. A vector's
   /// results stand one after another, a panel's in rows of nr.
   template <bool Vector>
@@ -223,6 +224,8 @@ struct Stage {
           }
     }
   }
+
+ private:
   /// `lanes` lines of n entries, `stride` apart, become n vectors, `step` apart.
   static void turn(const T* from, Index stride, Index n, T* to, Index step) noexcept {
     const T* row[lanes];

@@ -1,0 +1,77 @@
+/// Low-rank, Kronecker and block-diagonal matrices whose dense parts are quantized, and what that loses.
+#pragma once
+
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/kronecker.hpp>
+#include <tessera/matrix/low_rank.hpp>
+#include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/quant/report.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail {
+template <class A>
+concept DensePart = DenseFactor<A> && std::same_as<typename A::Scalar, float>;
+
+/// Blocks of F, or codes with a scale a row where F has none of its own.
+template <PanelFormat F, class T>
+auto quantized_part(Context& ctx, MatrixView<const T> W, Activations mode) {
+  if constexpr (!std::same_as<T, float>) {
+    const Dense<float> wide(W);
+    return quantized_part<F>(ctx, wide.view(), mode);
+  } else if constexpr (PanelLayout<F>::scale == PanelScale::one) {
+    return quantize_rows<F>(ctx, W).activations(mode);
+  } else {
+    return quantize<F>(ctx, W).activations(mode);
+  }
+}
+template <PanelFormat F, DensePart A>
+auto quantized_part(Context& ctx, const A& a, Activations mode) {
+  return quantized_part<F>(ctx, MatrixView<const typename A::Element>(a.view()), mode);
+}
+}  // namespace detail
+
+/// U Vᵀ with U and Vᵀ quantized, each along its rows: a product reads both as qgemm does, the transposed one decodes
+/// squares of them. `mode` as in Quantized. `auto Q = quantize<Q8_0>(ctx, low_rank(U, V))`.
+template <PanelFormat F, detail::DensePart U, detail::DensePart V>
+auto quantize(Context& ctx, const LowRank<U, V>& A, Activations mode = Activations::int8) {
+  const DenseView turned(MatrixView<const typename V::Element>(A.right().view()).transposed());
+  return LowRank(detail::quantized_part<F>(ctx, A.left(), mode),
+                 Transposed(detail::quantized_part<F>(ctx, turned, mode)));
+}
+
+/// A_0 ⊗ A_1 ⊗ … with every factor quantized along its rows. Its modes multiply decoded factors: they are small, and
+/// each is applied to many columns.
+template <PanelFormat F, detail::DensePart... As>
+auto quantize(Context& ctx, const Kronecker<As...>& A) {
+  return std::apply(
+      [&](const As&... a) {
+        auto factors = std::make_tuple(detail::quantized_part<F>(ctx, a, Activations::exact)...);
+        return Kronecker(std::move(factors));
+      },
+      A.factor_tuple());
+}
+
+/// diag(B_0, B_1, …) with every block quantized along its rows.
+template <PanelFormat F, detail::DensePart B>
+auto quantize(Context& ctx, const BlockDiagonal<B>& A, Activations mode = Activations::int8) {
+  std::vector<decltype(detail::quantized_part<F>(ctx, std::declval<const B&>(), mode))> blocks;
+  blocks.reserve(A.blocks().size());
+  for (const auto& b : A.blocks()) blocks.push_back(detail::quantized_part<F>(ctx, b, mode));
+  return BlockDiagonal(std::move(blocks));
+}
+
+/// quantize<F>(ctx, A) of any structure that has it, with its report: bytes, bits for each entry of A, the relative
+/// errors of A and, where the calibration has samples, of its products. Makes both dense: 16·M·N bytes.
+template <class F, LinearOperator A>
+requires requires(Context& ctx, const A& a) { quantize<F>(ctx, a); }
+auto quantize(Context& ctx, const A& a, const Calibration& calibration) {
+  const detail::RowMatrix<float> dense = to_dense(a);
+  return detail::reported(ctx, view(dense), calibration, [&] { return quantize<F>(ctx, a); });
+}
+
+}  // namespace tessera::inline TESSERA_ABI
