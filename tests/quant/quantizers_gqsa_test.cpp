@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <tessera/core/executor.hpp>
 #include <tessera/quant/quantizers/gqsa.hpp>
+#include <vector>
 
 #include "quant/layers.hpp"
 
@@ -54,6 +57,51 @@ TEST(Gqsa, HalfTheGroupsInFourBitsBeatTwoBitsInRowsOf128) {
   EXPECT_THROW((Gqsa{.sparsity = 1.5}.quantize(ctx, view(layer.W), layer.calibration)), unsupported_error);
   EXPECT_THROW(Gqsa{}.quantize(ctx, view(layer.W), Calibration(K)), shape_error);
   EXPECT_THROW(GroupSparse(16, Buffer<std::int32_t>(2), Buffer<std::uint16_t>(1), Buffer<SparseGroup>(1)), shape_error);
+}
+
+/// Runs one piece of those it is given, and says how many there were.
+struct OnlyPiece {
+  Index piece;
+  Index* pieces;
+  Index concurrency() const { return 2; }
+  void run(Index count, Task task) const {
+    *pieces = count;
+    if (piece < count) task(piece, 0);
+  }
+};
+
+TEST(Gqsa, ThreadsShareUnevenRowsAlike) {
+  const Index M = 2000, K = 4096, most = K / 16;
+  Buffer<std::int32_t> begin(M + 1);
+  for (Index i = 0; i < M; ++i)  // all of the weights in a tenth of the rows, but for a few
+    begin[i + 1] = begin[i] + static_cast<std::int32_t>(i < M / 10 ? most - i % 7 : (i * i) % 97);
+  const Index total = begin[M];
+  Buffer<std::uint16_t> columns(total);
+  for (Index i = 0; i < M; ++i)
+    for (Index e = begin[i]; e < begin[i + 1]; ++e) columns[e] = static_cast<std::uint16_t>(e - begin[i]);
+  const Buffer<std::int32_t> rows = begin;
+  const GroupSparse A(K, std::move(begin), std::move(columns), Buffer<SparseGroup>(total));
+  const RowMatrixf x = RowMatrixf::Ones(K, 1);
+  std::vector<Index> load;  // groups of each piece: those of the rows that it writes
+  std::vector<int> written(static_cast<std::size_t>(M));
+  for (Index piece = 0, pieces = 1; piece < pieces; ++piece) {
+    Context ctx(OnlyPiece{piece, &pieces});
+    RowMatrixf Y = RowMatrixf::Constant(M, 1, std::nanf(""));
+    A.apply(ctx, Op::none, 1, view(x), 0, view(Y));
+    load.push_back(0);
+    for (Index i = 0; i < M; ++i)
+      if (!std::isnan(Y(i, 0))) {
+        load.back() += rows[i + 1] - rows[i];
+        ++written[static_cast<std::size_t>(i)];
+      }
+  }
+  EXPECT_EQ(written, std::vector<int>(static_cast<std::size_t>(M), 1));
+  EXPECT_EQ(std::accumulate(load.begin(), load.end(), Index{0}), total);
+  Index thread[2] = {};  // who is done takes the next piece
+  for (const Index groups : load) *std::min_element(thread, thread + 2) += groups;
+  const auto [less, more] = std::minmax(thread[0], thread[1]);
+  EXPECT_LT(static_cast<double>(more), 1.1 * static_cast<double>(less)) << load.size() << " pieces";
+  EXPECT_GT(rows[M / 2], 1.5 * static_cast<double>(total - rows[M / 2]));  // halves of the rows are not alike
 }
 
 }  // namespace
