@@ -123,9 +123,9 @@ TEST(MonarchMixer, CausalGradientsAreDerivatives) {
   test::expect_gradient("X", x, dx, loss);
   const std::span<const double> all = grad;
   test::expect_gradient("K", layer.K.parameters(), all.subspan(9, 54), loss);
-  for (const auto& [M, at] : {std::pair{&layer.M1, 0}, std::pair{&layer.M2, 9 + 54}}) {
+  for (MonarchConvolution<double>* M : {&layer.M1, &layer.M2}) {
     std::vector<double> filter(M->filter().begin(), M->filter().end());
-    test::expect_gradient("filter", filter, all.subspan(static_cast<std::size_t>(at), 9), [&] {
+    test::expect_gradient("filter", filter, all.subspan(M == &layer.M1 ? 0 : 9 + 54, 9), [&] {
       *M = MonarchConvolution<double>(filter);
       return loss();
     });
