@@ -98,6 +98,7 @@
 #include <tessera/project/monarch_chain.hpp>
 #include <tessera/project/project.hpp>
 #include <tessera/project/toeplitz.hpp>
+#include <tessera/project/trials.hpp>
 #include <tessera/quant/allocation.hpp>
 #include <tessera/quant/bit_planes.hpp>
 #include <tessera/quant/bit_stack.hpp>

@@ -161,6 +161,27 @@ TEST(ProjectBest, SaysWhoWins) {
   }
   for (const auto& c : best.candidates) EXPECT_LE(c.report.bytes_ratio(), 0.34 + 1e-9) << c.name;
 
+  const auto winner = [](const auto& A, double budget) {  // of a matrix that one structure holds exactly
+    const auto found = project_best<double>(A, budget);
+    EXPECT_LT(found.candidates.front().report.relative_error(), 1e-7) << found.candidates.front().name;
+    EXPECT_TRUE(found.beats_low_rank);
+    return found.candidates.front().name;
+  };
+  const auto sequence = [](Index count, std::uint64_t seed) {
+    Buffer<double> t(count);
+    for (Index k = 0; k < count; ++k) t[k] = Philox(seed).normal(static_cast<std::uint64_t>(k));
+    return t;
+  };
+  EXPECT_EQ(winner(Toeplitz<double>(12, 20, sequence(31, 18)), 0.2), "Toeplitz");
+  EXPECT_EQ(winner(Hankel<double>(12, 20, sequence(31, 19)), 0.2), "Hankel");
+  EXPECT_EQ(winner(Circulant<double>(sequence(17, 20)), 0.1), "circulant");
+  MonarchChain<double> chain({3, 3, 3});
+  for (auto& p : chain.parameters()) p = draws.normal(i++);
+  EXPECT_EQ(winner(chain, 0.34), "monarch chain 3x3x3");
+  Eigen::MatrixXd blocks = Eigen::MatrixXd::Zero(20, 20);
+  for (const Index b : {0, 10}) blocks.block(b, b, 10, 10) = drawn(10, 10, static_cast<std::uint64_t>(21 + b));
+  EXPECT_EQ(winner(blocks, 0.7), "2 permuted blocks");
+
   const Eigen::MatrixXd W = drawn(16, 16, 16), X = inputs(16, 100, 17), G = X * X.transpose();
   const auto calibrated = project_best<double>(W, 0.5, &G);
   for (const auto& c : calibrated.candidates)
