@@ -18,6 +18,7 @@
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
+#include <tessera/matrix/monarch_product.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
 
 namespace {
@@ -129,6 +130,44 @@ void monarch_rows() {
     for (Index columns : {1, 64})
       product_row<Monarch<float>>(detail::concat("monarch/crossover/", root * root, "x", columns), columns,
                                   [=] { return random_monarch(root * root, root); });
+}
+
+/// Two Monarch matrices as one operator: of its own operations, and against one after the other.
+void product_rows() {
+  struct Operands {
+    Monarch<float> a, b;
+    Buffer<float> x, middle, y;
+    Context ctx;
+  };
+  const auto row = [](const std::string& shape, Index m, Index k, Index blocks, Index columns) {
+    auto o = std::make_shared<Operands>();
+    const auto filled = [=](Index rows, Index cols) {
+      Monarch<float> M(rows, cols, blocks, blocks);
+      const auto values = draws(M.parameter_count(), 12);
+      std::copy(values.begin(), values.end(), M.parameters().begin());
+      return M;
+    };
+    o->a = filled(m, k);
+    o->b = filled(k, m);
+    o->x = draws(m * columns, 13);
+    o->middle = draws(k * columns, 14);
+    o->y = draws(m * columns, 15);
+    const MonarchProduct<float> product = monarch_product(o->a, o->b);
+    const auto in = [=] { return MatrixView<const float>(o->x.data(), m, columns); };
+    const auto out = [=] { return MatrixView<float>(o->y.data(), m, columns); };
+    bench::row(
+        detail::concat("monarch_product/f32/", shape, 'x', columns), "GFLOPs", flops(product, columns),
+        [] { return bench::fma_roof<float>(); }, [=] { product.apply(o->ctx, Op::none, 1.0f, in(), 0.0f, out()); },
+        {{"apart", [=] {
+            const MatrixView<float> middle(o->middle.data(), k, columns);
+            o->b.apply(o->ctx, Op::none, 1.0f, in(), 0.0f, middle);
+            o->a.apply(o->ctx, Op::none, 1.0f, middle, 0.0f, out());
+          }}});
+  };
+  for (Index columns : {64, 512}) {
+    row("4096b64", 4096, 4096, 64, columns);
+    row("256to16384b16", 256, 16384, 16, columns);
+  }
 }
 
 /// Blocks of bf16, int8 and int4: the share of the roof of their own bytes, and the product with blocks of f32.
@@ -278,6 +317,7 @@ void batched_row(Index n) {
 
 int main(int argc, char** argv) {
   monarch_rows();
+  product_rows();
   coded_rows();
   low_rank_rows();
   chain_rows();

@@ -64,6 +64,7 @@
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/matrix/monarch_product.hpp>
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>

@@ -5,6 +5,7 @@
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/matrix/monarch_product.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
 #include <tessera/matrix/quantized_monarch_chain.hpp>
 
@@ -14,7 +15,8 @@ namespace tessera::test {
 template <class P>
 struct Truth<Monarch<P>> {
   using A = Monarch<P>;
-  static Eigen::MatrixXd factors(const A& a, bool absolute) {
+  template <class M>
+  static Eigen::MatrixXd factors(const M& a, bool absolute) {
     const auto& s = a.shape();
     Eigen::MatrixXd L = Eigen::MatrixXd::Zero(a.rows(), s.middle()), R = Eigen::MatrixXd::Zero(s.middle(), a.cols());
     for (Index l = 0; l < s.row_blocks; ++l)
@@ -29,10 +31,28 @@ struct Truth<Monarch<P>> {
   }
   static Eigen::MatrixXd value(const A& a) { return factors(a, false); }
   static Eigen::MatrixXd magnitude(const A& a) { return factors(a, true); }
-  static double roundings(const A& a, Op op) {
+  template <class M>
+  static double roundings(const M& a, Op op) {
     const auto& s = a.shape();
     return static_cast<double>(s.rank * (s.col_blocks + s.row_blocks) + (op == Op::none ? s.col_size : s.row_size)) + 6;
   }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
+};
+
+template <class P>
+struct Truth<MonarchView<P>> : Truth<Monarch<P>> {
+  using A = MonarchView<P>;
+  static Eigen::MatrixXd value(const A& a) { return Truth<Monarch<P>>::factors(a, false); }
+  static Eigen::MatrixXd magnitude(const A& a) { return Truth<Monarch<P>>::factors(a, true); }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
+};
+template <class P>
+struct Truth<MonarchProduct<P>> {
+  using A = MonarchProduct<P>;
+  using One = Truth<MonarchView<P>>;
+  static Eigen::MatrixXd value(const A& a) { return One::value(a.left()) * One::value(a.right()); }
+  static Eigen::MatrixXd magnitude(const A& a) { return One::magnitude(a.left()) * One::magnitude(a.right()); }
+  static double roundings(const A& a, Op op) { return One::roundings(a.left(), op) + One::roundings(a.right(), op); }
   static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
 };
 
@@ -117,6 +137,34 @@ struct MonarchCase {
   }
 };
 
+/// The inner stages apart, and merged: in groups of blocks, into a dense one, with ranks.
+struct ProductCase {
+  using Operator = MonarchProduct<float>;
+  struct Shape {
+    Index m, k, n, row_blocks1, col_blocks1, rank1, row_blocks2, col_blocks2, rank2;
+    bool merged;
+  };
+  static const std::vector<Shape>& shapes() {
+    static const std::vector<Shape> all{{36, 36, 36, 6, 6, 1, 6, 6, 1, false}, {5, 24, 7, 1, 6, 1, 12, 1, 1, true},
+                                        {6, 24, 8, 1, 12, 1, 12, 2, 2, true},  {34, 24, 9, 2, 12, 1, 12, 1, 1, true},
+                                        {16, 512, 16, 4, 2, 1, 4, 2, 1, true}, {6, 30, 6, 3, 5, 1, 10, 3, 1, false},
+                                        {6, 0, 6, 3, 2, 1, 2, 2, 1, false},    {0, 8, 0, 2, 2, 1, 2, 2, 1, true}};
+    return all;
+  }
+  static std::vector<Operator> samples() {
+    static const auto factors = [] {  // the products refer to them
+      std::vector<std::array<Monarch<float>, 2>> kept;
+      for (const auto& s : shapes())
+        kept.push_back({random_monarch<float>(s.m, s.k, s.row_blocks1, s.col_blocks1, s.rank1, 96),
+                        random_monarch<float>(s.k, s.n, s.row_blocks2, s.col_blocks2, s.rank2, 97)});
+      return kept;
+    }();
+    std::vector<Operator> all;
+    for (const auto& [a, b] : factors) all.push_back(monarch_product(a, b));
+    return all;
+  }
+};
+
 template <class P>
 struct ChainCase {
   using Operator = MonarchChain<P>;
@@ -152,10 +200,11 @@ struct ConvolutionCase {
   }
 };
 
-using Types = ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>,
-                               ChainCase<double>, ConvolutionCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
-                               QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
-                               QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
+using Types =
+    ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>,
+                     ConvolutionCase, ProductCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
+                     QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
+                     QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {
@@ -259,6 +308,22 @@ TEST(QuantizedMonarch, IntegersAreExactAndNaNStays) {
   M.left()(1, 2, 0) = std::numeric_limits<float>::infinity();
   const Eigen::MatrixXf D = quantize<Integers<4>>(ctx, M).to_dense();
   for (Index r = 0; r < 34; ++r) EXPECT_EQ(std::isnan(D(r, 0)), r == 2 * 2 + 1) << r;
+}
+
+TEST(MonarchProduct, IsARuleOfViewsThatMergesWhatSavesOperations) {
+  const auto products = ProductCase::samples();
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    EXPECT_EQ(products[i].merged(), ProductCase::shapes()[i].merged) << products[i].describe();
+    EXPECT_LE(flops(products[i], 1), flops(products[i].left(), 1) + flops(products[i].right(), 1));
+  }
+  const auto A = random_monarch<float>(16, 512, 4, 2, 1, 98), B = random_monarch<float>(512, 16, 4, 2, 1, 99);
+  const MonarchView<float> a(A), b(B);
+  static_assert(std::same_as<decltype(a * b), MonarchProduct<float>>);
+  std::string text;
+  (a * b).explain(default_context(), Op::none, 3, [&](std::string_view kernel, std::string_view) { text += kernel; });
+  EXPECT_NE(text.find("the inner two merged"), std::string::npos) << text;
+  EXPECT_THROW(b * b, shape_error);
+  EXPECT_THROW(MonarchView<float>(A.shape(), B.parameters().first(3)), shape_error);
 }
 
 TEST(Monarch, DiagonalsAreAbsorbed) {

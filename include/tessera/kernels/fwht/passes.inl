@@ -1,6 +1,8 @@
 // Several levels of butterflies at a time in registers. `L` is a lane's register of T: lanes, load, store, add, sub,
 // mul, `all` and `within`, which loads a register and combines inside it; `most` registers are combined at once.
 // Included once a lane, inside its namespace and, for hot lanes, its target region.
+// Tried on Zen 3: differences as multiply-adds by 1, so that they don't wait for the two pipes of additions (5%
+// slower); asking for the next vector while passes run (nothing).
 
 template <class L>
 struct FwhtPasses {
@@ -56,15 +58,22 @@ struct FwhtPasses {
     }
   }
   static void level(T* x, Index n, Index stride, Index radix, T scale) {
+    if (scale == T(1))
+      level_of<false>(x, n, stride, radix, scale);
+    else
+      level_of<true>(x, n, stride, radix, scale);
+  }
+  template <bool Scaled>
+  static void level_of(T* x, Index n, Index stride, Index radix, T scale) {
     switch (radix) {
       case 2:
-        return pass<2>(x, n, stride, scale);
+        return pass<2, Scaled>(x, n, stride, scale);
       case 4:
-        return pass<4>(x, n, stride, scale);
+        return pass<4, Scaled>(x, n, stride, scale);
       case 8:
-        return pass<8>(x, n, stride, scale);
+        return pass<8, Scaled>(x, n, stride, scale);
       default:
-        if constexpr (L::most == 16) return pass<16>(x, n, stride, scale);
+        if constexpr (L::most == 16) return pass<16, Scaled>(x, n, stride, scale);
     }
   }
 
@@ -100,19 +109,19 @@ struct FwhtPasses {
       (L::store(out + i + I * W, Scaled ? L::mul(by, r[I]) : r[I]), ...);
     }
   }
-  /// Butterflies of stride, 2 * stride, … R/2 * stride. The product costs nothing: passes wait for their stores.
-  template <Index R>
+  /// Butterflies of stride, 2 * stride, … R/2 * stride.
+  template <Index R, bool Scaled>
   static void pass(T* x, Index n, Index stride, T scale) {
-    pass_of<R>(x, n, stride, scale, std::make_integer_sequence<Index, R>());
+    pass_of<R, Scaled>(x, n, stride, scale, std::make_integer_sequence<Index, R>());
   }
-  template <Index R, Index... I>
+  template <Index R, bool Scaled, Index... I>
   static void pass_of(T* x, Index n, Index stride, T scale, std::integer_sequence<Index, I...>) {
     const Reg by = L::all(scale);
     for (Index begin = 0; begin < n; begin += R * stride)
       for (T* p = x + begin; p < x + begin + stride; p += W) {
         Reg r[R] = {L::load(p + I * stride)...};
         combine<R>(r);
-        (L::store(p + I * stride, L::mul(by, r[I])), ...);
+        (L::store(p + I * stride, Scaled ? L::mul(by, r[I]) : r[I]), ...);
       }
   }
 };
