@@ -121,6 +121,7 @@ int main(int argc, char** argv) {
   format_rows<Q4_0>();
   format_rows<Q4_K>();
   format_rows<Q2_K>();
-  brief_rows<Q4_1, Q5_0, Q5_1, Q3_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0, Q1_0, Q2_0>();
+  brief_rows<Q4_1, Q5_0, Q5_1, Q3_K, Q5_K, Q6_K, IQ1_M, IQ2_S, IQ3_S, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0, Q1_0,
+             Q2_0>();
   benchmark::RunSpecifiedBenchmarks();
 }

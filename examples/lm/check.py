@@ -139,8 +139,8 @@ def hostile():
 def gguf():
     """A model as GGUF speaks in every type: exactly as before in f32, and again when converted from GGUF to GGUF."""
     model, tokenizer, text = need("stories260K.bin", "tok512.bin", "stories260K.greedy.txt")
-    types = ("f32 f16 f64 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs tq1_0 tq2_0 mxfp4 nvfp4 "
-             "q1_0 q2_0").split()
+    types = ("f32 f16 f64 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s "
+             "iq4_nl iq4_xs tq1_0 tq2_0 mxfp4 nvfp4 q1_0 q2_0").split()
     with tempfile.TemporaryDirectory() as folder:
         path = lambda name: os.path.join(folder, name)
         run("convert_lm", "--model", model, "--tokenizer", tokenizer, "--type", "f32", "--out", path("f32.gguf"))
@@ -160,6 +160,7 @@ def gguf():
             sizes[kind] = os.path.getsize(out)
             said = run("generate", "--model", out, "--temperature", 0, "--steps", 8, "--prompt", "for (")
             assert said.startswith(b"for ("), (kind, said)
+        assert sizes["q1_0"] < sizes["iq1_s"] < sizes["iq1_m"] < sizes["iq2_xxs"] < sizes["iq2_s"] < sizes["iq3_s"], sizes
         assert sizes["q1_0"] < sizes["tq1_0"] < sizes["q2_K"] < sizes["q4_K"] < sizes["q8_0"] < sizes["f16"], sizes
         exact = run("generate", "--model", wide, "--temperature", 0, "--steps", 8, "--prompt", "for (")
         assert run("generate", "--model", path("f64.gguf"), "--temperature", 0, "--steps", 8, "--prompt",
@@ -169,7 +170,7 @@ def gguf():
             with open(path("broken.gguf"), "wb") as file:
                 file.write(whole[:size])
             run("generate", "--model", path("broken.gguf"), ok=False)
-        run("convert_lm", "--model", wide, "--type", "iq3_s", "--out", path("x.gguf"), ok=False)
+        run("convert_lm", "--model", wide, "--type", "q8_K", "--out", path("x.gguf"), ok=False)
         run("generate", "--model", path("q8_0.gguf"), "--tokenizer", tokenizer, ok=False)
 
 

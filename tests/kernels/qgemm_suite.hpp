@@ -26,7 +26,7 @@ struct FormatNames {
 template <class F>
 void set_ordinary(typename F::Block& block, const Philox& draws, std::uint64_t& at) {
   using P = PanelLayout<F>;
-  if constexpr (P::scale == PanelScale::half) block.d = f16((draws.uniform(at++) - 0.3f) * 0.1f);
+  if constexpr (P::scale == PanelScale::half) detail::set_block_d<F>(block, f16((draws.uniform(at++) - 0.3f) * 0.1f));
   if constexpr (P::scale == PanelScale::power)
     block.e = static_cast<std::uint8_t>(F::exponent_bias - 10 + static_cast<int>(draws.bits(at++) % 10));
   if constexpr (P::scale == PanelScale::single) block.absmax = draws.uniform(at++);
@@ -49,7 +49,7 @@ void set_extreme(typename F::Block& block, Index i) {
   using P = PanelLayout<F>;
   [[maybe_unused]] const auto single = [](Index n) { return n % 5 == 0 ? 3e38f : static_cast<float>(n) * 0x1p-140f; };
   if constexpr (P::scale == PanelScale::half)  // subnormal, and the largest
-    block.d = f16::from_bits(i % 5 == 0 ? 0x7bffu : static_cast<std::uint32_t>(i * 37 % 2048));
+    detail::set_block_d<F>(block, f16::from_bits(i % 5 == 0 ? 0x7bffu : static_cast<std::uint32_t>(i * 37 % 2048)));
   if constexpr (P::scale == PanelScale::power) block.e = static_cast<std::uint8_t>(i < 4 ? i : i < 8 ? 246 + i : 120);
   if constexpr (P::scale == PanelScale::single) block.absmax = single(i);
   if constexpr (P::scale == PanelScale::ranged) {
@@ -64,7 +64,7 @@ void set_extreme(typename F::Block& block, Index i) {
 template <class F>
 bool set_not_finite(typename F::Block& block, float value) {
   using P = PanelLayout<F>;
-  if constexpr (P::scale == PanelScale::half) block.d = f16(value);
+  if constexpr (P::scale == PanelScale::half) detail::set_block_d<F>(block, f16(value));
   if constexpr (P::scale == PanelScale::power) block.e = 255;
   if constexpr (P::scale == PanelScale::single) block.absmax = value;
   if constexpr (P::scale == PanelScale::ranged) block.low = value;

@@ -42,6 +42,8 @@ TEST(QuantizedFormats, Lawful) {
   expect_lawful<Q4_K>(50, 600);
   expect_lawful<Q6_K>(50, 600);
   expect_lawful<TQ1_0>(50, 600);
+  expect_lawful<IQ1_M>(50, 600);
+  expect_lawful<IQ3_XXS>(50, 600);
 }
 
 }  // namespace

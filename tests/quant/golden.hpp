@@ -15,6 +15,7 @@ namespace tessera::test {
 class GoldenGguf {
  public:
   explicit GoldenGguf(Gguf file) : file_(std::move(file)) {}
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
   std::span<const std::byte> bytes(const std::string& name) const { return file_[name].data; }
   std::vector<float> floats(const std::string& name) const {
     const auto values = file_[name].read();

@@ -180,8 +180,7 @@ requires GgufElement<T> || GgufFormat<T>
 inline constexpr GgufType gguf_type_of = detail::gguf_type_of_impl<T>();
 
 /// `f(std::type_identity<T>{})`, T the number type or the block format of `type`; f returns nothing. Throws
-/// unsupported_error naming `what` for the types that have neither here: q8_1, q8_K, and those whose codes are indices
-/// of published grids (iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s).
+/// unsupported_error naming `what` for the types that have neither here: q8_1 and q8_K, which are of activations.
 template <class F>
 void visit_gguf_type(GgufType type, std::string_view what, F&& f) {
   switch (type) {

@@ -31,9 +31,11 @@ concept BlockFormat = std::is_trivially_copyable_v<typename F::Block> &&
 /// x[i] = scale(block, g) * q[i] (+ minimum(block, g) when `has_minimum`), g = i / group, with one rounding for the
 /// product and one for the sum; q are the int8 that integers(block, q) writes. `bits` is what a code takes.
 /// Formats of at most 7 bits also give the codes themselves, in the order of the values: codes(block, c), where
-/// q = codebook[c] if there is a `codebook` of int8 and q = c - zero otherwise; set_codes(block, c) stores them.
+/// q = codebook[c] if there is a `codebook` of int8 and q = c - zero otherwise; set_codes(block, c) stores them. Those
+/// whose codes are only some vectors of them have restore_codes(block, c) instead, for codes that a block gave.
 /// Where scales are quantized themselves (`two_level`), scale = d * scale_code(block, g) and
-/// minimum = -(dmin * minimum_code(block, g)), with integers scale_code and minimum_code.
+/// minimum = -(dmin * minimum_code(block, g)), with integers scale_code and minimum_code; where F has a power of two
+/// `unit`, scale = unit * d * scale_code(block, g).
 template <class F>
 concept GroupedBlockFormat = BlockFormat<F> &&
     requires(const typename F::Block& block, std::span<std::int8_t> q, Index g) {

@@ -164,7 +164,11 @@ struct QgemmPairs : QgemmColumns<OpsAvx2> {
 #pragma GCC unroll 4
         for (int p = 0; p < Plan::planes; ++p) {
           Int weight = Ops::all((1u << (4 * (Plan::planes - 1 - p))) * 0x10001u);
-          if constexpr (Plan::scaled) weight = factors[h].group_scale[group];
+          if constexpr (Plan::scaled) {
+            static_assert(Plan::planes <= 2);
+            weight = factors[h].group_scale[group];
+            if (Plan::planes == 2 && p == 0) weight = Ops::shift<-4>(weight);
+          }
           const Int wide = Ops::mul_pairs(sum[p][h][j], weight);
           total[h][j][apart] = first && p == 0 ? wide : Ops::add(total[h][j][apart], wide);
         }

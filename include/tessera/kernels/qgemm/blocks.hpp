@@ -9,6 +9,7 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/qgemm/args.hpp>
+#include <tessera/kernels/qgemm/block_scale.hpp>
 #include <tessera/kernels/qgemm/panel.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -35,6 +36,8 @@ void set_panel_codes(typename F::Block& block, const std::uint8_t* c) {
     std::memcpy(block.qs, c, F::block_size);
   } else if constexpr (requires(std::span<const std::uint8_t> s) { F::set_codes(block, s); }) {
     F::set_codes(block, std::span<const std::uint8_t>(c, static_cast<std::size_t>(F::block_size)));
+  } else if constexpr (requires(std::span<const std::uint8_t> s) { F::restore_codes(block, s); }) {
+    F::restore_codes(block, std::span<const std::uint8_t>(c, static_cast<std::size_t>(F::block_size)));
   } else {
     for (Index i = 0; i < 16; ++i) block.qs[i] = static_cast<std::uint8_t>(c[i] | c[16 + i] << 4);
   }
@@ -89,7 +92,7 @@ template <class F>
 float part_scale([[maybe_unused]] const typename F::Block& block, [[maybe_unused]] Index part) {
   using P = PanelLayout<F>;
   float d = 1;
-  if constexpr (P::scale == PanelScale::half) d = float(block.d);
+  if constexpr (P::scale == PanelScale::half) d = P::unit * float(block_d<F>(block));
   if constexpr (P::scale == PanelScale::power) d = power_scale<F>(block.e);
   if constexpr (P::scale == PanelScale::single) d = block.absmax;
   if constexpr (P::scale == PanelScale::ranged)
@@ -202,7 +205,10 @@ void store_in_panel(const typename F::Block& block, Index row, const PanelPlace<
       if constexpr (P::high_bits > 0) store_plane<P::high_bits>(words, P::low_bits, row, to + P::low_bits * P::vector);
     }
   }
-  if constexpr (P::scale == PanelScale::half) std::memcpy(side + 2 * row, &block.d, 2);
+  if constexpr (P::scale == PanelScale::half) {
+    const f16 d = block_d<F>(block);
+    std::memcpy(side + 2 * row, &d, 2);
+  }
   if constexpr (P::scale == PanelScale::power) side[row] = block.e;
   if constexpr (P::scale == PanelScale::single) std::memcpy(side + 4 * row, &block.absmax, 4);
   if constexpr (P::scale == PanelScale::ranged) {
@@ -249,7 +255,11 @@ typename F::Block load_from_panel(const std::uint8_t* codes, const std::uint8_t*
     std::memcpy(c + p * block_values, words, sizeof words);
   }
   set_panel_codes<F>(block, c);
-  if constexpr (P::scale == PanelScale::half) std::memcpy(&block.d, side + 2 * row, 2);
+  if constexpr (P::scale == PanelScale::half) {
+    f16 d;
+    std::memcpy(&d, side + 2 * row, 2);
+    set_block_d<F>(block, d);
+  }
   if constexpr (P::scale == PanelScale::power) block.e = side[row];
   if constexpr (P::scale == PanelScale::single) std::memcpy(&block.absmax, side + 4 * row, 4);
   if constexpr (P::scale == PanelScale::ranged) {

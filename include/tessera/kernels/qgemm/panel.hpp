@@ -18,7 +18,7 @@ namespace tessera::inline TESSERA_ABI {
 enum class PanelScale {
   unknown,
   one,     // `F::unit_scale`: by nothing
-  half,    // f16 d
+  half,    // f16 d, or what F::d(block) is
   power,   // std::uint8_t e: 2^(e - F::exponent_bias), NaN for 255
   single,  // float absmax
   ranged,  // float low, step and std::uint8_t scales[]: low + step * scales[g] for each 64 values
@@ -41,9 +41,13 @@ inline constexpr PanelScale panel_scale = [] {
   using Block = typename F::Block;
   if constexpr (requires { requires F::unit_scale; })
     return PanelScale::one;
-  else if constexpr (requires(Block & b) {
-                       { b.d } -> std::same_as<f16&>;
-                     })
+  else if constexpr (
+      requires(Block & b) {
+        { b.d } -> std::same_as<f16&>;
+      } ||
+      requires(const Block& b) {
+        { F::d(b) } -> std::same_as<f16>;
+      })
     return PanelScale::half;
   else if constexpr (requires(Block & b) {
                        { b.e } -> std::same_as<std::uint8_t&>;
@@ -105,7 +109,7 @@ inline constexpr int wide_unit = 127 * 256;
 
 /// The formats that qgemm multiplies: a multiple of 32 values a block, each scale * code (PanelScale, PanelCode; codes
 /// of 1 to 6 or 8 bits). Only blocks with an f16 d may have more: `has_minimum` d * q + m, m an f16; `two_level`
-/// d * s * q (- dmin * t) with integers s and t of each group of 16 or 32 values.
+/// d * s * q (- dmin * t) with integers s and t of each group of 16 or 32 values, times F's power of two `unit`.
 template <class F>
 concept PanelFormat = F::block_size % 32 == 0 && ((F::bits >= 1 && F::bits <= 6) || F::bits == 8) &&
                       detail::panel_scale<F> != PanelScale::unknown&& detail::panel_code<F> != PanelCode::unknown &&
@@ -136,6 +140,12 @@ struct PanelLayout {
       return block_values / F::group;
     else
       return Index{1};
+  }();
+  static constexpr float unit = [] {  // of d
+    if constexpr (requires { F::unit; })
+      return F::unit;
+    else
+      return 1.0f;
   }();
   static constexpr int low_bits = F::bits == 8 ? 8 : F::bits >= 4 ? 4 : F::bits >= 2 ? 2 : 1;
   static constexpr int high_bits = F::bits - low_bits;

@@ -155,6 +155,7 @@ struct QgemmColumns {
     TESSERA_INLINE void load_scale(const std::uint8_t* side, Index row) {
       d = m = Ops::all(1.0f);
       if constexpr (P::scale == PanelScale::half) d = Ops::halves(side + 2 * row);
+      if constexpr (P::unit != 1) d = Ops::product(d, Ops::all(P::unit));
       if constexpr (P::scale == PanelScale::power) d = Ops::template powers<F::exponent_bias>(side + row);
       if constexpr (P::scale == PanelScale::single) d = Ops::load(reinterpret_cast<const float*>(side) + row);
       if constexpr (P::scale == PanelScale::ranged) {

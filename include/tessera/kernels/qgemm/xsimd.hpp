@@ -153,10 +153,13 @@ struct QgemmXsimd {
   }
 
   static void scales_of(const std::uint8_t* side, float* d, float* m) {
-    if constexpr (P::scale == PanelScale::half)
+    if constexpr (P::scale == PanelScale::half) {
       detail::decode_halves<Arch>(side, d);
-    else if constexpr (P::scale != PanelScale::ranged)
+      if constexpr (P::unit != 1)
+        for (Index r = 0; r < panel_rows; ++r) d[r] *= P::unit;
+    } else if constexpr (P::scale != PanelScale::ranged) {
       part_scales(side, 0, d);
+    }
     if constexpr (P::has_minimum) {
       detail::decode_halves<Arch>(side + P::d_bytes, m);
       if constexpr (P::two_level)
