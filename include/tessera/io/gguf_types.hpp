@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
@@ -105,13 +106,14 @@ constexpr const GgufTypeRow* find_gguf_type(std::uint32_t number) {
   return nullptr;
 }
 
+/// Which row, or -1. (Of pointers g++ with sanitizers does not say that they are no nullptr.)
 template <class F>
-constexpr const GgufTypeRow* gguf_row_of_format() {
-  for (const auto& row : gguf_type_rows)
-    if (row.name == F::name && row.block_size == F::block_size &&
-        row.block_bytes == static_cast<Index>(sizeof(typename F::Block)))
-      return &row;
-  return nullptr;
+constexpr int gguf_row_of_format() {
+  for (std::size_t i = 0; i < gguf_type_rows.size(); ++i)
+    if (const auto& row = gguf_type_rows[i]; row.name == F::name && row.block_size == F::block_size &&
+                                             row.block_bytes == static_cast<Index>(sizeof(typename F::Block)))
+      return static_cast<int>(i);
+  return -1;
 }
 
 /// The element types that have a C++ type.
@@ -148,8 +150,7 @@ concept GgufElement = (detail::gguf_element<std::remove_cv_t<T>> != -1);
 
 /// A block format that GGUF tensors hold.
 template <class F>
-concept GgufFormat = BlockFormat<F> && detail::gguf_row_of_format<F>()
-!= nullptr;
+concept GgufFormat = BlockFormat<F> &&(detail::gguf_row_of_format<F>() >= 0);
 
 namespace detail {
 template <class T>
@@ -157,7 +158,7 @@ constexpr GgufType gguf_type_of_impl() {
   if constexpr (GgufElement<T>)
     return static_cast<GgufType>(gguf_element<std::remove_cv_t<T>>);
   else
-    return gguf_row_of_format<T>()->type;
+    return gguf_type_rows[static_cast<std::size_t>(gguf_row_of_format<T>())].type;
 }
 
 template <class F, BlockFormat... Formats>
