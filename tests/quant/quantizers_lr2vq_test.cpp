@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <tessera/quant/quantizers/lr2vq.hpp>
 #include <vector>
 
@@ -103,14 +104,22 @@ TEST(Lr2Vq, AtEqualBytesAnInnerRankIsBest) {
     errors.push_back(report.weight_error);
     outputs.push_back(report.output_error);
   }
-  // Plain vector quantization, the last one, but for m² numbers of a basis that it would not hold.
+  // Plain vector quantization: full rank, and more entries instead of the basis that it would not hold.
+  Lr2Vq plain{.entries = 1, .rank = m, .length = m};
+  while (Lr2Vq{.entries = plain.entries + 1, .rank = m, .length = m}.bytes(M, K) <= budget + 4 * m * m) ++plain.entries;
+  const auto vq = plain.quantize(ctx, view(W), calibration).report;
+  std::printf("weights %.4f, outputs %.4f; plain vector quantization of %ld entries %.4f, %.4f\n",
+              *std::min_element(errors.begin(), errors.end()), *std::min_element(outputs.begin(), outputs.end()),
+              static_cast<long>(plain.entries), vq.weight_error, vq.output_error);
   const auto best = std::min_element(errors.begin(), errors.end());
   EXPECT_GT(best - errors.begin(), 0);
   EXPECT_LT(best - errors.begin(), static_cast<Index>(errors.size()) - 1);
   for (auto e = errors.begin(); e != best; ++e) EXPECT_GT(*e, e[1]);
   for (auto e = best + 1; e != errors.end(); ++e) EXPECT_GT(*e, 0.995 * e[-1]);
   EXPECT_LT(*best, 0.95 * errors.back());
+  EXPECT_LT(*best, vq.weight_error);
   EXPECT_LT(outputs[static_cast<std::size_t>(best - errors.begin())], outputs.back());
+  EXPECT_LT(outputs[static_cast<std::size_t>(best - errors.begin())], vq.output_error);
 }
 
 TEST(Lr2Vq, RefusesWhatItCannotHold) {
