@@ -38,6 +38,9 @@ struct TileA {
 ///   unpacked tile(args, rows, cols, k, TileA, b, ldb, beta, c, ldc)   C tile with unit column stride; beta == 0 never
 ///   reads it
 /// row_unit, if it is there: the rows of all tiles but a block's last are a multiple of it; mr is one.
+/// near_b, if it is there: tiles of the same rows follow one another over the panels of B that fit these bytes of the
+/// first-level cache; else over one panel.
+/// tiles, if it is there: what `tile` would call, by whether A is in rows, the vectors of columns and the rows.
 /// pack_a may write up to one cache line beyond its panel. A product's rounding depends on the cuts of K alone, so rows
 /// and columns can be split at will.
 template <class Ops, class TA, class TB, class T>
@@ -49,6 +52,10 @@ struct BlockedGemm {
   static constexpr Index row_unit = [] {
     if constexpr (requires { Ops::row_unit; }) return Ops::row_unit;
     return Index{1};
+  }();
+  static constexpr Index near_b = [] {
+    if constexpr (requires { Ops::near_b; }) return Ops::near_b;
+    return Index{0};
   }();
 
   static constexpr Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
@@ -176,31 +183,47 @@ struct BlockedGemm {
         i += r;
       }
     const Index crs = args.C.row_stride(), ccs = args.C.col_stride();
-    for (Index j = 0; j < n; j += tiling.nr) {
-      const Index cols = std::min(tiling.nr, n - j);
-      const PackedB* b = block_b + j * kp;
-      Index ldb = tiling.nr;
-      if constexpr (std::is_same_v<TB, PackedB>)
-        if (whole_b && cols == tiling.nr) {
-          ldb = args.B.row_stride();
-          b = args.B.data() + pc * ldb + jc + j;
-        }
+    const Index panel = tiling.nr * kp * static_cast<Index>(sizeof(PackedB));
+    const Index together = std::max<Index>(1, near_b / panel) * tiling.nr;
+    for (Index first = 0; first < n; first += together) {
+      const Index last = std::min(n, first + together);
       for (Index t = 0, i = 0; t < tiles; ++t) {
         const Index r = std::min((each + (t < more ? 1 : 0)) * row_unit, m - i);
         TileA<PackedA> a{block_a + i * kp, 1, r};
         if constexpr (std::is_same_v<TA, PackedA>)
           if (whole_a) a = {first_a + i * rs, rs, cs};
-        T* c = args.C.data() + (ic + i) * crs + (jc + j) * ccs;
-        if (args.triangle != 0 && (ccs != 1 || !args.all_of(ic + i, r, jc + j, cols)))
-          part_of_tile(args, ic + i, r, jc + j, cols, k, a, b, ldb, beta);
-        else if (ccs == 1)
-          Ops::tile(args, r, cols, k, a, b, ldb, beta, c, crs);
-        else
-          scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
-        // Tile by tile: the rows of a whole panel may share few cache sets.
-        if (pc + k == args.k()) args.done(ic + i, r, jc + j, cols);
+        for (Index j = first; j < last; j += tiling.nr) {
+          const Index cols = std::min(tiling.nr, n - j);
+          const PackedB* b = block_b + j * kp;
+          Index ldb = tiling.nr;
+          if constexpr (std::is_same_v<TB, PackedB>)
+            if (whole_b && cols == tiling.nr) {
+              ldb = args.B.row_stride();
+              b = args.B.data() + pc * ldb + jc + j;
+            }
+          T* c = args.C.data() + (ic + i) * crs + (jc + j) * ccs;
+          if (args.triangle != 0 && (ccs != 1 || !args.all_of(ic + i, r, jc + j, cols)))
+            part_of_tile(args, ic + i, r, jc + j, cols, k, a, b, ldb, beta);
+          else if (ccs == 1)
+            whole_tile(args, r, cols, k, a, b, ldb, beta, c, crs);
+          else
+            scattered_tile(args, r, cols, k, a, b, ldb, beta, c, crs, ccs);
+          // Tile by tile: the rows of a whole panel may share few cache sets.
+          if (pc + k == args.k()) args.done(ic + i, r, jc + j, cols);
+        }
         i += r;
       }
+    }
+  }
+
+  static void whole_tile(const Args& args, Index rows, Index cols, Index k, TileA<PackedA> a, const PackedB* b,
+                         Index ldb, T beta, T* c, Index ldc) noexcept {
+    if constexpr (requires { Ops::tiles; }) {
+      const bool in_rows = a.row != 1;
+      Ops::tiles[in_rows][cols > tiling.nr / 2][static_cast<std::size_t>(rows - 1)](
+          k, a.data, in_rows ? a.row : a.step, b, ldb, args.alpha, beta, c, ldc, cols);
+    } else {
+      Ops::tile(args, rows, cols, k, a, b, ldb, beta, c, ldc);
     }
   }
 

@@ -112,7 +112,9 @@ struct Tile<V, R, NV, InRows, std::integer_sequence<Index, I...>> {
     const Reg alphas = V::factor(alpha), betas = V::factor(beta);
     if constexpr (!V::free_masks)
       if (cols == NV * V::lanes) {
-        if (beta == T(0))
+        if (beta == T(0) && alpha == T(1))  // the products would take the units of the next tile's
+          (V::store(at<I>(c, ldc), sum[I]), ...);
+        else if (beta == T(0))
           (V::store(at<I>(c, ldc), V::mul(alphas, sum[I])), ...);
         else
           (V::store(at<I>(c, ldc), V::plus(betas, V::load(at<I>(c, ldc)), V::mul(alphas, sum[I]))), ...);
@@ -192,12 +194,14 @@ struct FmaOps {
   template <class Args>
   static void tile(const Args& args, Index rows, Index cols, Index k, TileA<T> a, const T* b, Index ldb, T beta, T* c,
                    Index ldc) noexcept {
-    using Numbers = std::make_integer_sequence<Index, Rows>;
-    static constexpr std::array<TileFunction<V>, Rows> tiles[2][2] = {
-        {tiles_of<V, 1, false>(Numbers()), tiles_of<V, 2, false>(Numbers())},
-        {tiles_of<V, 1, true>(Numbers()), tiles_of<V, 2, true>(Numbers())}};
     const bool in_rows = a.row != 1;
     tiles[in_rows][cols > V::lanes][static_cast<std::size_t>(rows - 1)](k, a.data, in_rows ? a.row : a.step, b, ldb,
                                                                         args.alpha, beta, c, ldc, cols);
   }
+
+  /// Of A packed or in rows, by vectors and rows. BlockedGemm calls them directly: `tile` cannot be inlined there.
+  using Tiles = std::array<TileFunction<V>, Rows>;
+  using Numbers = std::make_integer_sequence<Index, Rows>;
+  static constexpr Tiles tiles[2][2] = {{tiles_of<V, 1, false>(Numbers()), tiles_of<V, 2, false>(Numbers())},
+                                        {tiles_of<V, 1, true>(Numbers()), tiles_of<V, 2, true>(Numbers())}};
 };
