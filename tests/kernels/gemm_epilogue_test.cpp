@@ -137,6 +137,48 @@ TEST(GemmEpilogueEdges, ActivationsAreThoseOfMath) {
   expect([](double v) { return v * v; });
 }
 
+TEST(GemmEpilogueEdges, ResidualOfTheDestination) {
+  Context ctx;
+  const Numbers<float> A(4, 5, 1), B(5, 6, 2);
+  Buffer<float> x(100);
+  const auto at = [&](Index first, Index rs, Index cs) {
+    return MatrixView<float>(x.data() + first, {4, 6}, {rs, cs});
+  };
+  const auto message = [&](const auto& run) -> std::string {
+    try {
+      run();
+    } catch (const unsupported_error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const auto refused = [&](MatrixView<float> C, MatrixView<float> R) {
+    return message([&] { gemm(ctx, 1.0f, A.get(), B.get(), 0.0f, C, relu() | (scale(2.0f) | residual(R))); });
+  };
+  EXPECT_EQ(refused(at(0, 6, 1), at(0, 6, 1)),
+            "tessera: epilogue residual (4x6) has entries in the destination (4x6), which holds the product meanwhile; "
+            "gemm's beta adds the destination itself");
+  EXPECT_EQ(refused(at(0, 6, 1), at(6, 6, 1)),
+            "tessera: epilogue residual (4x6) has entries in the destination (4x6) at other places");
+  EXPECT_NE(refused(at(0, 12, 1), at(41, 12, 1)), "");
+  EXPECT_NE(refused(at(0, 12, 1), at(5, 12, 1)), "");
+  EXPECT_NE(refused(at(0, 6, 1), at(0, 1, 4)), "");
+  EXPECT_EQ(refused(at(0, 12, 1), at(6, 12, 1)), "") << "halves of wide rows have nothing in common";
+  EXPECT_EQ(refused(at(0, 1, 8), at(4, 1, 8)), "");
+  EXPECT_EQ(refused(at(0, 6, 1), at(24, 6, 1)), "");
+  const PackedFactor<float> P(ctx, B.get());
+  EXPECT_NE(message([&] { gemm(ctx, 1.0f, A.get(), P, 0.0f, at(0, 6, 1), residual(at(0, 6, 1))); }), "");
+  const auto to = [&](MatrixView<float> R) {
+    return message([&] { gemm_to(ctx, 1.0f, A.get(), B.get(), residual(R), at(0, 6, 1)); });
+  };
+  for (auto& v : x) v = 1;
+  EXPECT_EQ(to(at(0, 6, 1)), "");
+  float expected = 1;
+  for (Index t = 0; t < 5; ++t) expected += A.view(3, t) * B.view(t, 5);
+  EXPECT_EQ(x[23], expected);
+  EXPECT_NE(to(at(1, 6, 1)), "");
+}
+
 TEST(GemmEpilogueEdges, PackedFactor) {
   Context ctx = Context::with_threads(2);
   const Numbers<float> A(90, 600, 1), B(600, 130, 2), b(1, 130, 3);

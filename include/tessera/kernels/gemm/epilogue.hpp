@@ -56,13 +56,15 @@ using gemm_sum_t =
 
 /// C = epilogue(alpha*A*B + beta*C) for the factors that gemm takes, f32, f64, bf16 and f16:
 ///   gemm(ctx, 1.0f, X, W, 0.0f, Y, epilogue::bias_per_column(b) | epilogue::gelu() | epilogue::residual(R));
-/// Results do not depend on blocks, threads or strides. Throws shape_error, of vectors too.
+/// Results do not depend on blocks, threads or strides. Throws shape_error, of vectors too, and unsupported_error for a
+/// residual that overlaps C.
 template <class T, class TA, class TB, epilogue::Step E>
 requires std::floating_point<T> && detail::GemmFactors<std::remove_const_t<TA>, std::remove_const_t<TB>, T>
 void gemm(Context& ctx, std::type_identity_t<T> alpha, MatrixView<TA> A, MatrixView<TB> B,  // (M,K), (K,N)
           std::type_identity_t<T> beta, MatrixView<T> C, const E& epilogue) {               // (M,N)
   static_assert(!detail::has_integer_bias<E>, "tessera: a bias of integers is for products of bytes");
   epilogue.check(C.rows(), C.cols());
+  tessera::epilogue::detail::check_destination(epilogue, C, true);
   const detail::EpilogueJob<E, T, T, false> job{epilogue, {}};
   detail::gemm_any<std::remove_const_t<TA>, std::remove_const_t<TB>, T>(ctx, alpha, A, B, beta, C, {},
                                                                         detail::gemm_finish<T>(ctx, job));
@@ -74,6 +76,7 @@ void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
           const PackedFactor<T>& B,                                                                  // (K,N)
           std::type_identity_t<T> beta, MatrixView<T> C, const E& epilogue) {                        // (M,N)
   epilogue.check(C.rows(), C.cols());
+  tessera::epilogue::detail::check_destination(epilogue, C, true);
   const detail::EpilogueJob<E, T, T, false> job{epilogue, {}};
   B.multiply(ctx, alpha, A, beta, C, detail::gemm_finish<T>(ctx, job));
 }
@@ -83,7 +86,7 @@ void gemm(Context& ctx, std::type_identity_t<T> alpha, std::type_identity_t<Matr
 ///   gemm_to(ctx, 1, A8, B8, bias_per_column(b32) | scale_per_column(s) | requantize(zero), D8, {.zero_a = 3});
 /// Stored as bytes, values are rounded to nearest (ties to even) and kept in range, NaN becomes 0: with a bias of
 /// integers, scales, clamps, relu and requantize all kernels give the same bits. Scratch of M * min(N, 2048) sums.
-/// Throws shape_error, and unsupported_error for a zero point out of range.
+/// Throws shape_error, and unsupported_error for a zero point out of range or a residual that overlaps D elsewhere.
 template <class TA, class TB, epilogue::Step E, class D>
 requires detail::GemmFactors<std::remove_const_t<TA>, std::remove_const_t<TB>,
                              detail::gemm_sum_t<std::remove_const_t<TA>, std::remove_const_t<TB>>>
@@ -104,6 +107,7 @@ void gemm_to(Context& ctx,
                                      detail::shape_text(A.rows(), B.cols()), ", the destination is ",
                                      detail::shape_text(to.rows(), to.cols())));
   epilogue.check(to.rows(), to.cols());
+  tessera::epilogue::detail::check_destination(epilogue, to, false);
   if constexpr (std::integral<T>) {
     detail::check_zero_point<std::remove_const_t<TA>>("A", zeros.zero_a);
     detail::check_zero_point<std::remove_const_t<TB>>("B", zeros.zero_b);

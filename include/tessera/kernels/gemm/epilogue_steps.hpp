@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <cstdlib>
 #include <type_traits>
 
 #include <tessera/kernels/map/args.hpp>
@@ -42,6 +43,27 @@ TESSERA_FLAT V entries(const VectorView<const T>& v, const Place& at) {
   return map_load<V>(v.data(), v.stride(0), at.first, at.count);
 }
 
+/// Whether two views of one shape have an entry in common; of different strides, whether they may. O(columns).
+template <class R, class C>
+bool meet(const MatrixView<R>& a, const MatrixView<C>& b) {
+  if (!byte_range(a).overlaps(byte_range(b))) return false;
+  const Index bytes = reinterpret_cast<const char*>(a.data()) - reinterpret_cast<const char*>(b.data());
+  const Index size = static_cast<Index>(sizeof(R)), rs = a.row_stride(), cs = a.col_stride();
+  if (sizeof(R) != sizeof(C) || bytes % size != 0 || a.strides() != b.strides()) return true;
+  for (Index j = 1 - a.cols(); j < a.cols(); ++j) {
+    const Index left = bytes / size - j * cs;
+    if (rs == 0 ? left == 0 : left % rs == 0 && std::abs(left / rs) < a.rows()) return true;
+  }
+  return false;
+}
+
+/// Steps that read a matrix have `check_destination(to, holds_product)`, which throws unsupported_error if they would
+/// read what is written meanwhile.
+template <class E, class D>
+void check_destination(const E& step, const MatrixView<D>& to, bool holds_product) {
+  if constexpr (requires { step.check_destination(to, holds_product); }) step.check_destination(to, holds_product);
+}
+
 }  // namespace detail
 
 /// First `a`, then `b`.
@@ -53,6 +75,11 @@ struct Chain {
   void check(Index rows, Index cols) const {
     a.check(rows, cols);
     b.check(rows, cols);
+  }
+  template <class D>
+  void check_destination(const MatrixView<D>& to, bool holds_product) const {
+    detail::check_destination(a, to, holds_product);
+    detail::check_destination(b, to, holds_product);
   }
   template <class V>
   TESSERA_FLAT V operator()(const V& x, const Place& at) const {
@@ -137,13 +164,24 @@ struct Residual {
                                        ") of a product (", tessera::detail::shape_text(rows, cols),
                                        "); expected the same shape"));
   }
+  template <class D>
+  void check_destination(const MatrixView<D>& to, bool holds_product) const {
+    if (!detail::meet(R, to)) return;
+    const bool same = static_cast<const void*>(R.data()) == to.data() && R.strides() == to.strides();
+    if (same && sizeof(T) == sizeof(D) && !holds_product) return;
+    throw unsupported_error(detail::concat(
+        "tessera: epilogue residual (", tessera::detail::shape_text(R.rows(), R.cols()),
+        ") has entries in the destination (", tessera::detail::shape_text(to.rows(), to.cols()), ")",
+        same ? ", which holds the product meanwhile; gemm's beta adds the destination itself" : " at other places"));
+  }
   template <class V>
   TESSERA_FLAT V operator()(const V& x, const Place& at) const {
     const Index line = at.turned ? R.col_stride() : R.row_stride(), next = at.turned ? R.row_stride() : R.col_stride();
     return fma(V(factor), detail::map_load<V>(R.data() + at.line * line, next, at.first, at.count), x);
   }
 };
-/// R must not overlap C, which holds the product meanwhile (beta = 1 adds C itself); it may be gemm_to's destination.
+/// R must not overlap C, which holds the product meanwhile (beta = 1 adds C itself): unsupported_error. It may be
+/// gemm_to's destination, entry by entry.
 template <class T>
 Residual<std::remove_const_t<T>> residual(MatrixView<T> R, std::type_identity_t<std::remove_const_t<T>> factor = 1) {
   return {R, factor};  // (M,N)
