@@ -69,6 +69,8 @@ TYPED_TEST(GemmBatched, EveryKernel) {
       Index taken = 0;
       for (Index size : {1, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 64})
         taken += check<T>(ctx, 3, size, size, size, 0, 1, 0);
+      for (Index size : {8, 16, 32, 64})
+        for (const T beta : {T(0), T(2)}) taken += check<T>(ctx, 40, size, size, size, 0, T(-0.5), beta);
       for (int layout = 0; layout < 16; ++layout) {
         taken += check<T>(ctx, 5, 4, 4, 4, layout, T(-0.5), 2);
         taken += check<T>(ctx, 2, 7, 19, 33, layout, 1, 0);

@@ -15,8 +15,8 @@ namespace tessera::inline TESSERA_ABI {
 
 /// Kernels of small products, best first.
 #if TESSERA_X86
-using BatchedKernels =
-    KernelList<BatchedAvx512Quads, BatchedAvx512Square, BatchedAvx2Square, BatchedAvx512, BatchedAvx2, BatchedRef>;
+using BatchedKernels = KernelList<BatchedAvx512Quads, BatchedAvx512Square, BatchedAvx2Quads, BatchedAvx2Square,
+                                  BatchedAvx512, BatchedAvx2, BatchedRef>;
 #else
 using BatchedKernels = KernelList<BatchedRef>;
 #endif

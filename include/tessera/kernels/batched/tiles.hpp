@@ -98,9 +98,38 @@ using dense_avx512::Vec;
 TESSERA_TARGET_END
 
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
+/// The same as two registers of two rows.
+struct Batched4x4Halves {
+  static void run(const float* a, Index a_next, const float* b, Index b_next, float* c, Index c_next, Index count,
+                  float alpha, float beta) noexcept {
+    const __m256 alphas = _mm256_set1_ps(alpha), betas = _mm256_set1_ps(beta);
+    for (Index i = 0; i < count; ++i, a += a_next, b += b_next, c += c_next) {
+      const __m256 B[4] = {line(b), line(b + 4), line(b + 8), line(b + 12)};
+      __m256 top = _mm256_mul_ps(alphas, rows(_mm256_loadu_ps(a), B));
+      __m256 bottom = _mm256_mul_ps(alphas, rows(_mm256_loadu_ps(a + 8), B));
+      if (beta != 0.0f) {
+        top = _mm256_fmadd_ps(betas, _mm256_loadu_ps(c), top);
+        bottom = _mm256_fmadd_ps(betas, _mm256_loadu_ps(c + 8), bottom);
+      }
+      _mm256_storeu_ps(c, top);
+      _mm256_storeu_ps(c + 8, bottom);
+    }
+  }
+
+ private:
+  static TESSERA_INLINE __m256 line(const float* b) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(b)); }
+  static TESSERA_INLINE __m256 rows(__m256 A, const __m256 (&B)[4]) {
+    __m256 sum = _mm256_mul_ps(_mm256_permute_ps(A, 0x00), B[0]);
+    sum = _mm256_fmadd_ps(_mm256_permute_ps(A, 0x55), B[1], sum);
+    sum = _mm256_fmadd_ps(_mm256_permute_ps(A, 0xaa), B[2], sum);
+    return _mm256_fmadd_ps(_mm256_permute_ps(A, 0xff), B[3], sum);
+  }
+};
 namespace batched_avx2 {
 using dense_avx2::Vec;
 #include <tessera/kernels/batched/square.inl>
+
+#include <tessera/kernels/batched/fixed.inl>
 }  // namespace batched_avx2
 TESSERA_TARGET_END
 
@@ -117,10 +146,10 @@ struct BatchedAvx2Square : detail::batched_avx2::SquareKernel {
   static constexpr Isa isa = Isa::avx2;
 };
 
+namespace detail {
 /// 4 x 4 matrices of f32, rows one after another.
-struct BatchedAvx512Quads {
-  static constexpr std::string_view name = "gemm_batched:avx512_4x4";
-  static constexpr Isa isa = Isa::avx512;
+template <class Loop>
+struct QuadsKernel {
   template <class T>
   static const char* reject(const BatchedArgs<T>& a) {
     if (sizeof(T) != 4 || a.m() != 4 || a.n() != 4 || a.k() != 4) return "not 4x4 of f32";
@@ -130,9 +159,8 @@ struct BatchedAvx512Quads {
   static void run(const BatchedArgs<T>& a, RowRange items) noexcept {
     if constexpr (sizeof(T) == 4) {
       const Index i = items.begin;
-      detail::Batched4x4::run(a.A.data() + i * a.A.stride(0), a.A.stride(0), a.B.data() + i * a.B.stride(0),
-                              a.B.stride(0), a.C.data() + i * a.C.stride(0), a.C.stride(0), items.end - i, a.alpha,
-                              a.beta);
+      Loop::run(a.A.data() + i * a.A.stride(0), a.A.stride(0), a.B.data() + i * a.B.stride(0), a.B.stride(0),
+                a.C.data() + i * a.C.stride(0), a.C.stride(0), items.end - i, a.alpha, a.beta);
     }
   }
 
@@ -141,6 +169,22 @@ struct BatchedAvx512Quads {
   static bool plain(const V& v) {
     return v.stride(1) == 4 && v.stride(2) == 1;
   }
+};
+}  // namespace detail
+
+struct BatchedAvx512Quads : detail::QuadsKernel<detail::Batched4x4> {
+  static constexpr std::string_view name = "gemm_batched:avx512_4x4";
+  static constexpr Isa isa = Isa::avx512;
+};
+struct BatchedAvx2Quads : detail::QuadsKernel<detail::Batched4x4Halves> {
+  static constexpr std::string_view name = "gemm_batched:avx2_4x4";
+  static constexpr Isa isa = Isa::avx2;
+};
+
+/// Squares of 16, 32 or 64, of f64 8 too, rows one after another.
+struct BatchedAvx2Fixed : detail::batched_avx2::FixedKernel {
+  static constexpr std::string_view name = "gemm_batched:avx2_fixed";
+  static constexpr Isa isa = Isa::avx2;
 };
 
 struct BatchedAvx512 : detail::BatchedTiles<detail::gemm_avx512::Ops> {
