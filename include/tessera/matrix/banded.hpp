@@ -2,9 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <concepts>
-#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +11,7 @@
 
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/kernels/banded/banded.hpp>
 #include <tessera/matrix/detail/banded_lu.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -25,14 +24,19 @@ class Banded : public OperatorBase<Banded<S>> {
   using Scalar = S;
 
   Banded() : Banded(0, 0, 0, 0) {}
-  /// Zeros. Bandwidths beyond the shape are cut. Throws shape_error for negative sizes.
+  /// Zeros. Bandwidths beyond the shape are cut. Throws shape_error for negative sizes and those that do not fit.
   Banded(Index rows, Index cols, Index lower, Index upper) : rows_(rows), cols_(cols) {
     if (rows < 0 || cols < 0 || lower < 0 || upper < 0)
       throw shape_error(detail::concat("tessera: Banded(", rows, ", ", cols, ", ", lower, ", ", upper,
                                        "): expected sizes and bandwidths of 0 or more"));
     lower_ = std::min(lower, std::max<Index>(rows - 1, 0));
     upper_ = std::min(upper, std::max<Index>(cols - 1, 0));
-    Index total = 0;
+    Index count = 0, most = 0, total = 0;
+    if (__builtin_add_overflow(lower_, upper_, &count) || __builtin_add_overflow(count, 1, &count) ||
+        __builtin_mul_overflow(count, std::min(rows, cols), &most))
+      throw shape_error(detail::concat("tessera: Banded(", rows, ", ", cols, ", ", lower, ", ", upper,
+                                       "): expected entries that can be counted"));
+    starts_.reserve(static_cast<std::size_t>(count) + 1);
     for (Index d = -lower_; d <= upper_; ++d) {
       starts_.push_back(total);
       total += length(d);
@@ -58,13 +62,7 @@ class Banded : public OperatorBase<Banded<S>> {
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
     check_apply(*this, op, X, Y);
-    const bool by_rows = Y.cols() > 1 && std::abs(Y.row_stride()) > std::abs(Y.col_stride());
-    for_each_chunk(ctx, Y.rows(), by_rows ? 64 : 4096, [&](Context& worker, Index begin, Index end) {
-      if (by_rows)
-        apply_rows(worker, op, alpha, X, beta, Y, begin, end);
-      else
-        for (Index j = 0; j < Y.cols(); ++j) apply_column(worker, op, alpha, X.col(j), beta, Y.col(j), begin, end);
-    });
+    banded(ctx, arguments(op, alpha, X, beta, Y));
   }
   /// X (N,R) with op(A) X = B, by LU with partial pivoting within the band, factorised anew: O(N·lower·(lower + upper))
   /// flops. Of a singular A, X is not finite.
@@ -81,6 +79,13 @@ class Banded : public OperatorBase<Banded<S>> {
   double flops(Index n) const { return 2.0 * static_cast<double>(entries_.size()) * static_cast<double>(n); }
   std::string describe() const {
     return detail::concat("Banded<", lower_, ",", upper_, "> ", detail::shape_text(rows_, cols_));
+  }
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    const Index m = op == Op::none ? rows_ : cols_, k = op == Op::none ? cols_ : rows_;
+    BandedKernels::explain(
+        ctx,
+        arguments(op, S(1), MatrixView<const S>(nullptr, {k, n}, {1, k}), S(0), MatrixView<S>(nullptr, {m, n}, {1, m})),
+        sink);
   }
   Eigen::VectorX<S> diagonal() const {
     const auto d = diagonal(Index{0});
@@ -128,64 +133,8 @@ class Banded : public OperatorBase<Banded<S>> {
   Index length(Index d) const { return std::max<Index>(0, std::min(rows_ - row(d), cols_ - col(d))); }
   Index start(Index d) const { return starts_[static_cast<std::size_t>(d + lower_)]; }
 
-  /// A diagonal's part in rows [first, last) of op(A): y(i) += e(i - to) * x(i - to + from).
-  struct Strip {
-    const S* e;
-    Index to, from, first, last;
-  };
-  Strip strip(Op op, Index d, Index begin, Index end) const {
-    const Index to = op == Op::none ? row(d) : col(d), from = op == Op::none ? col(d) : row(d);
-    return {entries_.data() + start(d), to, from, std::max(begin, to), std::min(end, to + length(d))};
-  }
-
-  /// Three diagonals at a time where all of them have rows, which reads and writes y once for the three.
-  void apply_column(Context& ctx, Op op, S alpha, VectorView<const S> x, S beta, VectorView<S> y, Index begin,
-                    Index end) const {
-    const auto part = [](auto v, Index first, Index last) { return v.slice(0, first, last - first); };
-    detail::scale_by(ctx, beta, as_column(part(y, begin, end)));
-    const auto one = [&](const Strip& s, Index first, Index last) {
-      if (first >= last) return;
-      const VectorView<const S> e(s.e + first - s.to, last - first);
-      map(
-          ctx,
-          [=](auto& to, const auto& c, const auto& v) { to = to + std::remove_cvref_t<decltype(c)>(alpha) * c * v; },
-          part(y, first, last), e, part(x, first - s.to + s.from, last - s.to + s.from));
-    };
-    for (Index d = -lower_; d <= upper_;) {
-      if (d + 2 > upper_) {
-        const Strip s = strip(op, d++, begin, end);
-        one(s, s.first, s.last);
-        continue;
-      }
-      const std::array<Strip, 3> s = {strip(op, d, begin, end), strip(op, d + 1, begin, end),
-                                      strip(op, d + 2, begin, end)};
-      d += 3;
-      const Index first = std::max({s[0].first, s[1].first, s[2].first});
-      const Index last = std::max(first, std::min({s[0].last, s[1].last, s[2].last}));
-      for (const auto& t : s) one(t, t.first, std::min(t.last, first));
-      if (first < last) {
-        const auto e = [&](const Strip& t) { return VectorView<const S>(t.e + first - t.to, last - first); };
-        const auto v = [&](const Strip& t) { return part(x, first - t.to + t.from, last - t.to + t.from); };
-        map(
-            ctx,
-            [=](auto& to, const auto& c0, const auto& v0, const auto& c1, const auto& v1, const auto& c2,
-                const auto& v2) {
-              to = to + std::remove_cvref_t<decltype(c0)>(alpha) * (c0 * v0 + (c1 * v1 + c2 * v2));
-            },
-            part(y, first, last), e(s[0]), v(s[0]), e(s[1]), v(s[1]), e(s[2]), v(s[2]));
-      }
-      for (const auto& t : s) one(t, std::max(t.first, last), t.last);
-    }
-  }
-  void apply_rows(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y, Index begin,
-                  Index end) const {
-    detail::scale_by(ctx, beta, Y.slice(0, begin, end - begin));
-    for (Index i = begin; i < end; ++i)
-      for (Index d = -lower_; d <= upper_; ++d) {
-        const Strip s = strip(op, d, i, i + 1);
-        if (s.first < s.last)
-          detail::add_scaled(ctx, alpha * s.e[i - s.to], X.slice(0, i - s.to + s.from, 1), S(1), Y.slice(0, i, 1));
-      }
+  BandedArgs<S> arguments(Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    return {{}, op, rows_, cols_, lower_, upper_, entries_.data(), starts_.data(), alpha, beta, X, Y};
   }
 
   Index rows_, cols_, lower_, upper_;
