@@ -1,6 +1,7 @@
 // The structured types of the simple kind in double, and what they know beyond the laws: determinants, compositions,
 // decompositions.
 #include <matrix/simple_cases.hpp>
+#include <tessera/matrix/inverse.hpp>
 
 namespace tessera::test {
 namespace {
@@ -112,6 +113,48 @@ TEST(DiagonalPlusLowRank, IsClosedUnderInversesAndDiagonals) {
   EXPECT_TRUE(A.transpose().to_dense().isApprox(dense.transpose(), 1e-14));
 }
 
+TEST(DiagonalPlusLowRank, SolvesWithASingularDiagonal) {
+  const MatrixXd U = MatrixXd::Random(9, 3), V = MatrixXd::Random(9, 3), B = MatrixXd::Random(9, 2);
+  const auto solved = [&](const auto& A, Op op) {
+    MatrixXd X(9, 2);
+    A.solve(default_context(), op, view(B), view(X));
+    return X;
+  };
+  for (const double small : {0.0, 1e-300, -1e-14, 1e-4})
+    for (const Index count : {1, 2, 3}) {
+      VectorXd d = VectorXd::Random(9).array() + 2;
+      for (Index i = 0; i < count; ++i) d[2 * i + 1] = small;
+      const auto A = diagonal_plus_low_rank(d, U, V);
+      const MatrixXd dense = A.to_dense(), D = d.asDiagonal();
+      for (const Op op : {Op::none, Op::transpose}) {
+        const MatrixXd M = op == Op::none ? dense : MatrixXd(dense.transpose()), X = solved(A, op);
+        EXPECT_LE((M * X - B).norm(), 1e-13 * (M.norm() * X.norm() + B.norm())) << small << " " << count;
+      }
+      const double tolerance = small == 1e-4 ? 1e-9 : 1e-11;
+      EXPECT_TRUE(inverted(A).to_dense().isApprox(dense.inverse(), tolerance)) << small << " " << count;
+      EXPECT_TRUE(to_dense(inverse(diagonal(d) + low_rank(U, V))).isApprox(dense.inverse(), tolerance));
+      EXPECT_TRUE(to_dense(inverse(2.0 * diagonal(d) + low_rank(U, V))).isApprox((dense + D).inverse(), tolerance));
+      expect_determinant(A, 1e-10);
+      EXPECT_EQ(A.solve_method(), detail::concat("Woodbury, bordered by ", A.solve_method().substr(22, 1),
+                                                 " zero or small entries of d"));
+    }
+  VectorXd d = VectorXd::Ones(9);
+  d.head(4).setZero();  // more zeros than ranks
+  const auto singular = diagonal_plus_low_rank(d, U, V);
+  EXPECT_FALSE(solved(singular, Op::none).allFinite());
+  EXPECT_EQ(singular.log_determinant().sign, 0);
+  MatrixXd W = V;
+  W.col(1) = W.col(0);
+  d = VectorXd::Ones(9);
+  d.head(3).setZero();
+  const auto twice = diagonal_plus_low_rank(d, U, W);  // three zeros, two ranks
+  const MatrixXd X = solved(twice, Op::none);
+  EXPECT_FALSE((twice.to_dense() * X - B).norm() < 1e-6 * B.norm());
+  const auto plain = diagonal_plus_low_rank(VectorXd(VectorXd::Ones(4)), MatrixXd(4, 0), MatrixXd(4, 0));
+  EXPECT_EQ(plain.solve_method(), "division");
+  EXPECT_EQ(plain.log_determinant().sign, 1);
+}
+
 TEST(RangesAndGathers, ComposeAndMakeViews) {
   const MatrixXd W = MatrixXd::Random(9, 7);
   const DenseView V(view(W));
@@ -163,6 +206,48 @@ TEST(Block2x2, DeterminantIsThatOfTheSchurComplement) {
                            random_dense<double>(3, 3, 3));
   const double det = A.to_dense().determinant();
   EXPECT_NEAR(A.log_determinant().determinant(), det, 1e-12 * std::abs(det));
+}
+
+TEST(Block2x2, SolvesByTheBlockThatIsInvertible) {
+  const MatrixXd regular = MatrixXd::Random(4, 4) + 3 * MatrixXd::Identity(4, 4), other = MatrixXd::Random(4, 4);
+  MatrixXd rank_one = MatrixXd::Zero(4, 4);
+  rank_one(0, 0) = 1;
+  const MatrixXd zero = MatrixXd::Zero(4, 4), B = MatrixXd::Random(8, 3);
+  const auto expect = [&](const MatrixXd& a, const MatrixXd& b, const MatrixXd& c, const MatrixXd& d,
+                          const std::string& by) {
+    const auto A = block_2x2(Dense<double>(a), Dense<double>(b), Dense<double>(c), Dense<double>(d));
+    EXPECT_EQ(A.solve_method(), by);
+    const MatrixXd dense = A.to_dense();
+    MatrixXd X(8, 3);
+    for (const Op op : {Op::none, Op::transpose}) {
+      const MatrixXd M = op == Op::none ? dense : MatrixXd(dense.transpose());
+      A.solve(default_context(), op, view(B), view(X));
+      EXPECT_LE((M * X - B).norm(), 1e-13 * (M.norm() * X.norm() + B.norm())) << by;
+    }
+    expect_determinant(A, 1e-10);
+  };
+  expect(regular, other, other, rank_one, "by the Schur complement of A");
+  expect(rank_one, other, other.transpose(), regular, "by the Schur complement of D: A is singular");
+  expect(zero, regular, other, zero, "by the Schur complement of B: A is singular, D is singular");
+  MatrixXd rest = MatrixXd::Identity(4, 4);
+  rest(0, 0) = 0;
+  expect(rest, rank_one, regular, rest, "by the Schur complement of C: A is singular, D is singular, B is singular");
+  // Regular, of singular blocks.
+  const auto hard =
+      block_2x2(Dense<double>(rank_one), Dense<double>(rest), Dense<double>(rest), Dense<double>(rank_one));
+  EXPECT_EQ(hard.solve_method().substr(0, 27), "no block is invertible: A i");
+  MatrixXd X(8, 3);
+  hard.solve(default_context(), Op::none, view(B), view(X));
+  EXPECT_TRUE(X.array().isNaN().all());
+  EXPECT_TRUE(std::isnan(hard.log_determinant().log_abs));
+  // The largest block leaves the smallest complement; odd sizes exchange with a sign.
+  const auto odd = block_2x2(random_dense<double>(3, 5, 1), random_dense<double>(3, 3, 2),
+                             random_dense<double>(5, 5, 3), random_dense<double>(5, 3, 4));
+  EXPECT_EQ(odd.solve_method(), "by the Schur complement of C");
+  expect_determinant(odd, 1e-10);
+  const auto wide = block_2x2(random_dense<double>(3, 5, 1), Diagonal<double>(random_buffer<double>(3, 2)),
+                              Zero<double>(5, 5), random_dense<double>(5, 3, 4));
+  EXPECT_EQ(wide.solve_method(), "by the Schur complement of B");
 }
 
 TEST(LowRankPlusSparse, IsTheirSum) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/butterfly.hpp>
+#include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/dft.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/eigen_sparse.hpp>
 #include <tessera/matrix/gather.hpp>
@@ -20,13 +23,19 @@
 #include <tessera/matrix/hashed.hpp>
 #include <tessera/matrix/householder.hpp>
 #include <tessera/matrix/identity.hpp>
+#include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
 #include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/kronecker_sum.hpp>
 #include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/monarch.hpp>
+#include <tessera/matrix/monarch_chain.hpp>
+#include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/stack.hpp>
+#include <tessera/matrix/sum_of.hpp>
+#include <tessera/matrix/toeplitz.hpp>
 #include <tessera/matrix/triangular.hpp>
 
 namespace tessera::test {
@@ -59,6 +68,17 @@ std::vector<Any> leaves() {
   const std::vector<Index> picks = {3, 3, 0, 15, 7, 9, 9, 9, 1, 2, 4, 8, 11, 5, 6, 14};
   const MatrixXd sparse = dense_of_size(n, n, 30).unaryExpr([](double x) { return x > 0.2 ? x : 0.0; });
   const Eigen::VectorXd d = dense_of_size(n, 1, 31);
+  const MatrixXd square = dense_of_size(n, n, 50), regular = square + 2 * MatrixXd::Identity(n, n);
+  const MatrixXd half = square + square.transpose();
+  const auto scaled = [&](Index count, std::uint64_t seed) {
+    auto all = values(count, seed);
+    for (Index i = 0; i < count; ++i) all[i] /= 4;
+    return all;
+  };
+  const auto filter = scaled(n, 51);
+  Banded<double> band(n, n, 1, 2);
+  for (auto& entry : band.parameters()) entry = 0.25;
+  for (Index i = 0; i < n; ++i) band.diagonal(0)[i] = 1.5;
   return {D(n, n, 1),
           low_rank(D(n, 3, 3), D(n, 3, 4)),
           diagonal(d),
@@ -86,7 +106,29 @@ std::vector<Any> leaves() {
           Hadamard<double>(n),
           random_orthogonal<double>(n, 36),
           random_reflections<double>(n, 5, 37),
-          Hashed<double>(n, n, values(40, 38), 3, 0.5)};
+          Hashed<double>(n, n, values(40, 38), 3, 0.5),
+          Circulant<double>(scaled(n, 39)),
+          BlockCirculant<double>(4, 4, 4, scaled(64, 40)),
+          Toeplitz<double>(n, n, scaled(2 * n - 1, 41)),
+          Hankel<double>(n, n, scaled(2 * n - 1, 42)),
+          Dct<double>(n),
+          Dft<double>(n / 2),
+          filled(MonarchChain<double>({2, 4, 2}), 43),
+          MonarchConvolution<double>(filter),
+          pack(square),
+          low_rank_plus_sparse(dense_of_size(n, 2, 44), dense_of_size(n, 2, 45), sparse.sparseView()),
+          sum_of(std::vector<Dense<double>>{D(n, n, 46), D(n, n, 47)}),
+          sum_of(std::vector<KroneckerOf<Dense<double>>>{kronecker(std::vector{D(4, 4, 48), D(4, 4, 49)}),
+                                                         kronecker(std::vector{D(2, 8, 52), D(8, 2, 53)})}),
+          inverse(Dense<double>(regular)),
+          inverse(band),
+          inverse(diagonal(Eigen::VectorXd(d.array() + 3)) + low_rank(D(n, 2, 54), D(n, 2, 55))),
+          symmetric(Dense<double>(half)),
+          positive_semidefinite(Dense<double>(MatrixXd(square * square.transpose()))),
+          orthogonal(random_reflections<double>(n, 3, 56) * Hadamard<double>(n)),
+          lower(Dense<double>(MatrixXd(square.triangularView<Eigen::Lower>()))),
+          upper(Dense<double>(MatrixXd(square.triangularView<Eigen::Upper>()))),
+          symmetric(Any(Dense<double>(half)))};
 }
 
 struct Tree {
@@ -148,6 +190,20 @@ Tree random_tree(const std::vector<Tree>& all, Draw& draw, int depth) {
       return {vertical_stack(Any(slice(a.op, 0, 10, 0, n)), Any(slice(b.op, 10, 6, 0, n))), value, a.size + b.size};
     }
   }
+}
+
+TEST(RandomTrees, RefuseSizesThatCannotBeCounted) {
+  constexpr Index most = std::numeric_limits<Index>::max();
+  EXPECT_THROW(MonarchChain<float>({most, 1}), shape_error);
+  EXPECT_THROW(MonarchChain<float>({most / 2, 3}), shape_error);
+  EXPECT_THROW(Banded<float>(most, most, most, most), shape_error);
+  EXPECT_THROW(Toeplitz<float>(most, most, Buffer<float>(1)), shape_error);
+  EXPECT_THROW(vertical_stack(Zero<float>(most, 1), Zero<float>(most, 1)), shape_error);
+  EXPECT_THROW(block_diagonal(Zero<float>(most, 1), Zero<float>(most, 1)), shape_error);
+  EXPECT_THROW(block_2x2(Zero<float>(most, 1), Zero<float>(most, 1), Zero<float>(most, 1), Zero<float>(most, 1)),
+               shape_error);
+  EXPECT_THROW(Kronecker(Zero<float>(most, 1), Zero<float>(2, 1)), shape_error);
+  EXPECT_THROW(KroneckerSum(Zero<float>(most / 2, most / 2), Zero<float>(3, 3)), shape_error);
 }
 
 TEST(RandomTrees, AgreeWithDense) {

@@ -7,7 +7,6 @@
 #include <string>
 
 #include <support/shared_kernels.hpp>
-#include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/solve/eigs.hpp>
@@ -21,7 +20,7 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 #if TESSERA_HAS_SPECTRA
-using Any = AnyOperator<double>;
+using Any = Hidden<double>;
 
 TEST(Eigs, FindsTheExtremalOnes) {
   for (const Index n : {5, 120}) {  // dense, iterated
@@ -54,6 +53,11 @@ TEST(Eigs, FindsTheExtremalOnes) {
   EXPECT_EQ(closed.values, (VectorXd(2) << 7, 5.875).finished());
   EXPECT_EQ(std::string(closed.status.method), "the type's eigenvalues()");
   EXPECT_EQ(explain_eigs(diagonal(d), values).chosen(), "the type's eigenvalues()");
+  const auto multiple = eigs(-2.0 * diagonal(d).transpose(), 2, values);
+  EXPECT_EQ(multiple.values[0], std::complex<double>(-14));
+  EXPECT_EQ(svd(-2.0 * diagonal(d), 2, values).values, (VectorXd(2) << 14, 11.75).finished());
+  EXPECT_EQ(explain_svd(-2.0 * diagonal(d), values).chosen(), "the type's singular_values()");
+  EXPECT_EQ(explain_svd(flat).chosen(), "Lanczos on AᵀA with implicit restarts (Spectra)");
   EXPECT_EQ(explain_eigs(symmetric(flat)).chosen(), "Lanczos with implicit restarts (Spectra)");
   EXPECT_THROW(eigs(Dense<double>(2, 3), 1), shape_error);
 }

@@ -7,7 +7,6 @@
 #include <string>
 
 #include <support/shared_kernels.hpp>
-#include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/solve/functions.hpp>
@@ -19,7 +18,7 @@ namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using Any = AnyOperator<double>;
+using Any = Hidden<double>;
 
 TEST(Pinv, IsMoorePenrose) {
   const auto expect = [](const auto& P, const MatrixXd& a, double tolerance) {
@@ -34,6 +33,11 @@ TEST(Pinv, IsMoorePenrose) {
   expect(pinv(low_rank(U, V)), low, 1e-12);
   expect(pinv(Dense<double>(low)), low, 1e-12);
   expect(pinv(2.0 * Dense<double>(low).transpose()), 2 * low.transpose(), 1e-12);
+  MatrixXd deficient = U;
+  deficient.col(2) = U.col(0) - U.col(1);
+  expect(pinv(low_rank(deficient, V)), deficient * V.transpose(), 1e-12);
+  const MatrixXd wide = MatrixXd::Random(2, 3);
+  expect(pinv(low_rank(wide, V)), wide * V.transpose(), 1e-12);
   const VectorXd d = (VectorXd(3) << 2, 0, -4).finished();
   expect(pinv(diagonal(d)), MatrixXd(d.asDiagonal()), 1e-15);
   SolveOptions tight;
@@ -87,6 +91,22 @@ TEST(Sqrt, SquaresToItsMatrix) {
   static_assert(std::same_as<decltype(sqrt(diagonal(d))), Diagonal<double>>);
   EXPECT_TRUE(sqrt(diagonal(d)).diagonal().isApprox(d.cwiseSqrt()));
   static_assert(std::same_as<decltype(sqrt(identity<double>(3))), Identity<double>>);
+}
+
+TEST(Functions, SayWhichWayTheyTake) {
+  const Dense<double> S(symmetric_with(VectorXd::LinSpaced(6, 1, 2)));
+  const Any H = S;
+  EXPECT_EQ(explain_pinv(S).chosen(), "the type's pseudo_inverted(A)");
+  EXPECT_EQ(explain_pinv(2.0 * S.transpose()).chosen(), "the type's pseudo_inverted(A), inside, inside");
+  EXPECT_EQ(explain_pinv(orthogonal(H)).chosen(), "the transpose");
+  EXPECT_EQ(explain_pinv(H).chosen(), "LSQR a column");
+  EXPECT_EQ(explain_exp(identity<double>(3)).chosen(), "the type's exponential(A)");
+  EXPECT_EQ(explain_exp(symmetric(S)).chosen(), "eigenvalues");
+  EXPECT_EQ(explain_exp(symmetric(H)).chosen(), "Lanczos");
+  EXPECT_EQ(explain_exp(S).chosen(), "Taylor series in steps");
+  EXPECT_EQ(explain_sqrt(identity<double>(3)).chosen(), "the type's square_root(A)");
+  EXPECT_EQ(explain_sqrt(positive_semidefinite(S)).chosen(), "eigenvalues");
+  EXPECT_EQ(explain_sqrt(positive_semidefinite(H)).chosen(), "Lanczos");
 }
 
 TEST(Exp, SaysWhatItCannotDo) {

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <support/shared_kernels.hpp>
-#include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
@@ -17,12 +16,14 @@
 #include <tessera/matrix/triangular.hpp>
 #include <tessera/solve/trace.hpp>
 
+#include "solve/spectrum.hpp"
+
 namespace tessera::test {
 namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using Any = AnyOperator<double>;
+using Any = Hidden<double>;
 
 /// Symmetric with eigenvalues from `least` to `most`.
 MatrixXd with_spectrum(Index n, double least, double most) {
@@ -33,7 +34,7 @@ MatrixXd with_spectrum(Index n, double least, double most) {
 TEST(Solve, ChoosesByStructure) {
   const MatrixXd s = with_spectrum(30, 1, 10), b = MatrixXd::Random(30, 3);
   const Dense<double> S(s);
-  const Any hidden = S;  // no solve() to be seen
+  const Any hidden = S;
   const auto expect = [&](const auto& A, const MatrixXd& dense, const char* method) {
     EXPECT_EQ(explain_solve(A).chosen().substr(0, std::string(method).size()), method) << explain_solve(A);
     const auto out = solve(A, b);
@@ -113,7 +114,7 @@ TEST(Solve, TellsWhatHasNoSolution) {
 
 TEST(Solve, TakesAnyLengthOfRightHandSide) {
   const MatrixXd s = with_spectrum(20, 1, 2);
-  const AnyOperator<float> A = Dense<float>(Eigen::MatrixXf(s.cast<float>()));
+  const Hidden<float> A = Dense<float>(Eigen::MatrixXf(s.cast<float>()));
   const Eigen::VectorXf b = Eigen::VectorXf::LinSpaced(20, 1, 3);
   const auto expect = [&](const auto& a) {
     const Eigen::VectorXf x = solve(a, b);
@@ -227,12 +228,33 @@ TEST(DiagAndNorm, AreThoseOfTheDenseMatrix) {
   EXPECT_NEAR(norm(A * A.transpose()), (a * a.transpose()).norm(), 1e-10);
   const std::vector<Index> p = {1, 2, 0};
   EXPECT_NEAR(norm(permutation<double>(p)), std::sqrt(3.0), 1e-15);
+  EXPECT_EQ(explain_norm(2.0 * permutation<double>(p)).chosen(), "the structure");
+  EXPECT_EQ(explain_norm(A * A.transpose()).chosen(), "its columns");
   const double top = Eigen::JacobiSVD<MatrixXd>(a).singularValues()[0];
   const auto spectral = spectral_norm(A);
   EXPECT_NEAR(spectral, top, 1e-6 * top);
   EXPECT_NEAR(spectral_norm(Diagonal<double>(VectorView<const double>(a.data(), 5))),
               a.col(0).head(5).cwiseAbs().maxCoeff(), 1e-15);
   EXPECT_EQ(spectral_norm(permutation<double>(p)), 1.0);
+}
+
+TEST(Condition, IsKnownOrEstimated) {
+  const MatrixXd s = with_spectrum(30, 0.5, 20);
+  const Dense<double> S(s);
+  EXPECT_NEAR(condition(S), 40, 1e-4);
+  EXPECT_EQ(condition(S).status.method, std::string("|A||A⁻¹|"));
+  EXPECT_NEAR(condition(Any(S)), 40, 1e-6);
+  EXPECT_NEAR(condition(Any(Dense<double>(MatrixXd(s.topRows(20))))),
+              Eigen::JacobiSVD<MatrixXd>(s.topRows(20)).singularValues()[0] /
+                  Eigen::JacobiSVD<MatrixXd>(s.topRows(20)).singularValues()[19],
+              1e-6);
+  const VectorXd d = (VectorXd(3) << 4, -0.5, 1).finished();
+  EXPECT_EQ(condition(diagonal(d)), 8.0);
+  EXPECT_EQ(condition(-2.0 * diagonal(d)), 8.0);
+  const VectorXd zero = (VectorXd(2) << 1, 0).finished();
+  EXPECT_FALSE(condition(diagonal(zero)).status.converged);
+  EXPECT_FALSE(condition(Dense<double>(MatrixXd(MatrixXd::Ones(3, 3)))).value < 1e14);
+  EXPECT_EQ(condition(identity<double>(0)), 1.0);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
-/// Matrices of a given spectrum.
+/// Matrices of a given spectrum, and operators that show nothing but their products.
 #pragma once
 
+#include <string>
+#include <utility>
+
 #include <Eigen/Dense>
-#include <tessera/core/view.hpp>
+#include <tessera/matrix/any.hpp>
 
 namespace tessera::test {
 
@@ -11,5 +14,28 @@ inline Eigen::MatrixXd symmetric_with(const Eigen::VectorXd& spectrum) {
   const Eigen::MatrixXd Q = Eigen::HouseholderQR<Eigen::MatrixXd>(Eigen::MatrixXd::Random(n, n)).householderQ();
   return Q * spectrum.asDiagonal() * Q.transpose();
 }
+
+/// Any operator, of which nothing is known: what is left are iterations.
+template <class S>
+class Hidden : public OperatorBase<Hidden<S>> {
+ public:
+  using Scalar = S;
+  static constexpr bool is_view = true;
+  template <LinearOperator A>
+  requires(!std::same_as<A, Hidden>) Hidden(A a) : a_(std::move(a)) {}
+  Index rows() const { return a_.rows(); }
+  Index cols() const { return a_.cols(); }
+  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
+    a_.apply(ctx, op, alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    a_.for_each_buffer(f);
+  }
+  std::string describe() const { return "hidden " + a_.describe(); }
+
+ private:
+  AnyOperator<S> a_;
+};
 
 }  // namespace tessera::test

@@ -45,6 +45,7 @@ class Inverse : public OperatorBase<Inverse<A>> {
   }
   std::size_t bytes() const { return tessera::bytes(inner_); }
   std::string describe() const { return detail::concat("(", detail::text_of(inner_), ")^-1"); }
+  bool knows(Form form) const { return form == Form::solve || form == Form::inverse || tessera::knows(inner_, form); }
 
  private:
   A inner_;
@@ -78,6 +79,19 @@ template <class A>
 void check_square(const A& a) {
   if (a.rows() != a.cols())
     throw shape_error(concat("tessera: inverse of (", text_of(a), "): ", a.rows(), " rows != ", a.cols(), " columns"));
+}
+
+/// Every factor of a product is square, so that the product of inverses is the inverse.
+template <class A>
+bool square_throughout(const A& a) {
+  if constexpr (is_ref<A>)
+    return square_throughout(a.get());
+  else if constexpr (is_product<A>)
+    return std::apply([](const auto&... factor) { return (square_throughout(factor) && ...); }, a.factors());
+  else if constexpr (requires { square_throughout(a.inner()); })
+    return square_throughout(a.inner());
+  else
+    return a.rows() == a.cols();
 }
 
 /// The inverse of a held operand.

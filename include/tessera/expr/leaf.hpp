@@ -148,6 +148,7 @@ class Ref : public detail::NodeBase<Ref<A>, is_dense_valued<A>> {
   std::string describe() const { return detail::text_of(*a_); }
   double flops(Index n) const requires(!is_dense_valued<A>) { return tessera::flops(*a_, n); }
   std::size_t bytes() const requires(!is_dense_valued<A>) { return tessera::bytes(*a_); }
+  bool knows(Form form) const requires(!is_dense_valued<A>) { return tessera::knows(*a_, form); }
   auto diagonal() const requires requires(const A& a) { a.diagonal(); }
   { return a_->diagonal(); }
   void solve(Context& ctx, Op op, MatrixView<const Scalar> B, MatrixView<Scalar> X) const requires Solvable<A> {

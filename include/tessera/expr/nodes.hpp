@@ -41,6 +41,7 @@ class Scaled : public detail::NodeBase<Scaled<A>, is_dense_valued<A>> {
   }
   std::string describe() const { return detail::concat(detail::number_text(factor_), " * ", detail::text_of(inner_)); }
   double flops(Index n) const requires(!is_dense_valued<A>) { return tessera::flops(inner_, n); }
+  bool knows(Form form) const requires(!is_dense_valued<A>) { return tessera::knows(inner_, form); }
 
   auto diagonal() const requires requires(const A& a) { a.diagonal(); }
   { return (factor_ * inner_.diagonal()).eval(); }
@@ -81,6 +82,7 @@ class Transposed : public detail::NodeBase<Transposed<A>, is_dense_valued<A>> {
   }
   std::string describe() const { return detail::concat("(", detail::text_of(inner_), ")^T"); }
   double flops(Index n) const requires(!is_dense_valued<A>) { return tessera::flops(inner_, n); }
+  bool knows(Form form) const requires(!is_dense_valued<A>) { return tessera::knows(inner_, form); }
 
   auto diagonal() const requires requires(const A& a) { a.diagonal(); }
   { return inner_.diagonal(); }
@@ -131,6 +133,9 @@ class Sum : public detail::NodeBase<Sum<As...>, is_dense_valued<Sum<As...>>> {
   }
   double flops(Index n) const requires(!is_dense_valued<Sum>) {
     return std::apply([&](const As&... term) { return (tessera::flops(term, n) + ...); }, terms_);
+  }
+  bool knows(Form form) const requires(!is_dense_valued<Sum>) {
+    return std::apply([&](const As&... term) { return (tessera::knows(term, form) && ...); }, terms_);
   }
 
   auto diagonal() const requires(detail::has_diagonal<As>&&...) {
@@ -191,6 +196,9 @@ class Product : public detail::NodeBase<Product<As...>, is_dense_valued<Product<
   }
   double flops(Index n) const requires(!is_dense_valued<Product>) {
     return std::apply([&](const As&... factor) { return (tessera::flops(factor, n) + ...); }, factors_);
+  }
+  bool knows(Form form) const requires(!is_dense_valued<Product>) {
+    return std::apply([&](const As&... factor) { return (tessera::knows(factor, form) && ...); }, factors_);
   }
 
   /// Factors without parameters count none.

@@ -90,4 +90,29 @@ concept Solvable = LinearOperator<A> &&
   a.solve(ctx, Op::none, B, X);
 };
 
+/// The closed forms of closed_form.hpp, one by one.
+enum class Form : unsigned {
+  solve = 1,
+  diagonal = 2,
+  diagonal_sum = 4,
+  log_determinant = 8,
+  frobenius_norm = 16,
+  singular_values = 32,
+  eigenvalues = 64,
+  inverse = 128,
+  pseudo_inverse = 256,
+  exponential = 512,
+  square_root = 1024
+};
+
+/// What the type of `a` offers of this form will do. Of an operator that hides another, or has parts that do, it shows
+/// when it runs, as a.knows(form) says.
+template <LinearOperator A>
+bool knows(const A& a, Form form) {
+  if constexpr (requires { a.knows(form); })
+    return a.knows(form);
+  else
+    return true;
+}
+
 }  // namespace tessera::inline TESSERA_ABI

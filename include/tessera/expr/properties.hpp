@@ -109,6 +109,17 @@ struct PropertiesOf<Product<A, As...>> {
 };
 }  // namespace detail
 
+/// What is known of `a` when it runs, by its type, its tags or the operator it hides.
+template <class A>
+Property held_properties(const A& a) {
+  if constexpr (requires { a.held_properties(); })
+    return a.held_properties();
+  else if constexpr (requires { a.get().held_properties(); })
+    return a.get().held_properties();
+  else
+    return properties_of<A>;
+}
+
 /// "symmetric, lower triangular", "general".
 inline std::string text(Property p) {
   std::string out;

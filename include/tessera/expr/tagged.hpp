@@ -47,6 +47,10 @@ class Tagged : public OperatorBase<Tagged<A, P>> {
   std::size_t bytes() const { return tessera::bytes(inner_); }
   double flops(Index n) const { return tessera::flops(inner_, n); }
   std::string describe() const { return detail::concat(text(P), " (", tessera::describe(inner_), ")"); }
+  bool knows(Form form) const {
+    return ((form == Form::solve || form == Form::inverse) && has(P, Property::orthogonal)) ||
+           tessera::knows(inner_, form);
+  }
   auto diagonal() const requires requires(const A& a) { a.diagonal(); }
   { return inner_.diagonal(); }
   void solve(Context& ctx, Op op, MatrixView<const Scalar> B, MatrixView<Scalar> X) const

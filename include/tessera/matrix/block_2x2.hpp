@@ -1,14 +1,21 @@
 /// Matrices of two by two blocks.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <concepts>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
 
 #include <Eigen/LU>
+#include <tessera/core/rng.hpp>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/matrix/detail/bordered.hpp>
+#include <tessera/matrix/detail/operator_list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -22,6 +29,10 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
  public:
   using Scalar = scalar_of<A>;
   using Matrix = Eigen::MatrixX<Scalar>;
+  /// P can be a pivot of the determinant.
+  template <class P>
+  static constexpr bool determines = Solvable<P> &&
+                                     (requires(const P& p) { p.log_determinant(); } || detail::DenseStorage<P>);
 
   /// Throws shape_error unless rows and columns agree.
   Block2x2(A a, B b, C c, D d) : a_(std::move(a)), b_(std::move(b)), c_(std::move(c)), d_(std::move(d)) {
@@ -29,6 +40,8 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
       throw shape_error(detail::concat("tessera: block_2x2 of (", tessera::describe(a_), "), (", tessera::describe(b_),
                                        "), (", tessera::describe(c_), "), (", tessera::describe(d_),
                                        "): expected equal rows beside and equal columns below each other"));
+    detail::added_sizes(a_.rows(), d_.rows());
+    detail::added_sizes(a_.cols(), d_.cols());
   }
   const A& a() const { return a_; }
   const B& b() const { return b_; }
@@ -52,39 +65,67 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
     b_.apply(ctx, op, alpha, plain ? X1 : X0, Scalar(1), plain ? Y0 : Y1);
     c_.apply(ctx, op, alpha, plain ? X0 : X1, Scalar(1), plain ? Y1 : Y0);
   }
-  /// By solves with A, which must be square and invertible, and the dense Schur complement S = D - C A⁻¹ B:
-  /// x1 = S⁻¹ (r1 - C A⁻¹ r0), x0 = A⁻¹ (r0 - B x1).
-  void solve(Context& ctx, Op op, MatrixView<const Scalar> R, MatrixView<Scalar> X) const requires Solvable<A> {
-    detail::check_solve(*this, R, X);
-    if (R.empty()) return;
-    const bool plain = op == Op::none;
-    const Index n = a_.rows(), k = d_.rows();
-    const auto R0 = R.slice(0, 0, n), R1 = R.slice(0, n, k);
-    const auto X0 = X.slice(0, 0, n), X1 = X.slice(0, n, k);
-    Matrix t0(n, R.cols()), t1(k, R.cols());
-    a_.solve(ctx, op, R0, view(t0));
-    if (k > 0) {
-      t1 = detail::eigen_map(R1);
-      if (plain)
-        c_.apply(ctx, op, Scalar(-1), view(t0), Scalar(1), view(t1));
-      else
-        b_.apply(ctx, op, Scalar(-1), view(t0), Scalar(1), view(t1));
-      const Matrix S = plain ? schur(ctx) : Matrix(schur(ctx).transpose());
-      detail::eigen_map(X1) = S.partialPivLu().solve(t1);
-      Matrix t2 = detail::eigen_map(R0);
-      if (plain)
-        b_.apply(ctx, op, Scalar(-1), X1, Scalar(1), view(t2));
-      else
-        c_.apply(ctx, op, Scalar(-1), X1, Scalar(1), view(t2));
-      a_.solve(ctx, op, view(t2), view(t0));
-    }
-    detail::eigen_map(X0) = t0;
+  /// By solves with a square block P that can, the pivot, and the dense Schur complement S of the block opposite: with
+  /// [P Q; R T] the blocks from P on, S = T - R P⁻¹ Q, x1 = S⁻¹ (b1 - R P⁻¹ b0), x0 = P⁻¹ (b0 - Q x1). The largest
+  /// block found invertible is taken, of equal ones A before D, B, C. X is not finite where none is, and not finite or
+  /// of a large residual where the whole is singular.
+  void solve(Context& ctx, Op op, MatrixView<const Scalar> B_, MatrixView<Scalar> X) const
+      requires(Solvable<A> || Solvable<B> || Solvable<C> || Solvable<D>) {
+    detail::check_solve(*this, B_, X);
+    if (B_.empty()) return;
+    const Pivot pivot = choose_pivot<false>(ctx);
+    if (pivot.block < 0) return void(detail::eigen_map(X).setConstant(std::numeric_limits<Scalar>::quiet_NaN()));
+    from_block(
+        pivot.block, [&]<class P>(const P& p, const auto& q, const auto& r, const auto& t, bool low, bool right) {
+          if constexpr (Solvable<P>) {
+            const bool plain = op == Op::none;
+            const Index n = p.rows(), k = t.rows();
+            const auto mine = [=](auto M, bool second) { return M.slice(0, second ? k : 0, n); };
+            const auto other = [=](auto M, bool second) { return M.slice(0, second ? 0 : n, k); };
+            const bool given = plain ? low : right, wanted = plain ? right : low;
+            Matrix x0(n, X.cols()), x1 = detail::eigen_map(other(B_, given)), b0 = detail::eigen_map(mine(B_, given));
+            p.solve(ctx, op, view(std::as_const(b0)), view(x0));
+            if (k > 0) {
+              if (plain)
+                r.apply(ctx, op, Scalar(-1), view(std::as_const(x0)), Scalar(1), view(x1));
+              else
+                q.apply(ctx, op, Scalar(-1), view(std::as_const(x0)), Scalar(1), view(x1));
+              x1 = plain ? pivot.schur.partialPivLu().solve(x1).eval()
+                         : pivot.schur.transpose().partialPivLu().solve(x1).eval();
+              if (plain)
+                q.apply(ctx, op, Scalar(-1), view(std::as_const(x1)), Scalar(1), view(b0));
+              else
+                r.apply(ctx, op, Scalar(-1), view(std::as_const(x1)), Scalar(1), view(b0));
+              p.solve(ctx, op, view(std::as_const(b0)), view(x0));
+              detail::eigen_map(other(X, wanted)) = x1;
+            }
+            detail::eigen_map(mine(X, wanted)) = x0;
+          }
+        });
   }
-  /// det A · det S
-  LogDeterminant<Scalar> log_determinant() const requires Solvable<A> && requires(const A& a) { a.log_determinant(); }
-  {
-    if (d_.rows() == 0) return a_.log_determinant();
-    return a_.log_determinant() * LogDeterminant<Scalar>::of(schur(default_context()).determinant());
+  /// What solve() does.
+  std::string solve_method() const requires(Solvable<A> || Solvable<B> || Solvable<C> || Solvable<D>) {
+    const Pivot pivot = choose_pivot<false>(default_context());
+    return pivot.block < 0 ? detail::concat("no block is invertible", pivot.why)
+                           : detail::concat("by the Schur complement of ", "ADBC"[pivot.block], pivot.why);
+  }
+  /// ± det P · det S of a pivot that has a determinant; NaN without one.
+  LogDeterminant<Scalar> log_determinant() const
+      requires(determines<A> || determines<B> || determines<C> || determines<D>) {
+    LogDeterminant<Scalar> out{std::numeric_limits<Scalar>::quiet_NaN(), 0};
+    const Pivot pivot = choose_pivot<true>(default_context());
+    if (pivot.block < 0) return out;
+    from_block(pivot.block, [&]<class P>(const P& p, const auto&, const auto&, const auto&, bool low, bool right) {
+      if constexpr (requires { p.log_determinant(); })
+        out = p.log_determinant();
+      else if constexpr (detail::DenseStorage<P>)
+        out = detail::lu_log_determinant(Matrix(tessera::to_dense(p)));
+      out = out * detail::lu_log_determinant(pivot.schur);
+      const bool odd =
+          (low && a_.rows() % 2 == 1 && d_.rows() % 2 == 1) != (right && a_.cols() % 2 == 1 && d_.cols() % 2 == 1);
+      if (odd) out.sign = -out.sign;
+    });
+    return out;
   }
   template <class F>
   void for_each_buffer(F&& f) const {
@@ -134,12 +175,65 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
   }
 
  private:
-  Matrix schur(Context& ctx) const {
-    const Matrix dense_b = tessera::to_dense(b_);
-    Matrix solved(b_.rows(), b_.cols()), S = tessera::to_dense(d_);
-    a_.solve(ctx, Op::none, view(dense_b), view(solved));
-    c_.apply(ctx, Op::none, Scalar(-1), view(solved), Scalar(1), view(S));
-    return S;
+  struct Pivot {
+    int block = -1;  // of A, D, B, C; -1 where none is invertible
+    Matrix schur;
+    double error = std::numeric_limits<double>::infinity();  // residual of P⁻¹, relative
+    std::string why;                                         // of the blocks before it
+  };
+  /// f(P, Q, R, T, P is below, P is to the right) with the i-th block as P.
+  template <class F>
+  void from_block(int i, F&& f) const {
+    if (i == 0) f(a_, b_, c_, d_, false, false);
+    if (i == 1) f(d_, c_, b_, a_, true, true);
+    if (i == 2) f(b_, a_, d_, c_, false, true);
+    if (i == 3) f(c_, d_, a_, b_, true, false);
+  }
+  /// The first of the square blocks, from the largest, with P P⁻¹ [Q z] = [Q z] for a random z to ε^¾, else the one
+  /// nearest to that.
+  template <bool for_determinant>
+  Pivot choose_pivot(Context& ctx) const {
+    Pivot best;
+    std::array<std::pair<Index, int>, 4> order = {};
+    for (int i = 0; i < 4; ++i)
+      from_block(i, [&](const auto& p, const auto&...) { order[static_cast<std::size_t>(i)] = {-p.rows(), i}; });
+    std::sort(order.begin(), order.end());
+    const double enough = std::pow(static_cast<double>(std::numeric_limits<Scalar>::epsilon()), 0.75);
+    const auto consider = [&]<class P>(int i, const P& p, const auto& q, const auto& r, const auto& t) {
+      if constexpr (for_determinant ? determines<P> : Solvable<P>) {
+        if (p.rows() != p.cols() || !tessera::knows(p, for_determinant ? Form::log_determinant : Form::solve) || best.error <= enough) return;
+        const Index n = p.rows(), k = t.cols();
+        Matrix given(n, k + 1), solved(n, k + 1);
+        given.leftCols(k) = tessera::to_dense(q);
+        const Philox draws(5);
+        for (Index j = 0; j < n; ++j)
+          given(j, k) = (draws.bits(static_cast<std::uint64_t>(j)) & 1u) != 0 ? Scalar(1) : Scalar(-1);
+        p.solve(ctx, Op::none, view(std::as_const(given)), view(solved));
+        Matrix rest = given;
+        p.apply(ctx, Op::none, Scalar(-1), view(std::as_const(solved)), Scalar(1), view(rest));
+        double error = 0;
+        for (Index j = 0; j <= k; ++j) {
+          const auto left = static_cast<double>(rest.col(j).norm()), of = static_cast<double>(given.col(j).norm());
+          const double relative = of > 0 ? left / of : left;
+          if (!(relative <= error)) error = relative;  // NaN stays
+          if (std::isnan(error)) break;
+        }
+        if (!(error <= enough))
+          best.why +=
+              detail::concat(best.why.empty() ? ": " : ", ", "ADBC"[i], error < 0.1 ? " nearly" : " is", " singular");
+        if (!(error < best.error && error < 0.1)) return;
+        best.block = i;
+        best.error = error;
+        best.schur = tessera::to_dense(t);
+        const Matrix by = solved.leftCols(k);
+        if (best.schur.size() > 0) r.apply(ctx, Op::none, Scalar(-1), view(by), Scalar(1), view(best.schur));
+      }
+    };
+    for (const auto& [size, i] : order)
+      from_block(i, [&, i = i](const auto& p, const auto& q, const auto& r, const auto& t, bool, bool) {
+        consider(i, p, q, r, t);
+      });
+    return best;
   }
 
   A a_;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
+#include <functional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -12,6 +14,8 @@
 #include <tessera/expr/inverse.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/factor_forms.hpp>
+#include <tessera/matrix/detail/operator_list.hpp>
 #include <tessera/matrix/diagonal.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -19,23 +23,27 @@ namespace tessera::inline TESSERA_ABI {
 /// diag(B_0, B_1, …): (sum of rows, sum of columns); blocks may be rectangular and of different sizes. For different
 /// types of block use AnyOperator. Costs what its blocks cost. Parameters: the blocks' in order.
 template <LinearOperator B>
-class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
+class BlockDiagonal : public detail::OperatorList<BlockDiagonal<B>, B> {
+  using List = detail::OperatorList<BlockDiagonal<B>, B>;
+  using List::items_;
+
  public:
   using Scalar = scalar_of<B>;
 
   BlockDiagonal() = default;
-  explicit BlockDiagonal(std::vector<B> blocks) : blocks_(std::move(blocks)) {
-    for (const auto& b : blocks_) {
-      rows_ += b.rows();
-      cols_ += b.cols();
+  /// Throws shape_error where the sizes have no sum.
+  explicit BlockDiagonal(std::vector<B> blocks) : List(std::move(blocks)) {
+    for (const auto& b : items_) {
+      rows_ = detail::added_sizes(rows_, b.rows());
+      cols_ = detail::added_sizes(cols_, b.cols());
     }
   }
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
-  const std::vector<B>& blocks() const { return blocks_; }
+  const std::vector<B>& blocks() const { return items_; }
   /// A block, to change its values; its shape must stay.
-  B& block(Index i) { return blocks_[static_cast<std::size_t>(i)]; }
+  B& block(Index i) { return this->item(i); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
     check_apply(*this, op, X, Y);
@@ -49,32 +57,29 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
   /// Block by block; each must be square.
   void solve(Context& ctx, Op op, MatrixView<const Scalar> R, MatrixView<Scalar> X) const requires Solvable<B> {
     detail::check_solve(*this, R, X);
+    for (const auto& b : items_)
+      if (b.rows() != b.cols())
+        throw shape_error(detail::concat("tessera: solving (", describe(), ") by blocks, of which (",
+                                         tessera::describe(b), ") is not square"));
     for_each_block(ctx, [&](Context& worker, const B& b, Index row, Index col) {
       b.solve(worker, op, R.slice(0, row, b.rows()), X.slice(0, col, b.cols()));
     });
   }
 
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    for (const auto& b : blocks_) b.for_each_buffer(f);
-  }
-  std::size_t bytes() const {
-    std::size_t total = 0;
-    for (const auto& b : blocks_) total += tessera::bytes(b);
-    return total;
-  }
-  double flops(Index n) const {
-    double total = 0;
-    for (const auto& b : blocks_) total += tessera::flops(b, n);
-    return total;
+  /// Solutions and inverses are known of square blocks that know theirs, the rest of any.
+  bool knows(Form form) const {
+    if (form != Form::solve && form != Form::inverse && form != Form::exponential) return true;
+    return std::all_of(items_.begin(), items_.end(), [form](const B& b) {
+      return b.rows() == b.cols() && (form == Form::exponential || tessera::knows(b, form));
+    });
   }
   std::string describe() const {
-    return detail::concat("BlockDiagonal<", blocks_.size(), "> ", detail::shape_text(rows_, cols_));
+    return detail::concat("BlockDiagonal<", items_.size(), "> ", detail::shape_text(rows_, cols_));
   }
   /// The kernels of each kind of block.
   void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
     std::vector<std::string> seen;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       std::string kind = tessera::describe(b);
       if (std::find(seen.begin(), seen.end(), kind) != seen.end()) continue;
       detail::explain_operator(b, ctx, op, n, sink);
@@ -84,7 +89,7 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
   Eigen::MatrixX<Scalar> to_dense() const {
     Eigen::MatrixX<Scalar> dense = Eigen::MatrixX<Scalar>::Zero(rows_, cols_);
     Index row = 0, col = 0;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       dense.block(row, col, b.rows(), b.cols()) = tessera::to_dense(b);
       row += b.rows();
       col += b.cols();
@@ -92,17 +97,36 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
     return dense;
   }
   Eigen::VectorX<Scalar> diagonal() const { return to_dense().diagonal(); }
-
-  Index parameter_count() const requires Trainable<B> {
-    Index count = 0;
-    for (const auto& b : blocks_) count += b.parameter_count();
-    return count;
+  /// ∏ det B_i; a block that is not square makes the whole singular.
+  LogDeterminant<Scalar> log_determinant() const {
+    LogDeterminant<Scalar> total;
+    for (const auto& b : items_)
+      total = total * (b.rows() == b.cols() ? detail::factor_log_determinant(b) : LogDeterminant<Scalar>::of(0));
+    return total;
   }
+  Scalar frobenius_norm() const {
+    Scalar norm = 0;
+    for (const auto& b : items_) norm = std::hypot(norm, detail::factor_norm(b));
+    return norm;
+  }
+  /// Those of all blocks, descending.
+  Eigen::VectorX<Scalar> singular_values() const {
+    Eigen::VectorX<Scalar> all = Eigen::VectorX<Scalar>::Zero(std::min(rows_, cols_));
+    Index at = 0;
+    for (const auto& b : items_) {
+      const Eigen::VectorX<Scalar> values = detail::factor_singular_values(b);
+      all.segment(at, values.size()) = values;
+      at += values.size();
+    }
+    std::sort(all.begin(), all.end(), std::greater<Scalar>());
+    return all;
+  }
+
   void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
             std::span<Scalar> dparams) const requires Trainable<B> {
     detail::check_grad(*this, X, dY, dparams);
     Index row = 0, col = 0;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       detail::grad_next(b, ctx, X.slice(0, col, b.cols()), dY.slice(0, row, b.rows()), beta, dparams);
       row += b.rows();
       col += b.cols();
@@ -113,10 +137,10 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
   /// f(context, block, first row, first column). Many blocks go to the threads, few share them; the result is the same.
   template <class F>
   void for_each_block(Context& ctx, F&& f) const {
-    const Index count = static_cast<Index>(blocks_.size());
+    const Index count = static_cast<Index>(items_.size());
     if (ctx.concurrency() == 1 || count < 2 * ctx.concurrency()) {
       Index row = 0, col = 0;
-      for (const auto& b : blocks_) {
+      for (const auto& b : items_) {
         f(ctx, b, row, col);
         row += b.rows();
         col += b.cols();
@@ -129,15 +153,14 @@ class BlockDiagonal : public OperatorBase<BlockDiagonal<B>> {
     for (Index i = 0; i < count; ++i) {
       first[2 * i] = row;
       first[2 * i + 1] = col;
-      row += blocks_[static_cast<std::size_t>(i)].rows();
-      col += blocks_[static_cast<std::size_t>(i)].cols();
+      row += items_[static_cast<std::size_t>(i)].rows();
+      col += items_[static_cast<std::size_t>(i)].cols();
     }
     for_each_chunk(ctx, count, 1, [&](Context& worker, Index i, Index) {
-      f(worker, blocks_[static_cast<std::size_t>(i)], first[2 * i], first[2 * i + 1]);
+      f(worker, items_[static_cast<std::size_t>(i)], first[2 * i], first[2 * i + 1]);
     });
   }
 
-  std::vector<B> blocks_;
   Index rows_ = 0, cols_ = 0;
 };
 
@@ -182,6 +205,23 @@ BlockDiagonal<Dense<T>> multiply(const BlockDiagonal<Dense<T>>& A, const Diagona
     col += b.cols();
   }
   return BlockDiagonal<Dense<T>>(std::move(blocks));
+}
+
+/// diag(B_0, …)⁺ = diag(B_0⁺, …), of any shapes; with solve/functions.hpp.
+template <class B>
+requires requires(const B& b) { pinv(B(b)); }
+auto pseudo_inverted(const BlockDiagonal<B>& A) {
+  std::vector<decltype(pinv(std::declval<B>()))> blocks;
+  for (const auto& b : A.blocks()) blocks.push_back(pinv(B(b)));
+  return BlockDiagonal(std::move(blocks));
+}
+/// exp(diag(B_0, …)) = diag(exp(B_0), …); each block must be square. With solve/functions.hpp.
+template <class B>
+requires requires(const B& b) { exp(B(b)); }
+auto exponential(const BlockDiagonal<B>& A) {
+  std::vector<decltype(exp(std::declval<B>()))> blocks;
+  for (const auto& b : A.blocks()) blocks.push_back(exp(B(b)));
+  return BlockDiagonal(std::move(blocks));
 }
 
 /// diag(B_0, …)⁻¹ = diag(B_0⁻¹, …); each block must be square.

@@ -6,6 +6,7 @@
 #include <complex>
 #include <concepts>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -166,6 +167,14 @@ Circulant<S> add(const Circulant<S>& C, const Circulant<S>& D) {
 template <class S>
 Circulant<S> inverted(const Circulant<S>& C) {
   return C.mapped([](std::complex<S> x) { return S(1) / x; });
+}
+/// C⁺: 1/λ, and 0 for eigenvalues that rounding does not tell from 0.
+template <class S>
+Circulant<S> pseudo_inverted(const Circulant<S>& C) {
+  S most = 0;
+  for (const auto& value : C.eigenvalues()) most = std::max(most, std::abs(value));
+  const S least = most * static_cast<S>(C.rows()) * std::numeric_limits<S>::epsilon();
+  return C.mapped([=](std::complex<S> x) { return std::abs(x) <= least ? std::complex<S>(0) : S(1) / x; });
 }
 template <class S>
 Circulant<S> exponential(const Circulant<S>& C) {

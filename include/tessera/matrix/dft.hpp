@@ -4,6 +4,7 @@
 #include <cmath>
 #include <complex>
 #include <concepts>
+#include <limits>
 #include <numbers>
 #include <string_view>
 
@@ -80,7 +81,8 @@ class Dft : public detail::TransformBase<Dft<S>, S> {
 
   /// Throws shape_error unless n >= 1.
   explicit Dft(Index n) : n_(n) {
-    if (n < 1) throw shape_error(detail::concat("tessera: Dft(", n, "): expected at least 1"));
+    if (n < 1 || n > std::numeric_limits<Index>::max() / 4)
+      throw shape_error(detail::concat("tessera: Dft(", n, "): expected at least 1, and sizes that can be counted"));
   }
   Index size() const { return 2 * n_; }
   S at(Index i, Index j) const {
@@ -116,7 +118,8 @@ class Dct : public detail::TransformBase<Dct<S>, S> {
 
   /// Throws shape_error unless n >= 1.
   explicit Dct(Index n) : n_(n) {
-    if (n < 1) throw shape_error(detail::concat("tessera: Dct(", n, "): expected at least 1"));
+    if (n < 1 || n > std::numeric_limits<Index>::max() / 4)
+      throw shape_error(detail::concat("tessera: Dct(", n, "): expected at least 1, and sizes that can be counted"));
   }
   Index size() const { return n_; }
   S at(Index k, Index i) const {

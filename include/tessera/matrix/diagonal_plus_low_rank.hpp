@@ -6,8 +6,8 @@
 #include <string>
 #include <utility>
 
-#include <Eigen/LU>
 #include <tessera/expr/closed_form.hpp>
+#include <tessera/matrix/detail/bordered.hpp>
 #include <tessera/matrix/low_rank.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -48,24 +48,35 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
     d_.apply(ctx, Op::none, alpha, X, beta, Y);
     to.apply(ctx, Op::none, alpha, T, S(1), Y);
   }
-  /// By Woodbury. A zero in d or a singular sum gives infinities or NaN.
+  /// By Woodbury, but that up to R entries of d that are zero or small are solved for together with its (R,R) system,
+  /// as (k+R, k+R). Of a singular A, X is not finite or its residual is large.
   void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
     detail::check_solve(*this, B, X);
-    d_.solve(ctx, op, B, X);
-    if (rank() == 0 || B.empty()) return;
+    if (rank() == 0 || B.empty()) return d_.solve(ctx, op, B, X);
     const auto& [to, from] = sides(op);
-    Matrix T(rank(), B.cols()), solved(rows(), rank());
-    from.apply(ctx, Op::transpose, S(1), X, S(0), view(T));
-    d_.solve(ctx, op, to.view(), view(solved));
-    T = capacitance(op).partialPivLu().solve(T).eval();
-    detail::dense_apply<S>(ctx, S(-1), view(solved), view(T), S(1), X);
+    const auto system = bordered(detail::Bordered<S>::for_solutions);
+    const auto pivots = tessera::diagonal(system.pivots());
+    const Index k = system.held();
+    Matrix T(k + rank(), B.cols()), low(rank(), B.cols()), solved(rows(), rank());
+    pivots.solve(ctx, op, B, X);
+    from.apply(ctx, Op::transpose, S(-1), X, S(0), view(low));
+    T.bottomRows(rank()) = low;
+    for (Index i = 0; i < k; ++i) T.row(i) = detail::eigen_map(B).row(system.held(i));
+    T = system.solve(op, T);
+    low = T.bottomRows(rank());
+    pivots.solve(ctx, op, to.view(), view(solved));
+    detail::dense_apply<S>(ctx, S(-1), view(solved), view(low), S(1), X);
+    for (Index i = 0; i < k; ++i) detail::eigen_map(X).row(system.held(i)) = T.row(i);
   }
-  /// det(D + UVᵀ) = det(D) det(I + VᵀD⁻¹U); where d has a zero, by LU of the whole.
-  LogDeterminant<S> log_determinant() const {
-    const auto of_d = log_determinant_of_diagonal(d_.diagonal());
-    if (of_d.sign == 0) return of_lu(to_dense());
-    return rank() == 0 ? of_d : of_d * of_lu(capacitance(Op::none));
+  /// What solve() does.
+  std::string solve_method() const {
+    if (rank() == 0) return "division";
+    const Index k = bordered(detail::Bordered<S>::for_solutions).held();
+    return k == 0 ? std::string("Woodbury")
+                  : detail::concat("Woodbury, bordered by ", k, " zero or small entries of d");
   }
+  /// det(D + UVᵀ) = det(D) det(I + VᵀD⁻¹U), bordered where d has zeros.
+  LogDeterminant<S> log_determinant() const { return bordered(detail::Bordered<S>::for_solutions).log_determinant(); }
 
   template <class F>
   void for_each_buffer(F&& f) const {
@@ -107,24 +118,12 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
     detail::grad_next(v_, ctx, MatrixView<const S>(T), X, beta, dparams);
   }
 
-  /// I + VᵀD⁻¹U, or its transpose.
-  Matrix capacitance(Op op) const {
-    const Matrix C = Matrix::Identity(rank(), rank()) +
-                     v_.to_dense().transpose() * d_.diagonal().cwiseInverse().asDiagonal() * u_.to_dense();
-    return op == Op::none ? C : Matrix(C.transpose());
-  }
-
  private:
   struct Sides {
     const Dense<S>&to, &from;
   };
   Sides sides(Op op) const { return op == Op::none ? Sides{u_, v_} : Sides{v_, u_}; }
-  static LogDeterminant<S> of_lu(const Matrix& A) {
-    const Eigen::PartialPivLU<Matrix> lu(A);
-    auto d = log_determinant_of_diagonal(Eigen::VectorX<S>(lu.matrixLU().diagonal()));
-    if (lu.permutationP().determinant() < 0) d.sign = -d.sign;
-    return d;
-  }
+  detail::Bordered<S> bordered(S small) const { return {d_.diagonal(), u_.to_dense(), v_.to_dense(), small}; }
 
   Diagonal<S> d_;
   Dense<S> u_, v_;
@@ -142,15 +141,14 @@ DiagonalPlusLowRank<S> transposed(const DiagonalPlusLowRank<S>& A) {
   return {A.main(), A.right(), A.left()};
 }
 
-/// (D + UVᵀ)⁻¹ = D⁻¹ + (-D⁻¹U C⁻¹)(D⁻¹V)ᵀ with C = I + VᵀD⁻¹U. O(N·R²).
+/// (D + UVᵀ)⁻¹ = D⁻¹ + (-D⁻¹U C⁻¹)(D⁻¹V)ᵀ with C = I + VᵀD⁻¹U. O(N·R²). Up to R entries of d that are zero, or less
+/// than √ε beside U and V, add one each to the rank.
 template <class S>
 DiagonalPlusLowRank<S> inverted(const DiagonalPlusLowRank<S>& A) {
-  using Matrix = Eigen::MatrixX<S>;
-  const Eigen::VectorX<S> d = A.main().diagonal().cwiseInverse();
-  Matrix U = d.asDiagonal() * A.left().to_dense();
-  const Matrix V = d.asDiagonal() * A.right().to_dense();
-  if (U.size() > 0) U = -A.capacitance(Op::transpose).partialPivLu().solve(U.transpose()).transpose().eval();
-  return {diagonal(d), Dense<S>(U), Dense<S>(V)};
+  const Eigen::MatrixX<S> U = A.left().to_dense(), V = A.right().to_dense();
+  const detail::Bordered<S> system(A.main().diagonal(), U, V, detail::Bordered<S>::for_operators());
+  const auto [left, right] = system.inverse_factors(U, V);
+  return {inverted(diagonal(system.pivots())), Dense<S>(left), Dense<S>(right)};
 }
 
 /// E (D + UVᵀ) = ED + (EU)Vᵀ

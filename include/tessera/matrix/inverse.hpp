@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -14,6 +16,7 @@
 
 #include <tessera/expr/inverse.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/bordered.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/low_rank.hpp>
@@ -52,11 +55,12 @@ class LuInverse : public OperatorBase<LuInverse<S>> {
     f(ByteRange{factors.data(), factors.data() + factors.size()});
   }
   LogDeterminant<S> log_determinant() const {
-    auto d = log_determinant_of_diagonal(Eigen::VectorX<S>(lu_->matrixLU().diagonal()));
+    auto d = detail::lu_log_determinant(*lu_);
     d.log_abs = -d.log_abs;
-    if (rows() > 0 && lu_->permutationP().determinant() < 0) d.sign = -d.sign;
     return d;
   }
+  /// Estimate of 1 / (|A||A⁻¹|) in the 1-norm; 0 of a singular A.
+  S reciprocal_condition() const { return lu_->rcond(); }
   /// A back: P⁻¹ L U.
   Eigen::MatrixX<S> inverted() const {
     if (rows() == 0) return Eigen::MatrixX<S>(0, 0);
@@ -82,20 +86,31 @@ LuInverse<accum_t<T>> inverted(const DenseView<T>& A) {
 
 namespace detail {
 
-/// (A + U Vᵀ)⁻¹ = A⁻¹ - A⁻¹U (I + VᵀA⁻¹U)⁻¹ (A⁻ᵀV)ᵀ: R solves with A and with Aᵀ, an LU of (R,R).
-/// M. Woodbury, "Inverting modified matrices" (1950).
+/// (A + U Vᵀ)⁻¹ = A⁻¹ - A⁻¹U (I + VᵀA⁻¹U)⁻¹ (A⁻ᵀV)ᵀ: R solves with A and with Aᵀ, an LU of (R,R). A diagonal A may be
+/// singular (bordered.hpp), a dense one too: the low rank is added to it then. M. Woodbury, "Inverting modified
+/// matrices" (1950).
 template <class A, class Matrix>
 auto woodbury(A a, const Matrix& U, const Matrix& V) {
   using S = scalar_of<A>;
-  auto a_inverse = invert_held(std::move(a));
-  Matrix AU(U.rows(), U.cols()), AtV(V.rows(), V.cols()), left = Matrix::Zero(U.rows(), U.cols());
-  a_inverse.apply(default_context(), Op::none, S(1), view(U), S(0), view(AU));
-  a_inverse.apply(default_context(), Op::transpose, S(1), view(V), S(0), view(AtV));
-  if (U.size() > 0) {
-    const Matrix capacitance = Matrix::Identity(U.cols(), U.cols()) + V.transpose() * AU;
-    left = -Eigen::PartialPivLU<Matrix>(capacitance.transpose()).solve(AU.transpose()).transpose();  // -AU C⁻¹
+  if constexpr (has(properties_of<A>, Property::diagonal) && has_diagonal<A>) {
+    const Bordered<S> system(a.diagonal(), U, V, Bordered<S>::for_operators());
+    const auto [left, right] = system.inverse_factors(U, V);
+    return sum(inverted(diagonal(system.pivots())), LowRank(Dense<S>(left), Dense<S>(right)));
+  } else {
+    auto a_inverse = invert_held(a);
+    if constexpr (std::same_as<decltype(a_inverse), LuInverse<S>>)
+      if (U.size() > 0 && !(a_inverse.reciprocal_condition() >= std::numeric_limits<S>::epsilon()))
+        return sum(LuInverse<S>(tessera::to_dense(a) + U * V.transpose()),
+                   LowRank(Dense<S>(U.rows(), 0), Dense<S>(V.rows(), 0)));
+    Matrix AU(U.rows(), U.cols()), AtV(V.rows(), V.cols()), left = Matrix::Zero(U.rows(), U.cols());
+    a_inverse.apply(default_context(), Op::none, S(1), view(U), S(0), view(AU));
+    a_inverse.apply(default_context(), Op::transpose, S(1), view(V), S(0), view(AtV));
+    if (U.size() > 0) {
+      const Matrix capacitance = Matrix::Identity(U.cols(), U.cols()) + V.transpose() * AU;
+      left = -Eigen::PartialPivLU<Matrix>(capacitance.transpose()).solve(AU.transpose()).transpose();  // -AU C⁻¹
+    }
+    return sum(std::move(a_inverse), LowRank(Dense<S>(left), Dense<S>(AtV)));
   }
-  return sum(std::move(a_inverse), LowRank(Dense<S>(left), Dense<S>(AtV)));
 }
 
 /// LowRank, held anyhow, scaled, transposed.

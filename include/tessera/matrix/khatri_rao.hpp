@@ -21,11 +21,12 @@ class KhatriRao : public OperatorBase<KhatriRao<S>> {
  public:
   using Scalar = S;
 
-  /// Throws shape_error unless A and B have as many columns.
+  /// Throws shape_error unless A and B have as many columns, and their rows a product.
   KhatriRao(Dense<S> a, Dense<S> b) : a_(std::move(a)), b_(std::move(b)) {
     if (a_.cols() != b_.cols())
       throw shape_error(detail::concat("tessera: khatri_rao(", tessera::describe(a_), ", ", tessera::describe(b_),
                                        "): columns ", a_.cols(), " != ", b_.cols()));
+    detail::checked_size(a_.rows(), b_.rows());
   }
 
   Index rows() const { return a_.rows() * b_.rows(); }
@@ -83,6 +84,15 @@ class KhatriRao : public OperatorBase<KhatriRao<S>> {
     Eigen::VectorX<S> d(std::min(rows(), cols()));
     for (Index i = 0; i < d.size(); ++i) d[i] = a_(i / b_.rows(), i) * b_(i % b_.rows(), i);
     return d;
+  }
+  /// (A⊙B)ᵀ(A⊙B) = AᵀA ∘ BᵀB (K,K): 2·(M + N)·K² flops, not 2·M·N·K².
+  Dense<S> gram() const {
+    Dense<S> of_a(cols(), cols()), of_b(cols(), cols());
+    gemm(default_context(), S(1), a_.view().transposed(), a_.view(), S(0), of_a.view());
+    gemm(default_context(), S(1), b_.view().transposed(), b_.view(), S(0), of_b.view());
+    for (Index i = 0; i < cols(); ++i)
+      for (Index j = 0; j < cols(); ++j) of_a(i, j) *= of_b(i, j);
+    return of_a;
   }
   /// |A⊙B|² = sum over k of |a_k|² |b_k|².
   S frobenius_norm() const {

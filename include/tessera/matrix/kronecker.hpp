@@ -41,8 +41,9 @@ class Kronecker
     return common;
   }();
 
-  explicit Kronecker(As... factors) : factors_(std::move(factors)...) {}
-  explicit Kronecker(std::tuple<As...> factors) : factors_(std::move(factors)) {}
+  /// Throws shape_error where the products of the sizes do not fit.
+  explicit Kronecker(As... factors) : factors_(std::move(factors)...) { this->check_sizes(); }
+  explicit Kronecker(std::tuple<As...> factors) : factors_(std::move(factors)) { this->check_sizes(); }
 
   const std::tuple<As...>& factor_tuple() const { return factors_; }
   template <std::size_t I>
@@ -79,7 +80,8 @@ class KroneckerOf : public detail::KroneckerBase<KroneckerOf<A>, scalar_of<A>> {
   static constexpr bool is_view = tessera::is_view<A>;
   static constexpr Property properties = properties_of<A> & Property::identity;
 
-  explicit KroneckerOf(std::vector<A> factors) : factors_(std::move(factors)) {}
+  /// As Kronecker's.
+  explicit KroneckerOf(std::vector<A> factors) : factors_(std::move(factors)) { this->check_sizes(); }
   const std::vector<A>& factor_list() const { return factors_; }
   /// A factor, to change its values; its shape must stay.
   A& factor(Index i) { return factors_[static_cast<std::size_t>(i)]; }
@@ -131,6 +133,26 @@ auto inverted(const KroneckerOf<F>& A) {
   std::vector<decltype(detail::invert_held(std::declval<F>()))> all;
   for (const F& a : A.factor_list()) all.push_back(detail::invert_held(a));
   return kronecker(std::move(all));
+}
+
+/// (A⊗B)⁺ = A⁺ ⊗ B⁺, for factors of any shape and rank; with solve/functions.hpp.
+template <class... As>
+requires(requires(const As& a) { pinv(As(a)); } && ...) auto pseudo_inverted(const Kronecker<As...>& A) {
+  return std::apply([](const As&... a) { return Kronecker<decltype(pinv(As(a)))...>(pinv(As(a))...); },
+                    A.factor_tuple());
+}
+template <class F>
+requires requires(const F& a) { pinv(F(a)); }
+auto pseudo_inverted(const KroneckerOf<F>& A) {
+  std::vector<decltype(pinv(std::declval<F>()))> all;
+  for (const F& a : A.factor_list()) all.push_back(pinv(F(a)));
+  return kronecker(std::move(all));
+}
+/// √(A⊗B) = √A ⊗ √B of semidefinite factors; with solve/functions.hpp.
+template <SemidefiniteOperator... As>
+requires(requires(const As& a) { sqrt(As(a)); } && ...) auto square_root(const Kronecker<As...>& A) {
+  return std::apply([](const As&... a) { return Kronecker<decltype(sqrt(As(a)))...>(sqrt(As(a))...); },
+                    A.factor_tuple());
 }
 
 namespace detail {

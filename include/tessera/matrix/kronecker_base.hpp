@@ -2,12 +2,17 @@
 #pragma once
 
 #include <algorithm>
+#include <complex>
+#include <concepts>
+#include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <tessera/expr/closed_form.hpp>
+#include <tessera/matrix/detail/factor_forms.hpp>
 #include <tessera/matrix/kronecker_modes.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -20,6 +25,15 @@ class KroneckerBase : public OperatorBase<Derived> {
  public:
   using Scalar = S;
 
+  /// Throws shape_error where the products of the sizes do not fit.
+  void check_sizes() const {
+    Index m = 1, n = 1;
+    each([&](const auto& a) {
+      if (__builtin_mul_overflow(m, a.rows(), &m) || __builtin_mul_overflow(n, a.cols(), &n))
+        throw shape_error(concat("tessera: Kronecker product with (", tessera::describe(a),
+                                 "): expected rows and columns that can be counted"));
+    });
+  }
   Index rows() const {
     Index n = 1;
     each([&](const auto& a) { n *= a.rows(); });
@@ -64,6 +78,15 @@ class KroneckerBase : public OperatorBase<Derived> {
     }
     return total;
   }
+  /// Eigenvalues are known of square factors, solutions and inverses of factors that know theirs.
+  bool knows(Form form) const {
+    bool all = true;
+    each([&](const auto& a) {
+      if (form == Form::eigenvalues || form == Form::square_root) all = all && a.rows() == a.cols();
+      if (form == Form::solve || form == Form::inverse) all = all && tessera::knows(a, form);
+    });
+    return all;
+  }
   std::string describe() const {
     std::string text;
     each([&](const auto& a) { text += (text.empty() ? "" : " x ") + shape_text(a.rows(), a.cols()); });
@@ -107,14 +130,34 @@ class KroneckerBase : public OperatorBase<Derived> {
     each([&](const auto& a) { square = square && a.rows() == a.cols(); });
     if (!square) return diagonal().sum();
     S product = 1;
-    each([&](const auto& a) { product *= trace(a).value; });
+    each([&](const auto& a) { product *= factor_trace(a); });
     return product;
   }
   /// |A⊗B| = |A| |B|
   S frobenius_norm() const {
     S product = 1;
-    each([&](const auto& a) { product *= norm(a); });
+    each([&](const auto& a) { product *= factor_norm(a); });
     return product;
+  }
+  /// Products of the factors' singular values, descending.
+  Eigen::VectorX<S> singular_values() const {
+    Eigen::VectorX<S> all = Eigen::VectorX<S>::Ones(1);
+    each([&](const auto& a) { all = combine_values(all, factor_singular_values(a), [](S x, S y) { return x * y; }); });
+    std::sort(all.begin(), all.end(), std::greater<S>());
+    Eigen::VectorX<S> padded = Eigen::VectorX<S>::Zero(std::min(rows(), cols()));
+    padded.head(all.size()) = all;
+    return padded;
+  }
+  /// Products of the eigenvalues of square factors, ascending where all factors are of symmetric types.
+  auto eigenvalues() const {
+    using T = std::conditional_t<has(properties_of<Derived>, Property::symmetric), S, std::complex<S>>;
+    Eigen::VectorX<T> all = Eigen::VectorX<T>::Ones(1);
+    each([&](const auto& a) {
+      const Eigen::VectorX<T> values = factor_eigenvalues(a).template cast<T>();
+      all = combine_values(all, values, [](const T& x, const T& y) { return x * y; });
+    });
+    if constexpr (std::same_as<T, S>) std::sort(all.begin(), all.end());
+    return all;
   }
   /// det(A⊗B) = det(A)^N det(B)^M for A (M,M), B (N,N). Square matrices with a factor that is not are singular.
   LogDeterminant<S> log_determinant() const {
@@ -123,7 +166,7 @@ class KroneckerBase : public OperatorBase<Derived> {
     each([&](const auto& a) { square = square && a.rows() == a.cols(); });
     if (!square) return LogDeterminant<S>::of(S(0));
     each([&](const auto& a) {
-      if (rows() > 0) total = total * LogDeterminant<S>(logdet(a).value).power(rows() / a.rows());
+      if (rows() > 0) total = total * factor_log_determinant(a).power(rows() / a.rows());
     });
     return total;
   }

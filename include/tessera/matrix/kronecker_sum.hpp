@@ -1,13 +1,14 @@
 /// Kronecker sums, and exp(A⊕B) = exp(A) ⊗ exp(B).
 #pragma once
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <array>
+#include <complex>
 #include <concepts>
 #include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include <tessera/matrix/kronecker.hpp>
@@ -29,12 +30,18 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
     return common;
   }();
 
-  /// Throws shape_error unless all are square.
+  /// Throws shape_error unless all are square and their sizes have a product.
   explicit KroneckerSum(As... parts) : parts_(std::move(parts)...) {
     each([](const auto& a) {
       if (a.rows() != a.cols())
         throw shape_error(detail::concat("tessera: KroneckerSum of (", tessera::describe(a), "): ", a.rows(),
                                          " rows != ", a.cols(), " columns"));
+    });
+    Index n = 1;
+    each([&](const auto& a) {
+      if (__builtin_mul_overflow(n, a.rows(), &n))
+        throw shape_error(detail::concat("tessera: KroneckerSum with (", tessera::describe(a),
+                                         "): expected sizes whose product can be counted"));
     });
   }
 
@@ -92,24 +99,22 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
 
   /// Sums of the operators' diagonal entries.
   Eigen::VectorX<Scalar> diagonal() const {
-    return combined([](const auto& a) { return Eigen::VectorX<Scalar>(tessera::to_dense(a).diagonal()); });
+    return combined<Scalar>([](const auto& a) { return Eigen::VectorX<Scalar>(tessera::to_dense(a).diagonal()); });
   }
   /// tr(A⊕B) = M tr(A) + N tr(B) with the other's size.
   Scalar diagonal_sum() const {
     Scalar total = 0;
     each([&](const auto& a) {
-      if (a.rows() > 0) total += static_cast<Scalar>(rows() / a.rows()) * trace(a).value;
+      if (a.rows() > 0) total += static_cast<Scalar>(rows() / a.rows()) * detail::factor_trace(a);
     });
     return total;
   }
-  /// All sums of the operators' eigenvalues, ascending; for symmetric operators.
-  Eigen::VectorX<Scalar> eigenvalues() const requires(SymmetricOperator<As>&&...) {
-    Eigen::VectorX<Scalar> values = combined([](const auto& a) {
-      return Eigen::VectorX<Scalar>(
-          Eigen::SelfAdjointEigenSolver<Eigen::MatrixX<Scalar>>(tessera::to_dense(a), Eigen::EigenvaluesOnly)
-              .eigenvalues());
-    });
-    std::sort(values.begin(), values.end());
+  /// All sums of the operators' eigenvalues, ascending where all are of symmetric types.
+  auto eigenvalues() const {
+    using T = std::conditional_t<(SymmetricOperator<As> && ...), Scalar, std::complex<Scalar>>;
+    auto values = combined<T>(
+        [](const auto& a) -> Eigen::VectorX<T> { return detail::factor_eigenvalues(a).template cast<T>(); });
+    if constexpr (std::same_as<T, Scalar>) std::sort(values.begin(), values.end());
     return values;
   }
 
@@ -153,15 +158,12 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
     std::apply([&](const As&... a) { (f(a), ...); }, parts_);
   }
   /// Sums of one entry of f(part) from each part, the last part's index fastest.
-  template <class F>
-  Eigen::VectorX<Scalar> combined(F&& f) const {
-    Eigen::VectorX<Scalar> sums = Eigen::VectorX<Scalar>::Zero(1);
+  template <class T, class F>
+  Eigen::VectorX<T> combined(F&& f) const {
+    Eigen::VectorX<T> sums = Eigen::VectorX<T>::Zero(1);
     each([&](const auto& a) {
-      const Eigen::VectorX<Scalar> values = f(a);
-      Eigen::VectorX<Scalar> next(sums.size() * values.size());
-      for (Index i = 0; i < sums.size(); ++i)
-        for (Index j = 0; j < values.size(); ++j) next[i * values.size() + j] = sums[i] + values[j];
-      sums = std::move(next);
+      const Eigen::VectorX<T> values = f(a);
+      sums = detail::combine_values(sums, values, [](const T& x, const T& y) { return x + y; });
     });
     return sums;
   }
@@ -175,9 +177,9 @@ requires(sizeof...(As) >= 1 && (... && (LinearOperator<As> || EigenDense<As>))) 
       detail::hold_factor(std::forward<As>(parts))...);
 }
 
-/// exp(A⊕B) = exp(A) ⊗ exp(B), for the terms commute.
+/// exp(A⊕B) = exp(A) ⊗ exp(B), for the terms commute; with solve/functions.hpp.
 template <class... As>
-auto exponential(const KroneckerSum<As...>& A) {
+requires(requires(const As& a) { exp(As(a)); } && ...) auto exponential(const KroneckerSum<As...>& A) {
   return std::apply([](const As&... a) { return kronecker(exp(As(a))...); }, A.parts());
 }
 

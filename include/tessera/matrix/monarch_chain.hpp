@@ -24,13 +24,16 @@ class MonarchChain : public OperatorBase<MonarchChain<P>> {
   using Scalar = accum_t<P>;
 
   MonarchChain() = default;
-  /// Zeros. Throws shape_error unless every size is positive.
+  /// Zeros. Throws shape_error unless every size is positive and their product and sum can be counted.
   explicit MonarchChain(std::vector<Index> sizes) : sizes_(std::move(sizes)) {
     Index n = 1, sum = 0;
     for (const Index b : sizes_) {
       if (b < 1) throw shape_error(detail::concat("tessera: MonarchChain with an axis of ", b, "; expected 1 or more"));
       n = detail::checked_size(n, b);
-      sum += b;
+      if (__builtin_add_overflow(sum, b, &sum))
+        throw shape_error(detail::concat("tessera: MonarchChain of ", sizes_.size(), " axes, the largest of ",
+                                         *std::max_element(sizes_.begin(), sizes_.end()),
+                                         ": the sum of their sizes does not fit"));
     }
     size_ = sizes_.empty() ? 0 : n;
     parameters_ = Buffer<P>(detail::checked_size(size_, sum));

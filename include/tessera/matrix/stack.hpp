@@ -9,42 +9,46 @@
 #include <vector>
 
 #include <tessera/matrix/any.hpp>
+#include <tessera/matrix/detail/operator_list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 /// [B_0; B_1; …] (vertical: the columns agree) or [B_0, B_1, …] (horizontal: the rows do). Costs what its blocks cost.
 /// Parameters: the blocks' in order. For different types of block use AnyOperator.
 template <LinearOperator B, bool vertical>
-class Stack : public OperatorBase<Stack<B, vertical>> {
+class Stack : public detail::OperatorList<Stack<B, vertical>, B> {
+  using List = detail::OperatorList<Stack<B, vertical>, B>;
+  using List::items_;
+
  public:
   using Scalar = scalar_of<B>;
 
   Stack() = default;
   /// Throws shape_error unless the shapes fit.
-  explicit Stack(std::vector<B> blocks) : blocks_(std::move(blocks)) {
-    for (const auto& b : blocks_) {
+  explicit Stack(std::vector<B> blocks) : List(std::move(blocks)) {
+    for (const auto& b : items_) {
       const Index shared = vertical ? b.cols() : b.rows();
-      if (&b == &blocks_.front()) shared_ = shared;
+      if (&b == &items_.front()) shared_ = shared;
       if (shared != shared_)
         throw shape_error(detail::concat("tessera: ", vertical ? "vertical" : "horizontal", " stack of (",
-                                         tessera::describe(blocks_.front()), ") and (", tessera::describe(b),
+                                         tessera::describe(items_.front()), ") and (", tessera::describe(b),
                                          "): ", vertical ? "columns " : "rows ", shared_, " != ", shared));
-      stacked_ += vertical ? b.rows() : b.cols();
+      stacked_ = detail::added_sizes(stacked_, vertical ? b.rows() : b.cols());
     }
   }
 
   Index rows() const { return vertical ? stacked_ : shared_; }
   Index cols() const { return vertical ? shared_ : stacked_; }
-  const std::vector<B>& blocks() const { return blocks_; }
+  const std::vector<B>& blocks() const { return items_; }
   /// A block, to change its values; its shape must stay.
-  B& block(Index i) { return blocks_[static_cast<std::size_t>(i)]; }
+  B& block(Index i) { return this->item(i); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
     check_apply(*this, op, X, Y);
     const bool splits_result = vertical == (op == Op::none);
-    if (blocks_.empty() && !splits_result) return detail::scale_by(ctx, beta, Y);
+    if (items_.empty() && !splits_result) return detail::scale_by(ctx, beta, Y);
     Index at = 0;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       const Index size = vertical ? b.rows() : b.cols();
       if (splits_result) {
         b.apply(ctx, op, alpha, X, beta, Y.slice(0, at, size));
@@ -55,31 +59,17 @@ class Stack : public OperatorBase<Stack<B, vertical>> {
       at += size;
     }
   }
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    for (const auto& b : blocks_) b.for_each_buffer(f);
-  }
-  std::size_t bytes() const {
-    std::size_t total = 0;
-    for (const auto& b : blocks_) total += tessera::bytes(b);
-    return total;
-  }
-  double flops(Index n) const {
-    double total = 0;
-    for (const auto& b : blocks_) total += tessera::flops(b, n);
-    return total;
-  }
   std::string describe() const {
-    return detail::concat(vertical ? "VerticalStack<" : "HorizontalStack<", blocks_.size(), "> ",
+    return detail::concat(vertical ? "VerticalStack<" : "HorizontalStack<", items_.size(), "> ",
                           detail::shape_text(rows(), cols()));
   }
   void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
-    if (!blocks_.empty()) detail::explain_operator(blocks_.front(), ctx, op, n, sink);
+    if (!items_.empty()) detail::explain_operator(items_.front(), ctx, op, n, sink);
   }
   Eigen::MatrixX<Scalar> to_dense() const {
     Eigen::MatrixX<Scalar> dense(rows(), cols());
     Index at = 0;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       if constexpr (vertical)
         dense.middleRows(at, b.rows()) = tessera::to_dense(b);
       else
@@ -89,16 +79,11 @@ class Stack : public OperatorBase<Stack<B, vertical>> {
     return dense;
   }
 
-  Index parameter_count() const requires Trainable<B> {
-    Index count = 0;
-    for (const auto& b : blocks_) count += b.parameter_count();
-    return count;
-  }
   void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
             std::span<Scalar> dparams) const requires Trainable<B> {
     detail::check_grad(*this, X, dY, dparams);
     Index at = 0;
-    for (const auto& b : blocks_) {
+    for (const auto& b : items_) {
       if constexpr (vertical)
         detail::grad_next(b, ctx, X, dY.slice(0, at, b.rows()), beta, dparams);
       else
@@ -108,7 +93,6 @@ class Stack : public OperatorBase<Stack<B, vertical>> {
   }
 
  private:
-  std::vector<B> blocks_;
   Index stacked_ = 0, shared_ = 0;
 };
 

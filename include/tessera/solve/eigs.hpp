@@ -13,6 +13,7 @@
 
 #include <Eigen/Eigenvalues>
 #include <tessera/expr/tagged.hpp>
+#include <tessera/solve/closed.hpp>
 #include <tessera/solve/logdet.hpp>
 
 #if __has_include(<Spectra/SymEigsSolver.h>)
@@ -183,15 +184,6 @@ inline void check_wanted(const char* what, Index k) {
   if (k < 0) throw shape_error(concat("tessera: ", k, " ", what, ": expected 0 or more"));
 }
 
-template <class A>
-concept ClosedEigenvalues = requires(const A& a) {
-  a.eigenvalues();
-};
-template <class A>
-concept ClosedSingularValues = requires(const A& a) {
-  a.singular_values();
-};
-
 }  // namespace detail
 
 /// k eigenvalues, and eigenvectors unless options.vectors is false, of a square A: real ones of a symmetric type,
@@ -204,21 +196,20 @@ auto eigs(Context& ctx, const A& a, Index k, EigsOptions options = {}) {
   using T = std::conditional_t<is_symmetric, S, std::complex<S>>;
   detail::check_square_for("eigenvalues", a);
   detail::check_wanted("eigenvalues", k);
-  if constexpr (detail::ClosedEigenvalues<A>) {
-    if (!options.vectors) {
+  if (!options.vectors)
+    if (const auto closed = closed_eigenvalues(a, true)) {
       Spectrum<Eigen::VectorX<T>, Eigen::MatrixX<T>> out;
       Eigen::VectorX<T> values;
       if constexpr (is_symmetric)
-        values = a.eigenvalues().real();
+        values = closed->real();
       else
-        values = a.eigenvalues().template cast<T>();
+        values = *closed;
       detail::sort_values(values, options.which);
       out.values = values.head(std::min<Index>(k, values.size()));
       out.status.method = "the type's eigenvalues()";
       out.status.converged = !values.hasNaN();
       return out;
     }
-  }
   const LinearMap<S> map(ctx, a);
   return detail::spectrum<is_symmetric>(map, k, options);
 }
@@ -235,9 +226,9 @@ SingularValues<scalar_of<A>> svd(Context& ctx, const A& a, Index k, EigsOptions 
   detail::check_wanted("singular values", k);
   SingularValues<S> out;
   k = std::min({k, a.rows(), a.cols()});
-  if constexpr (detail::ClosedSingularValues<A>)
-    if (!options.vectors) {
-      out.values = a.singular_values().head(k);
+  if (!options.vectors)
+    if (const auto closed = closed_singular_values(a, true)) {
+      out.values = closed->head(k);
       out.status.method = "the type's singular_values()";
       out.status.converged = !out.values.hasNaN();
       return out;
@@ -264,12 +255,24 @@ auto svd(const A& a, Index k, EigsOptions options = {}) {
 template <LinearOperator A>
 Methods explain_eigs(const A& a, EigsOptions options = {}) {
   Methods m{detail::concat("eigs (", detail::text_of(a), ")"), {}};
-  m.consider("the type's eigenvalues()", !detail::ClosedEigenvalues<A> ? "the type has none"
+  m.consider("the type's eigenvalues()", !closed_eigenvalues(a, false) ? "the type has none"
                                          : options.vectors             ? "vectors are wanted"
                                                                        : "")
       .consider("dense eigenvalues", a.rows() <= 64 ? "" : "more than 64 rows")
       .consider("Lanczos with implicit restarts (Spectra)", SymmetricOperator<A> ? "" : "not known to be symmetric")
       .consider("Arnoldi with implicit restarts (Spectra)", "");
+  return m;
+}
+
+/// The same of svd(A, k).
+template <LinearOperator A>
+Methods explain_svd(const A& a, EigsOptions options = {}) {
+  Methods m{detail::concat("svd (", detail::text_of(a), ")"), {}};
+  m.consider("the type's singular_values()", !closed_singular_values(a, false) ? "the type has none"
+                                             : options.vectors                 ? "vectors are wanted"
+                                                                               : "")
+      .consider("dense eigenvalues of AᵀA", a.cols() <= 64 ? "" : "more than 64 columns")
+      .consider("Lanczos on AᵀA with implicit restarts (Spectra)", "");
   return m;
 }
 

@@ -10,10 +10,7 @@
 #include <utility>
 
 #include <Eigen/Eigenvalues>
-#include <Eigen/QR>
-#include <tessera/matrix/diagonal.hpp>
-#include <tessera/matrix/identity.hpp>
-#include <tessera/matrix/low_rank.hpp>
+#include <tessera/solve/function_rules.hpp>
 #include <tessera/solve/lanczos.hpp>
 #include <tessera/solve/logdet.hpp>
 
@@ -26,6 +23,7 @@ class PseudoInverse : public OperatorBase<PseudoInverse<A>> {
   using Scalar = scalar_of<A>;
   static constexpr bool is_view = tessera::is_view<A>;
   explicit PseudoInverse(A inner, SolveOptions options = {}) : inner_(std::move(inner)), options_(options) {}
+  const A& inner() const { return inner_; }
   Index rows() const { return inner_.cols(); }
   Index cols() const { return inner_.rows(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
@@ -145,53 +143,6 @@ class Exponential : public OperatorBase<Exponential<A>> {
   Index steps_ = 1;
 };
 
-/// diag(d)⁺: 1/d, and 0 where d is 0.
-template <class S>
-Diagonal<S> pseudo_inverted(const Diagonal<S>& D) {
-  return diagonal(Eigen::VectorX<S>(D.diagonal().unaryExpr([](S x) { return x == S(0) ? S(0) : S(1) / x; })));
-}
-template <class S>
-Zero<S> pseudo_inverted(const Zero<S>& Z) {
-  return {Z.cols(), Z.rows()};
-}
-/// (U Vᵀ)⁺ = (Vᵀ)⁺ U⁺, for factors of full column rank.
-template <class U, class V>
-auto pseudo_inverted(const LowRank<U, V>& A) {
-  using S = scalar_of<U>;
-  using Matrix = Eigen::MatrixX<S>;
-  const Matrix u = to_dense(A.left()), v = to_dense(A.right());
-  if (u.size() == 0 || v.size() == 0) return LowRank(Dense<S>(v), Dense<S>(u));
-  const Matrix left = v * (v.transpose() * v).partialPivLu().inverse();
-  const Matrix right = u * (u.transpose() * u).partialPivLu().inverse();
-  return LowRank(Dense<S>(left), Dense<S>(right));
-}
-/// exp(diag(d)) = diag(exp(d))
-template <class S>
-Diagonal<S> exponential(const Diagonal<S>& D) {
-  return diagonal(Eigen::VectorX<S>(D.diagonal().array().exp()));
-}
-template <class S>
-Identity<S> exponential(const Zero<S>& Z) {
-  return Identity<S>(Z.rows());
-}
-template <class S>
-Diagonal<S> exponential(const Identity<S>& I) {
-  return diagonal(Eigen::VectorX<S>(Eigen::VectorX<S>::Constant(I.rows(), std::exp(S(1)))));
-}
-/// √diag(d) = diag(√d); of a negative entry NaN.
-template <class S>
-Diagonal<S> square_root(const Diagonal<S>& D) {
-  return diagonal(Eigen::VectorX<S>(D.diagonal().array().sqrt()));
-}
-template <class S>
-keep_left square_root(const Identity<S>&) {
-  return {};
-}
-template <class S>
-keep_left square_root(const Zero<S>&) {
-  return {};
-}
-
 namespace detail {
 
 /// f(A) of a dense symmetric A.
@@ -225,6 +176,26 @@ const auto& bare(const A& a) {
   else
     return a;
 }
+/// An AnyOperator, held anyhow: which rule there is shows when it runs, and the result is another.
+template <class A>
+concept Hiding = requires(const A& a) {
+  bare(a).function(Form::inverse);
+};
+/// f(A) by the rule of what `a` hides, else other().
+template <class A, class F>
+auto hidden_function(const A& a, Form form, F&& other) {
+  using Any = std::remove_cvref_t<decltype(bare(a))>;
+  if (bare(a).knows(form)) return bare(a).function(form);
+  return Any(other());
+}
+/// What explain says of a rule: of the type's, or of what it hides.
+template <bool has_rule, class A>
+void consider_rule(Methods& m, const std::string& rule, const A& a, Form form) {
+  if constexpr (Hiding<A>)
+    m.consider(concat("the held operator's ", rule), bare(a).knows(form) ? "" : "it has none");
+  else
+    m.consider(concat("the type's ", rule), has_rule ? "" : "it has none");
+}
 /// A rule's result, or the operand where it keeps it.
 template <class R, class A>
 auto kept(R result, A a) {
@@ -236,8 +207,14 @@ auto kept(R result, A a) {
 
 }  // namespace detail
 
-/// The Moore–Penrose inverse A⁺ (N,M): the type's own, the transpose of an orthogonal A, of a dense one a complete
-/// orthogonal decomposition; (sA)⁺ = s⁻¹A⁺, (Aᵀ)⁺ = (A⁺)ᵀ. Else LSQR each time it is applied.
+/// (A⁺)⁺ = A
+template <class A>
+auto pseudo_inverted(const PseudoInverse<A>& a) {
+  return a.inner();
+}
+
+/// The Moore–Penrose inverse A⁺ (N,M): the type's own (function_rules.hpp), the transpose of an orthogonal A; (sA)⁺ =
+/// s⁻¹A⁺, (Aᵀ)⁺ = (A⁺)ᵀ. Else LSQR each time it is applied. Of an AnyOperator, as of what it holds, another.
 template <LinearOperator A>
 auto pinv(A&& a, SolveOptions options = {}) {
   auto held = detail::hold(std::forward<A>(a));
@@ -252,11 +229,14 @@ auto pinv(A&& a, SolveOptions options = {}) {
     return detail::scale(held.factor() == S(0) ? S(0) : S(1) / held.factor(), pinv(std::move(held).inner(), options));
   else if constexpr (detail::is_transposed<H>)
     return detail::transpose_held(pinv(std::move(held).inner(), options));
-  else if constexpr (detail::DenseFactor<T>) {
-    const Eigen::MatrixX<S> dense = to_dense(detail::unwrap(held));
-    if (dense.size() == 0) return Dense<S>(Eigen::MatrixX<S>(dense.transpose()));
-    return Dense<S>(Eigen::MatrixX<S>(dense.completeOrthogonalDecomposition().pseudoInverse()));
-  } else
+  else if constexpr (detail::Hiding<H>)
+    return detail::hidden_function(held, Form::pseudo_inverse,
+                                   [&]() -> std::remove_cvref_t<decltype(detail::bare(held))> {
+                                     if (has(held_properties(held), Property::orthogonal))
+                                       return detail::transpose_held(held);
+                                     return PseudoInverse<H>(held, options);
+                                   });
+  else
     return PseudoInverse<H>(std::move(held), options);
 }
 
@@ -276,6 +256,13 @@ auto exp(A&& a, Index steps = 48) {
     return detail::transpose_held(exp(std::move(held).inner(), steps));
   else if constexpr (SymmetricOperator<H> && detail::DenseFactor<std::remove_cvref_t<decltype(detail::bare(held))>>)
     return detail::symmetric_function<S>(to_dense(detail::bare(held)), [](S x) { return std::exp(x); });
+  else if constexpr (detail::Hiding<H>)
+    return detail::hidden_function(held, Form::exponential, [&]() -> std::remove_cvref_t<decltype(detail::bare(held))> {
+      if (has(held_properties(held), Property::symmetric))
+        return LanczosFunction<H>(
+            held, [](S x) { return std::exp(x); }, "exp", steps);
+      return Exponential<H>(held);
+    });
   else if constexpr (SymmetricOperator<H>)
     return LanczosFunction<H>(
         std::move(held), [](S x) { return std::exp(x); }, "exp", steps);
@@ -295,6 +282,14 @@ auto sqrt(A&& a, Index steps = 48) {
   detail::check_square_for("square root", held);
   if constexpr (detail::HasSquareRoot<T>) {
     return detail::kept(square_root(detail::unwrap(held)), held);
+  } else if constexpr (detail::Hiding<H>) {
+    return detail::hidden_function(held, Form::square_root, [&] {
+      if (!has(held_properties(held), Property::psd))
+        throw unsupported_error(detail::concat("tessera: sqrt(", detail::text_of(held), "): not known to be positive ",
+                                               "semidefinite: expected positive_semidefinite(A) of an A that is"));
+      return LanczosFunction<H>(
+          held, [](S x) { return std::sqrt(std::max(x, S(0))); }, "sqrt", steps);
+    });
   } else {
     static_assert(SemidefiniteOperator<H>,
                   "tessera: sqrt() takes positive semidefinite operators; say positive_semidefinite(A) if A is one");
@@ -305,6 +300,46 @@ auto sqrt(A&& a, Index steps = 48) {
       return LanczosFunction<H>(
           std::move(held), [](S x) { return std::sqrt(std::max(x, S(0))); }, "sqrt", steps);
   }
+}
+
+/// Which way pinv(A), exp(A) or sqrt(A) takes and why.
+template <LinearOperator A>
+Methods explain_pinv(const A& a) {
+  Methods m{detail::concat("pinv (", detail::text_of(a), ")"), {}};
+  detail::consider_rule<detail::HasPseudoInverse<std::remove_cvref_t<decltype(detail::unwrap(a))>>>(
+      m, "pseudo_inverted(A)", a, Form::pseudo_inverse);
+  if constexpr (detail::is_scaled<A> || detail::is_transposed<A>)
+    m.consider(explain_pinv(a.inner()).chosen() + ", inside", "");
+  m.consider("the transpose", has(held_properties(a), Property::orthogonal) ? "" : "not known to be orthogonal")
+      .consider("LSQR a column", "");
+  return m;
+}
+template <LinearOperator A>
+Methods explain_exp(const A& a) {
+  Methods m{detail::concat("exp (", detail::text_of(a), ")"), {}};
+  using T = std::remove_cvref_t<decltype(detail::bare(a))>;
+  const bool symmetric = has(held_properties(a), Property::symmetric);
+  detail::consider_rule<detail::HasExponential<std::remove_cvref_t<decltype(detail::unwrap(a))>>>(m, "exponential(A)",
+                                                                                                  a, Form::exponential);
+  m.consider("eigenvalues", !symmetric               ? "not known to be symmetric"
+                            : detail::DenseFactor<T> ? ""
+                                                     : "not dense")
+      .consider("Lanczos", symmetric ? "" : "not known to be symmetric")
+      .consider("Taylor series in steps", "");
+  return m;
+}
+template <LinearOperator A>
+Methods explain_sqrt(const A& a) {
+  Methods m{detail::concat("sqrt (", detail::text_of(a), ")"), {}};
+  using T = std::remove_cvref_t<decltype(detail::bare(a))>;
+  const bool definite = has(held_properties(a), Property::psd);
+  detail::consider_rule<detail::HasSquareRoot<std::remove_cvref_t<decltype(detail::unwrap(a))>>>(m, "square_root(A)", a,
+                                                                                                 Form::square_root);
+  m.consider("eigenvalues", !definite                ? "not known to be positive semidefinite"
+                            : detail::DenseFactor<T> ? ""
+                                                     : "not dense")
+      .consider("Lanczos", definite ? "" : "not known to be positive semidefinite");
+  return m;
 }
 
 }  // namespace tessera::inline TESSERA_ABI

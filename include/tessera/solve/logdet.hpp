@@ -7,12 +7,14 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include <Eigen/LU>
+#include <tessera/matrix/detail/bordered.hpp>
 #include <tessera/solve/lanczos.hpp>
 #include <tessera/solve/solve.hpp>
 
@@ -61,15 +63,6 @@ struct Closed {
   LogDeterminant<S> value;
 };
 
-template <class S>
-LogDeterminant<S> lu_determinant(const Eigen::MatrixX<S>& A) {
-  if (A.size() == 0) return {};
-  const Eigen::PartialPivLU<Eigen::MatrixX<S>> lu(A);
-  auto d = log_determinant_of_diagonal(Eigen::VectorX<S>(lu.matrixLU().diagonal()));
-  if (lu.permutationP().determinant() < 0) d.sign = -d.sign;
-  return d;
-}
-
 template <bool compute, class... As>
 auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum);
 
@@ -82,7 +75,9 @@ Closed<scalar_of<A>> closed_logdet(Context& ctx, const A& a) {
   if constexpr (is_ref<A>) {
     return closed_logdet<compute>(ctx, a.get());
   } else if constexpr (requires { a.log_determinant(); }) {
-    out.method = "the type's log_determinant()";
+    if (!knows(a, Form::log_determinant)) return out;
+    constexpr bool hides = requires { a.held_properties(); };
+    out.method = hides ? "the held operator's" : "the type's log_determinant()";
     if constexpr (compute) out.value = a.log_determinant();
   } else if constexpr (is_transposed<A> || is_tagged<A>) {
     return closed_logdet<compute>(ctx, a.inner());
@@ -113,7 +108,7 @@ Closed<scalar_of<A>> closed_logdet(Context& ctx, const A& a) {
     if constexpr (compute) out.value = log_determinant_of_diagonal(a.diagonal());
   } else if constexpr (StoredDense<A>) {
     out.method = "LU";
-    if constexpr (compute) out.value = lu_determinant<S>(a.to_dense());
+    if constexpr (compute) out.value = lu_log_determinant(Eigen::MatrixX<S>(a.to_dense()));
   }
   return out;
 }
@@ -131,7 +126,7 @@ auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum) {
     using Main = std::remove_cvref_t<decltype(main)>;
     if constexpr (invertible<Main>()) {
       auto out = closed_logdet<compute>(ctx, main);
-      if (out.method == nullptr) return out;
+      if (out.method == nullptr || !knows(main, Form::inverse)) return Closed<S>{};
       out.method = "the matrix determinant lemma";
       if constexpr (compute) {
         std::vector<Matrix> lefts, rights;
@@ -157,9 +152,18 @@ auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum) {
           U.middleCols(at, lefts[i].cols()) = lefts[i];
           V.middleCols(at, lefts[i].cols()) = rights[i];
         }
+        if constexpr (has(properties_of<Main>, Property::diagonal) && has_diagonal<Main>) {
+          out.value = Bordered<S>(main.diagonal(), U, V, Bordered<S>::for_solutions).log_determinant();
+          return out;
+        } else if constexpr (StoredDense<std::remove_cvref_t<decltype(unwrap(main))>>) {
+          if (out.value.sign == 0) {  // a singular one says nothing of the sum
+            out.value = lu_log_determinant(Matrix(tessera::to_dense(main) + U * V.transpose()));
+            return out;
+          }
+        }
         Matrix AU(U.rows(), rank);
         invert_held(Ref<Main>(main)).apply(ctx, Op::none, S(1), view(U), S(0), view(AU));
-        out.value = out.value * lu_determinant<S>(Matrix::Identity(rank, rank) + V.transpose() * AU);
+        out.value = out.value * lu_log_determinant(Matrix(Matrix::Identity(rank, rank) + V.transpose() * AU));
       }
       return out;
     } else {
@@ -227,6 +231,15 @@ void check_square_for(const char* what, const A& a) {
 
 }  // namespace detail
 
+/// The determinant of A if its structure tells it; without `compute` only whether.
+template <LinearOperator A>
+std::optional<LogDeterminant<scalar_of<A>>> closed_log_determinant(const A& a, bool compute) {
+  const auto closed =
+      compute ? detail::closed_logdet<true>(default_context(), a) : detail::closed_logdet<false>(default_context(), a);
+  if (closed.method == nullptr) return std::nullopt;
+  return closed.value;
+}
+
 /// log |det A| and the sign of a square A: exact where the structure tells, else estimated from products with A.
 /// S. Ubaru, J. Chen, Y. Saad, "Fast Estimation of tr(f(A)) via Stochastic Lanczos Quadrature" (2017). Throws
 /// shape_error; unsupported_error for less than one probe or step, where it estimates.
@@ -237,7 +250,7 @@ LogDeterminantResult<scalar_of<A>> logdet(Context& ctx, const A& a, QuadratureOp
   const auto closed = detail::closed_logdet<true>(ctx, a);
   if (closed.method != nullptr)
     return {closed.value, {closed.method, closed.value.log_abs < std::numeric_limits<S>::infinity()}};
-  if (has(properties_of<A>, Property::psd) || detail::is_gram(a))
+  if (has(held_properties(a), Property::psd) || detail::is_gram(a))
     return detail::quadrature_logdet<S>(LinearMap<S>(ctx, a), false, options);
   const detail::GramOf<A> gram{&a};
   return detail::quadrature_logdet<S>(LinearMap<S>(ctx, gram), true, options);
@@ -252,7 +265,7 @@ template <LinearOperator A>
 Methods explain_logdet(const A& a) {
   Methods m{detail::concat("logdet (", detail::text_of(a), ")"), {}};
   const char* closed = detail::closed_logdet<false>(default_context(), a).method;
-  const bool definite = has(properties_of<A>, Property::psd) || detail::is_gram(a);
+  const bool definite = has(held_properties(a), Property::psd) || detail::is_gram(a);
   m.consider(closed != nullptr ? closed : "closed form", closed != nullptr ? "" : "a part has none")
       .consider("Lanczos quadrature", definite ? "" : "not known to be positive semidefinite")
       .consider("Lanczos quadrature of AᵀA", "");

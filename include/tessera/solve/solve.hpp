@@ -24,19 +24,6 @@ namespace detail {
 
 enum class SolveMethod { direct, inverse, cg, minres, lsqr };
 
-/// Every factor of a product is square, so that the product of inverses is the inverse.
-template <class A>
-bool square_throughout(const A& a) {
-  if constexpr (is_ref<A>)
-    return square_throughout(a.get());
-  else if constexpr (is_scaled<A> || is_transposed<A> || is_tagged<A>)
-    return square_throughout(a.inner());
-  else if constexpr (is_product<A>)
-    return std::apply([](const auto&... factor) { return (square_throughout(factor) && ...); }, a.factors());
-  else
-    return a.rows() == a.cols();
-}
-
 /// AᵀA, seen at run time: the product of a transpose with the very same operator.
 template <class A>
 bool is_gram(const A& a) {
@@ -61,16 +48,19 @@ bool is_gram(const A& a) {
 
 template <class A>
 SolveMethod solve_method(const A& a, Methods* methods) {
-  constexpr Property p = properties_of<A>;
+  const Property p = held_properties(a);
   const bool square = a.rows() == a.cols();
   const bool definite = has(p, Property::psd) || is_gram(a);
   const char* not_square = "the matrix is not square";
   bool factors = square_throughout(a);
-  constexpr bool direct = Solvable<A>, inverts = invertible<A>();
+  const bool direct = Solvable<A> && knows(a, Form::solve), inverts = invertible<A>() && knows(a, Form::inverse);
   if (methods != nullptr) {
-    methods->consider("direct, by the type's solve()", !direct  ? "the type has none"
-                                                       : square ? ""
-                                                                : not_square)
+    std::string by;
+    if constexpr (requires { unwrap(a).solve_method(); })
+      if (square && direct) by = concat(": ", unwrap(a).solve_method());
+    methods->consider("direct, by the type's solve()" + by, !direct  ? "the type has none"
+                                                            : square ? ""
+                                                                     : not_square)
         .consider("inverse() of the expression", !inverts   ? "a part has no inverse of its own"
                                                  : !square  ? not_square
                                                  : !factors ? "a factor is not square"
@@ -142,7 +132,7 @@ auto solve(Context& ctx, const A& a, const E& b, SolveOptions options = {}) {
     return out;
   }
   if (method == detail::SolveMethod::inverse) {
-    if constexpr (!Solvable<A> && detail::invertible<A>()) {
+    if constexpr (detail::invertible<A>()) {
       out.status.method = "inverse";
       inverse(a).apply(ctx, Op::none, S(1), view(B), S(0), view(out.x));
       detail::check_solution(ctx, a, B, options, out);

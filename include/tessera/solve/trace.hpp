@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
 #include <Eigen/QR>
+#include <tessera/solve/closed.hpp>
 #include <tessera/solve/lanczos.hpp>
 #include <tessera/solve/logdet.hpp>
 
@@ -54,6 +56,17 @@ constexpr bool closed_trace() {
     return []<class... As>(const Sum<As...>*) { return (closed_trace<As>() && ...); }(static_cast<const T*>(nullptr));
   else
     return false;
+}
+
+/// What closed_trace promises holds for this matrix.
+template <class A>
+bool knows_trace(const A& a) {
+  if constexpr (is_ref<A>)
+    return knows_trace(a.get());
+  else if constexpr (is_sum<A>)
+    return std::apply([](const auto&... term) { return (knows_trace(term) && ...); }, a.terms());
+  else
+    return knows(a, Form::diagonal_sum);
 }
 
 template <class A>
@@ -104,16 +117,14 @@ template <LinearOperator A>
 Estimate<scalar_of<A>> trace(Context& ctx, const A& a, TraceOptions options = {}) {
   using S = scalar_of<A>;
   detail::check_square_for("trace", a);
-  if constexpr (detail::closed_trace<A>()) {
-    return {detail::trace_of(a), {"the structure"}};
-  } else {
-    const LinearMap<S> map(ctx, a);
-    if (a.cols() > options.products) return detail::hutch_plus_plus(map, options);
-    Estimate<S> out;
-    out.status = {"its columns", true, a.cols()};
-    detail::for_each_column(map, [&](Index j, const auto& column) { out.value += column[j]; });
-    return out;
-  }
+  if constexpr (detail::closed_trace<A>())
+    if (detail::knows_trace(a)) return {detail::trace_of(a), {"the structure"}};
+  const LinearMap<S> map(ctx, a);
+  if (a.cols() > options.products) return detail::hutch_plus_plus(map, options);
+  Estimate<S> out;
+  out.status = {"its columns", true, a.cols()};
+  detail::for_each_column(map, [&](Index j, const auto& column) { out.value += column[j]; });
+  return out;
 }
 template <LinearOperator A>
 auto trace(const A& a, TraceOptions options = {}) {
@@ -122,7 +133,7 @@ auto trace(const A& a, TraceOptions options = {}) {
 template <LinearOperator A>
 Methods explain_trace(const A& a, TraceOptions options = {}) {
   Methods m{detail::concat("trace (", detail::text_of(a), ")"), {}};
-  m.consider("the structure", detail::closed_trace<A>() ? "" : "a part has no diagonal()")
+  m.consider("the structure", detail::closed_trace<A>() && detail::knows_trace(a) ? "" : "a part has no diagonal()")
       .consider("its columns", a.cols() <= options.products ? "" : "more columns than products allowed")
       .consider("Hutch++", "");
   return m;
@@ -131,16 +142,14 @@ Methods explain_trace(const A& a, TraceOptions options = {}) {
 /// A(i,i), i < min(M,N): the type's diagonal(), else from products with all of the identity.
 template <LinearOperator A>
 Eigen::VectorX<scalar_of<A>> diag(Context& ctx, const A& a) {
-  if constexpr (requires { a.diagonal(); }) {
-    return a.diagonal();
-  } else {
-    using S = scalar_of<A>;
-    Eigen::VectorX<S> d(std::min(a.rows(), a.cols()));
-    detail::for_each_column(LinearMap<S>(ctx, a), [&](Index j, const auto& column) {
-      if (j < d.size()) d[j] = column[j];
-    });
-    return d;
-  }
+  using S = scalar_of<A>;
+  if constexpr (requires { a.diagonal(); })
+    if (knows(a, Form::diagonal)) return a.diagonal();
+  Eigen::VectorX<S> d(std::min(a.rows(), a.cols()));
+  detail::for_each_column(LinearMap<S>(ctx, a), [&](Index j, const auto& column) {
+    if (j < d.size()) d[j] = column[j];
+  });
+  return d;
 }
 template <LinearOperator A>
 auto diag(const A& a) {
@@ -148,25 +157,14 @@ auto diag(const A& a) {
 }
 
 /// The Frobenius norm: the type's frobenius_norm(), or those that scaled, transposed and orthogonal matrices follow
-/// from, else from all columns of A: N products, never densified.
+/// from (closed.hpp), else from all columns of A: N products, never densified.
 template <LinearOperator A>
 scalar_of<A> norm(Context& ctx, const A& a) {
   using S = scalar_of<A>;
-  if constexpr (requires { a.frobenius_norm(); }) {
-    return a.frobenius_norm();
-  } else if constexpr (detail::is_ref<A>) {
-    return norm(ctx, a.get());
-  } else if constexpr (detail::is_scaled<A>) {
-    return std::abs(a.factor()) * norm(ctx, a.inner());
-  } else if constexpr (detail::is_transposed<A>) {
-    return norm(ctx, a.inner());
-  } else if constexpr (has(properties_of<A>, Property::orthogonal)) {
-    return std::sqrt(static_cast<S>(a.rows()));
-  } else {
-    S sum = 0;
-    detail::for_each_column(LinearMap<S>(ctx, a), [&](Index, const auto& column) { sum += column.squaredNorm(); });
-    return std::sqrt(sum);
-  }
+  if (const auto closed = closed_norm(a, true)) return *closed;
+  S sum = 0;
+  detail::for_each_column(LinearMap<S>(ctx, a), [&](Index, const auto& column) { sum += column.squaredNorm(); });
+  return std::sqrt(sum);
 }
 template <LinearOperator A>
 auto norm(const A& a) {
@@ -180,12 +178,11 @@ template <LinearOperator A>
 Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64) {
   using S = scalar_of<A>;
   Estimate<S> out;
-  if constexpr (has(properties_of<A>, Property::orthogonal)) {
+  if (has(held_properties(a), Property::orthogonal)) {
     out.value = a.rows() > 0 ? S(1) : S(0);
     out.status.method = "orthogonal";
-  } else if constexpr (requires { a.singular_values(); }) {
-    const Eigen::VectorX<S> s = a.singular_values();
-    out.value = s.size() > 0 ? s[0] : S(0);
+  } else if (const auto s = closed_singular_values(a, true)) {
+    out.value = s->size() > 0 ? (*s)[0] : S(0);
     out.status.method = "the type's singular_values()";
   } else {
     const detail::GramOf<A> gram{&a};
@@ -204,6 +201,62 @@ Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64)
 template <LinearOperator A>
 auto spectral_norm(const A& a, Index steps = 64) {
   return spectral_norm(default_context(), a, steps);
+}
+
+template <LinearOperator A>
+Methods explain_norm(const A& a) {
+  Methods m{detail::concat("norm (", detail::text_of(a), ")"), {}};
+  m.consider("the structure", closed_norm(a, false) ? "" : "its type does not know it").consider("its columns", "");
+  return m;
+}
+
+/// σ_max / σ_min over min(M,N) singular values, infinite of a matrix without full rank: 1 of an orthogonal A, the
+/// type's singular_values(), |A||A⁻¹| where the rules find an inverse, else from the extreme values of `steps` of
+/// Lanczos on AᵀA (AAᵀ of a wide A). The latter two are lower bounds, and beyond 1/√ε the last cannot see.
+template <LinearOperator A>
+Estimate<scalar_of<A>> condition(Context& ctx, const A& a, Index steps = 64) {
+  using S = scalar_of<A>;
+  Estimate<S> out;
+  const Index count = std::min(a.rows(), a.cols());
+  const auto ratio = [](S most, S least) {
+    if (std::isnan(most) || std::isnan(least)) return std::numeric_limits<S>::quiet_NaN();
+    return least > S(0) ? most / least : std::numeric_limits<S>::infinity();
+  };
+  out.value = S(1);
+  if (count == 0) return out;
+  if (has(held_properties(a), Property::orthogonal)) {
+    out.status.method = "orthogonal";
+  } else if (const auto s = closed_singular_values(a, true)) {
+    out.value = ratio((*s)[0], (*s)[count - 1]);
+    out.status.method = "the type's singular_values()";
+  } else {
+    if constexpr (detail::invertible<A>())
+      if (a.rows() == a.cols() && detail::square_throughout(a) && knows(a, Form::inverse)) {
+        const auto of_a = spectral_norm(ctx, a, steps), of_inverse = spectral_norm(ctx, inverse(a), steps);
+        out.value = of_inverse.status.converged ? of_a.value * of_inverse.value : ratio(of_a.value, S(0));
+        out.status.method = "|A||A⁻¹|";
+        out.status.iterations = of_a.status.iterations + of_inverse.status.iterations;
+        out.status.error = std::max(of_a.status.error, of_inverse.status.error);
+        out.status.converged = std::isfinite(out.value);
+        return out;
+      }
+    const Transposed<Ref<A>> at{Ref<A>(a)};
+    const detail::GramOf<A> gram{&a};
+    const detail::GramOf<Transposed<Ref<A>>> wide{&at};
+    const auto map = a.rows() < a.cols() ? LinearMap<S>(ctx, wide) : LinearMap<S>(ctx, gram);
+    const auto process = lanczos<S>(map, detail::random_normal<S>(count, 7), steps);
+    const Index k = process.values.size();
+    out.status.method = "Lanczos on AᵀA";
+    out.status.iterations = 2 * k;
+    out.value = k > 0 ? std::sqrt(ratio(process.values[k - 1], process.values[0])) : std::numeric_limits<S>::infinity();
+    out.status.error = k == count ? 0 : 1;
+  }
+  out.status.converged = std::isfinite(out.value);
+  return out;
+}
+template <LinearOperator A>
+auto condition(const A& a, Index steps = 64) {
+  return condition(default_context(), a, steps);
 }
 
 }  // namespace tessera::inline TESSERA_ABI
