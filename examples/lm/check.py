@@ -22,6 +22,13 @@ def run(program, *arguments, ok=True):
     return done.stdout
 
 
+def refused(program, *arguments):
+    """Options are refused with a message, before anything is written."""
+    done = subprocess.run([os.path.join(programs, program), *map(str, arguments)], capture_output=True)
+    assert 0 < done.returncode < 128, (program, arguments, done.returncode, done.stderr.decode(errors="replace"))
+    assert done.stderr.strip(), (program, arguments)
+
+
 def read(path):
     with open(path, "rb") as file:
         return file.read()
@@ -88,7 +95,7 @@ def compression():
         printed = run("compress_lm", "--model", model, "--text", text, "--bytes", 2000, "--json", output, "--plot",
                       plot, "--prompt", "for (").decode(errors="replace")
         tables = json.loads(read(output))
-        assert len(tables["weights"]) == 27 and len(tables["caches"]) == 9, tables
+        assert len(tables["weights"]) >= 28 and len(tables["caches"]) == 9, tables
         for rows, first in ((tables["weights"], "weights"), (tables["caches"], "cache")):
             assert rows[0]["ratio"] == 1 and abs(rows[0]["KL bits"]) < 1e-6, rows[0]
             for row in rows:
@@ -97,6 +104,12 @@ def compression():
                 assert row["prefill tok/s"] > 0 and row["decode tok/s"] > 0, row
             for row in rows[1:]:
                 assert row["bytes"] < rows[0]["bytes"], row
+        named = [row["weights"] for row in tables["weights"]]
+        for name in ("int8", "int4", "GPTQ", "QuantEase", "AWQ", "LQ-LoRA 4", "NF4", "Q4_K", "2 bits, 2% f32",
+                     "BitStack 1/4", "BitStack 3/16", "BitStack 1/8", "int8 and int4, HAWQ"):
+            assert name in named, name
+        for name in ("low-rank 3/8", "low-rank 3/8, calibrated", "Monarch 3/8", "Kronecker 3/8"):
+            assert named.index(name + ", trained") == named.index(name) + 1, named
         assert read(plot).startswith(b"<svg")
         assert b"--threads" in run("compress_lm", "--help")
 
@@ -128,6 +141,58 @@ def hostile():
             packed = json.dumps(changed).encode()
             packed += b" " * (-len(packed) % 8)
             refuse(struct.pack("<Q", len(packed)) + packed + whole[8 + length:])
+        nan = bytearray(whole)
+        nan[-2:] = b"\xc0\x7f"  # the last parameter
+        refuse(bytes(nan))
+        refuse(random.Random(2).randbytes(5000))
+        refuse(struct.pack("<Q", 1 << 60) + whole[8:])
+        for suffix in (".bin", ".gguf"):
+            other = os.path.join(folder, "other" + suffix)
+            for content in (b"", b"GGUF", whole[:1000], random.Random(3).randbytes(3000), b"\xff" * 400):
+                with open(other, "wb") as file:
+                    file.write(content)
+                run("generate", "--model", other, ok=False)
+                run("convert_lm", "--model", other, "--out", os.path.join(folder, "x.gguf"), ok=False)
+                run("compress_lm", "--model", other, "--text", text, ok=False)
+            run("generate", "--model", model, "--tokenizer", other, ok=False)
+        huge = "9" * 30
+        for option, values in (
+                ("--seed", ("-1", "1.5", "x", huge, "", "nan")), ("--steps", ("0", "-1", "nan", huge, "1e3")),
+                ("--threads", ("0", "-2", "5000", "nan", huge)), ("--temperature", ("-1", "nan", "inf", "1e9", "x")),
+                ("--top-p", ("-0.1", "nan", "2", "-inf")), ("--nothing", ("1",))):
+            for value in values:
+                refused("generate", "--model", model, f"{option}={value}")
+        for option, values in (
+                ("--bytes", ("0", "-1", "nan", huge)), ("--under", ("-1", "nan", "1e3", huge)),
+                ("--sample", ("0", "-5", "nan")), ("--finetune", ("-1", "nan", huge, "1.5")),
+                ("--threads", ("0", "-1", huge)), ("--prompt", ("x" * 400,)), ("--tokenizer", ("none",)),
+                ("--json", ("/nonexistent/x", folder)), ("--plot", ("/nonexistent/x", folder))):
+            for value in values:
+                given = {"--bytes": 500, "--finetune": 1} | {option: value}
+                refused("compress_lm", "--model", model, "--text", text, *(f"{o}={v}" for o, v in given.items()))
+        out = os.path.join(folder, "not-written")
+        for option, values in (
+                ("--steps", ("0", "-1", huge)), ("--batch", ("0", "-1", "nan", "4096000")), ("--length", ("1", "-1", huge)),
+                ("--rate", ("0", "-1", "nan", "inf", "1e9")), ("--weight-decay", ("-1", "nan", "inf")),
+                ("--beta2", ("1", "nan", "-1")), ("--seed", ("-1", "nan", huge)), ("--threads", ("0", "-1")),
+                ("--warmup", ("-1", "nan", huge)), ("--stop-after", ("-1",)), ("--save-every", ("-1",)),
+                ("--evaluate-every", ("-1",)), ("--dim", ("0", "-4", "33", huge)), ("--layers", ("0", "-1", "1000000")),
+                ("--heads", ("0", "3", "nan")), ("--kv-heads", ("0", "3")), ("--hidden", ("0", "-1", "1000000000")),
+                ("--data", (os.path.join(folder, "none"), "/dev/null")), ("--out", ("/nonexistent/x", folder)),
+                ("--state", (out, "/nonexistent/x")), ("--resume", ("true", "x"))):
+            for value in values:
+                given = {"--data": text, "--out": out, "--steps": 1, "--dim": 32, "--heads": 4, "--kv-heads": 2,
+                         "--layers": 1, "--length": 16} | {option: value}
+                refused("train_lm", *(f"{o}={v}" for o, v in given.items()))
+        assert not os.path.exists(out)
+        refused("train_lm", "--data", text, "--out", out, "--batch", 4096, "--length", 65536, "--layers", 1000)
+        empty = os.path.join(folder, "empty")
+        os.mkdir(empty)
+        refused("train_lm", "--data", empty, "--out", out)
+        refused("compress_lm", "--model", model, "--text", empty)
+        refused("convert_lm", "--model", model, "--type", "q5", "--out", out)
+        refused("convert_lm", "--model", model, "--out", "/nonexistent/x.gguf")
+        refused("convert_lm", "--model", model, "--tokenizer", os.path.join(folder, "none"), "--out", out)
         run("generate", "--model", model, "--weights", "int5", ok=False)
         run("generate", "--model", model, "--kv", "nothing", ok=False)
         run("generate", "--model", model, "--prompt", "x" * 400, ok=False)

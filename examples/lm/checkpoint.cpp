@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <tessera/io/llama2c.hpp>
 #include <utility>
 #include <vector>
@@ -128,8 +129,13 @@ static Model load_llama2c(const std::string& path) {
 }
 
 Model load_model(const std::string& path) {
-  if (path.ends_with(".gguf")) return load_gguf(path);
-  return path.ends_with(".bin") ? load_llama2c(path) : load_safetensors(path);
+  Model model = path.ends_with(".gguf")  ? load_gguf(path)
+                : path.ends_with(".bin") ? load_llama2c(path)
+                                         : load_safetensors(path);
+  for (const float value : model.values)
+    if (!std::isfinite(value))
+      throw tessera::format_error(tessera::detail::concat(path, ": a parameter is ", value, "; expected finite ones"));
+  return model;
 }
 
 }  // namespace lm

@@ -15,6 +15,7 @@
 #include "checkpoint.hpp"
 #include "evaluate.hpp"
 #include "formats.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
@@ -33,12 +34,13 @@ using namespace lm;
 
 struct Options {
   std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot, prompt = "template<typename ";
-  Index text_bytes = 24576, under = 0, sample = 240, finetune = 100;
+  Index text_bytes = 6144, under = 0, sample = 240, finetune = 40;
   Index threads = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
 };
 
 struct Row {
   std::string name;
+  bool structured = false;
   double bytes = 0, ratio = 1;
   Evaluation quality;
   double decode = 0;  // tok/s
@@ -51,14 +53,23 @@ class Table {
     row.ratio = rows_.empty() ? 1 : rows_.front().bytes / row.bytes;
     rows_.push_back(std::move(row));
   }
+  /// From more to fewer bytes, structures last as they came. The first row, which the others are compared with, stays.
+  void arrange() {
+    std::stable_sort(rows_.begin() + 1, rows_.end(), [](const Row& a, const Row& b) {
+      return a.structured != b.structured ? b.structured : !a.structured && a.bytes > b.bytes;
+    });
+  }
   const std::vector<Row>& rows() const { return rows_; }
 
   void print() const {
     fmt::print("\n{}\n{:<34}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}\n", title_, first_, "bytes", "ratio", "bits/byte",
                "KL bits", "prefill tok/s", "decode tok/s");
-    for (const auto& r : rows_)
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const Row& r = rows_[i];
+      if (i > 0 && r.structured && !rows_[i - 1].structured) fmt::print("\n");
       fmt::print("{:<34}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}\n", r.name, r.bytes, r.ratio,
                  r.quality.bits_per_byte, r.quality.divergence, r.quality.tokens_per_second, r.decode);
+    }
   }
   nlohmann::json json() const {
     auto list = nlohmann::json::array();
@@ -152,7 +163,7 @@ void run(const Options& o) {
     progress.bar(done / steps, format.name);
     const bool first = &format == &weights.front();
     const Network network(ctx, model, format);
-    Row row{format.name, static_cast<double>(network.bytes()), 1, {}, 0};
+    Row row{format.name, format.structured, static_cast<double>(network.bytes()), 1, {}, 0};
     row.quality = evaluate(ctx, network, caches.front(), text, 0, first ? nullptr : &reference,
                            first ? &reference : nullptr, tick("weights " + format.name));
     row.decode = decode_speed(ctx, network, caches.front(), speed_tokens.first(static_cast<std::size_t>(context / 4)),
@@ -165,7 +176,7 @@ void run(const Options& o) {
   Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block"),
                  "cache");
   for (const auto& format : caches) {
-    Row row{format.name, 0, 1, {}, 0};
+    Row row{format.name, false, 0, 1, {}, 0};
     row.quality = evaluate(ctx, full, format, text, 64, &reference, nullptr, tick("cache " + format.name));
     row.bytes = row.quality.kv_bytes;
     row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
@@ -173,6 +184,7 @@ void run(const Options& o) {
     ++done;
   }
   progress.clear();
+  weight_table.arrange();
   weight_table.print();
   kv_table.print();
 
@@ -215,10 +227,10 @@ int main(int argc, char** argv) {
   app.add_option("--text", o.text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
   app.add_option("--bytes", o.text_bytes, "Of held-out text to evaluate on")->check(CLI::Range(1, 1000000000));
   app.add_option("--under", o.under, "Bytes of weights for the sample; 0: a quarter of f32's")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_in(0, 1e15));
   app.add_option("--prompt", o.prompt, "What the sample begins with");
   app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::Range(1, 1000000000));
-  app.add_option("--finetune", o.finetune, "Steps of training of the structured weights, layer by layer; 0: none")
+  app.add_option("--finetune", o.finetune, "Steps of training of the structured weights; 0: none")
       ->check(CLI::Range(0, 1000000));
   app.add_option("--json", o.json, "Write the tables to this file too");
   app.add_option("--plot", o.plot, "Draw quality against bytes into this SVG file");

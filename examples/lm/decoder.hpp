@@ -26,6 +26,7 @@ struct WeightFormat {
   std::string name;
   std::function<AnyOperator<float>(Context&, MatrixView<const float>)> represent;  // W (out, in)
   bool bf16_embedding = true;
+  bool structured = false;  // a structure in the place of all entries
 };
 
 /// The model with its linear layers represented; norms stay f32.

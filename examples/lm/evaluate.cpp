@@ -47,7 +47,9 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
                     Index block, const Reference* reference, Reference* keep, const std::function<void(double)>& tick) {
   const Config& c = network.config();
   Decoder decoder(network, format);
-  Buffer<float> memory(c.context * c.vocab), lse(c.context);
+  Index longest = 0;
+  for (const Window& window : text.windows) longest = std::max(longest, static_cast<Index>(window.tokens.size()));
+  Buffer<float> memory(longest * c.vocab), lse(longest);
   double nats = 0, divergence = 0, seconds = 0, kv_bytes = 0;
   Index scored = 0, read = 0, count = 0;
   std::size_t at = 0;

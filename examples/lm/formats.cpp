@@ -21,7 +21,7 @@
 #include <tessera/quant/quantizers/rotated.hpp>
 #include <utility>
 
-#include "structured.hpp"
+#include "finetune.hpp"
 
 namespace lm {
 
@@ -248,7 +248,8 @@ std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& m
       bit_stack("BitStack 3/16", seen, stacks, 0.1875),
       bit_stack("BitStack 1/8", seen, stacks, 0.125)};
   const auto structured = structured_weight_formats(
-      [seen](MatrixView<const float> W) -> const Eigen::MatrixXd& { return seen->at(W.data()).gram(); }, finetune);
+      model, [seen](MatrixView<const float> W) -> const Eigen::MatrixXd& { return seen->at(W.data()).gram(); },
+      documents, finetune);
   all.insert(all.end(), structured.begin(), structured.end());
   return all;
 }

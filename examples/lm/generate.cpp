@@ -3,15 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <tessera/core/context.hpp>
 #include <vector>
 
 #include "checkpoint.hpp"
 #include "formats.hpp"
+#include "options.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
 #include "vocabulary.hpp"
@@ -79,13 +78,6 @@ std::string names(const std::vector<Format>& formats) {
   return all;
 }
 
-CLI::Validator number_in(double least, double most) {  // CLI::Range lets NaN pass
-  return CLI::Range(least, most) &
-         CLI::Validator(
-             [](std::string& text) { return std::isnan(std::strtod(text.c_str(), nullptr)) ? "not a number" : ""; },
-             "NUMBER");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -98,7 +90,7 @@ int main(int argc, char** argv) {
   app.add_option("--steps", o.steps, "Tokens at most; the context is a bound too")->check(CLI::Range(1, 1000000000));
   app.add_option("--temperature", o.sampling.temperature, "0: always the likeliest")->check(number_in(0, 100));
   app.add_option("--top-p", o.sampling.top_p, "Mass of the tokens drawn from")->check(number_in(0, 1));
-  app.add_option("--seed", o.sampling.seed, "Of the draws");
+  app.add_option("--seed", o.sampling.seed, "Of the draws")->check(natural_number());
   app.add_option("--weights", o.weights, "One of " + names(weight_formats()));
   app.add_option("--kv", o.kv, "One of " + names(kv_formats(512)));
   app.add_option("--threads", o.threads, "The same text for any number")->check(CLI::Range(1, 1024));

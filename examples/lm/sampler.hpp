@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
 #include <vector>
 
@@ -21,7 +22,12 @@ class Sampler {
  public:
   explicit Sampler(Sampling options) : options_(options), draws_(options.seed) {}
 
+  /// Throws format_error for logits that are not finite.
   std::int32_t next(std::span<const float> logits) {
+    for (const float logit : logits)
+      if (!std::isfinite(logit))
+        throw tessera::format_error(
+            tessera::detail::concat("a logit is ", logit, "; expected a model without overflow"));
     const auto likeliest = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     if (options_.temperature <= 0) return likeliest;
     const float peak = logits[static_cast<std::size_t>(likeliest)];

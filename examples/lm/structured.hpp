@@ -1,19 +1,41 @@
-/// Weights of a structure: the nearest matrix of it, plain or for what the layer saw, and the same after training.
+/// Weights of a structure: the nearest matrix of it, and the same in training.
 #pragma once
 
 #include <Eigen/Core>
 #include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <tessera/matrix/any.hpp>
 #include <vector>
 
-#include "decoder.hpp"
+#include "model.hpp"
 
 namespace lm {
 
-/// X Xᵀ (in, in) of all that the layer with these weights saw.
-using GramOf = std::function<const Eigen::MatrixXd&(MatrixView<const float>)>;
+using tessera::AnyOperator;
+using tessera::Context;
 
-/// Low rank, Monarch and sums of Kronecker products in 3/8 of the bytes of f32; each once more after `finetune` steps
-/// of training to the outputs W X of its own layer, if there are any, and the low rank that is the optimum of that.
-std::vector<WeightFormat> structured_weight_formats(const GramOf& gram, Index finetune);
+/// Weights (out, in) of a structure in the place of a layer's, with parameters to train.
+struct StructuredLayer {
+  AnyOperator<float> op;                     // has apply, either way, and grad
+  std::vector<std::span<float>> blocks;      // its parameters, in grad's order
+  std::function<void()> changed;             // to be called once they were written
+  std::function<AnyOperator<float>()> held;  // what the layer is when it is not trained any more
+};
+
+struct Structure {
+  std::string name;
+  /// Near W (out, in); `gram` is X Xᵀ (in, in) of all that the layer saw.
+  std::function<StructuredLayer(MatrixView<const float> W, const Eigen::MatrixXd& gram)> nearest;
+  bool fit_first = false;  // training begins with that of each layer to its own outputs: no closed form finds them
+};
+
+/// Low rank, plain and calibrated, Monarch and sums of Kronecker products in 3/8 of the bytes of f32.
+std::vector<Structure> structures();
+
+/// Trains one layer by Adam to the outputs W X of its own layer, X Xᵀ = gram; as it was where that gains nothing.
+void fit_outputs(Context& ctx, StructuredLayer& layer, MatrixView<const float> W, const Eigen::MatrixXd& gram,
+                 Index steps);
 
 }  // namespace lm

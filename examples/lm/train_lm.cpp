@@ -1,5 +1,6 @@
 /// Trains a byte-level LLaMA-architecture decoder on any text, with this library alone.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include "checkpoint.hpp"
 #include "corpus.hpp"
 #include "evaluate.hpp"
+#include "options.hpp"
 #include "progress.hpp"
 #include "trainer.hpp"
 
@@ -123,7 +125,24 @@ void draw_batch(const Options& o, const std::vector<std::int32_t>& text, Index s
   }
 }
 
+/// Throws unsupported_error where a step needs more than all memory, before the system ends the program for it.
+void check_memory(const Options& o) {
+  const Config& c = o.model;
+  const double tokens = static_cast<double>(o.batch) * static_cast<double>(o.length);
+  const double each = static_cast<double>(c.layers) * static_cast<double>(7 * c.dim + 2 * c.kv_dim() + 3 * c.hidden) +
+                      static_cast<double>(6 * c.dim + 2 * c.kv_dim() + 2 * c.hidden);
+  const double needed = 4 * (tokens * each + 4 * static_cast<double>(c.parameter_count()));
+  const double held = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (needed > held)
+    throw tessera::unsupported_error(
+        fmt::format("a step of {:.0f} tokens needs {:.1f} GiB; this machine has {:.1f}: expected a smaller model, "
+                    "--batch or --length",
+                    tokens, needed / 0x1p30, held / 0x1p30));
+}
+
 int train(const Options& o) {
+  if (std::filesystem::weakly_canonical(o.out) == std::filesystem::weakly_canonical(o.state_file()))
+    throw tessera::format_error("--out and --state are both " + o.out + "; expected two files");
   const Corpus corpus = read_corpus(o.data);
   const auto text = byte_tokens(corpus.train);
   if (static_cast<Index>(text.size()) <= o.length)
@@ -147,7 +166,10 @@ int train(const Options& o) {
   for (const std::string& path : {o.out, o.state_file()}) tessera::AtomicFile probe(path);
 
   Trainer trainer(o.model, o.batch, o.length);
-  auto grads = blocks(model.config, const_cast<float*>(trainer.gradient().data()));
+  Buffer<float> gradient(o.model.parameter_count());
+  const auto grads = blocks(model.config, gradient.data());
+  const Weights weights = weights_of(model);
+  const Gradients gradients = gradients_of(model.config, gradient.data());
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(o.batch * o.length)), targets(inputs.size());
   const StopRequest stop;
   const Stopwatch clock;
@@ -161,7 +183,7 @@ int train(const Options& o) {
   };
   while (state.count < last && !stop) {
     draw_batch(o, text, state.count, inputs, targets);
-    const double loss = trainer.step(ctx, model, inputs, targets);
+    const double loss = trainer.step(ctx, weights, gradients, inputs, targets);
     if (!std::isfinite(loss))
       throw tessera::unsupported_error(
           fmt::format("step {}: the loss is {}; expected a finite one: try a smaller --rate. What was saved last stays",
@@ -202,21 +224,19 @@ int main(int argc, char** argv) {
   app.add_option("--state", o.state, "Where the training state goes, by default OUT.state");
   app.add_flag("--resume", o.resume, "Go on from the training state");
   app.add_option("--steps", o.steps, "Steps of the whole schedule")->check(CLI::Range(1, 1000000000));
-  app.add_option("--stop-after", o.stop_after, "Save and stop at this step; 0: at the end")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--stop-after", o.stop_after, "Save and stop at this step; 0: at the end")->check(number_in(0, 1e9));
   app.add_option("--batch", o.batch, "Sequences a step")->check(CLI::Range(1, 4096));
   app.add_option("--length", o.length, "Bytes a sequence; also the model's context")->check(CLI::Range(2, 65536));
-  app.add_option("--warmup", o.warmup, "Steps of linear warm-up")->check(CLI::NonNegativeNumber);
-  app.add_option("--rate", o.rate, "Peak learning rate")->check(CLI::PositiveNumber)->check(CLI::Range(1e-12, 1e3));
-  app.add_option("--weight-decay", o.weight_decay, "Decoupled weight decay of matrices")
-      ->check(CLI::NonNegativeNumber)
-      ->check(CLI::Range(0.0, 1e3));
-  app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(CLI::Range(0.0, 0.99999999));
-  app.add_option("--seed", o.seed, "Of the initial weights and the batches");
+  app.add_option("--warmup", o.warmup, "Steps of linear warm-up")->check(number_in(0, 1e9));
+  app.add_option("--rate", o.rate, "Peak learning rate")->check(number_in(1e-12, 1e3));
+  app.add_option("--weight-decay", o.weight_decay, "Decoupled weight decay of matrices")->check(number_in(0, 1e3));
+  app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(number_in(0, 0.99999999));
+  app.add_option("--seed", o.seed, "Of the initial weights and the batches")->check(natural_number());
   app.add_option("--threads", o.threads, "The same weights for any number")->check(CLI::Range(1, 1024));
   app.add_option("--save-every", o.save_every, "Steps between saves; 0: at the end, Ctrl-C and hang-up alone")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--evaluate-every", o.evaluate_every, "Steps between looks at held-out text; 0: never");
+      ->check(number_in(0, 1e9));
+  app.add_option("--evaluate-every", o.evaluate_every, "Steps between looks at held-out text; 0: never")
+      ->check(number_in(0, 1e9));
   app.add_option("--dim", o.model.dim, "Model width");
   app.add_option("--hidden", o.model.hidden, "Width of the SwiGLU layers");
   app.add_option("--layers", o.model.layers, "Layers");
@@ -226,6 +246,7 @@ int main(int argc, char** argv) {
   o.model.context = o.length;
   try {
     o.model.check();
+    check_memory(o);
     return train(o);
   } catch (const std::exception& failure) {
     fmt::print(stderr, "train_lm: {}\n", failure.what());

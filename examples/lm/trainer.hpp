@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <tessera/core/context.hpp>
+#include <tessera/matrix/any.hpp>
 #include <tessera/nn/rope.hpp>
 #include <vector>
 
@@ -12,8 +13,37 @@
 namespace lm {
 
 namespace nn = tessera::nn;
+using tessera::AnyOperator;
 using tessera::Context;
 using tessera::View;
+
+/// Weights with linear layers of any representation, dense ones of a model or others.
+struct Weights {
+  struct Layer {
+    VectorView<const float> attention_norm, ffn_norm;
+    AnyOperator<float> wq, wk, wv, wo, w1, w3, w2;
+  };
+  MatrixView<const float> embedding;
+  std::vector<Layer> layers;
+  VectorView<const float> norm;
+};
+
+/// Views of the model's tensors, as they are.
+Weights weights_of(const Model& model);
+
+/// Where gradients go: of the parameters of each operator, in its order. Those without data are not computed.
+struct Gradients {
+  struct Layer {
+    VectorView<float> attention_norm, ffn_norm;
+    std::span<float> wq, wk, wv, wo, w1, w3, w2;
+  };
+  MatrixView<float> embedding;
+  std::vector<Layer> layers;
+  VectorView<float> norm;
+};
+
+/// In the layout of the model's parameters.
+Gradients gradients_of(const Config& config, float* data);
 
 /// A zeroed (rows, cols) matrix of activations.
 class Activation {
@@ -37,7 +67,6 @@ class Trainer {
         batch_(batch),
         tokens_(batch * length),
         rope_(config.head_dim(), length, static_cast<double>(config.rope_theta)),
-        gradient_(config.parameter_count()),
         final_(tokens_, config.dim),
         normed_(tokens_, config.dim),
         d_stream_(tokens_, config.dim),
@@ -51,11 +80,10 @@ class Trainer {
     for (Index l = 0; l < config.layers; ++l) saved_.emplace_back(config, batch, tokens_);
   }
 
-  const Buffer<float>& gradient() const { return gradient_; }  // in the parameters' layout
-
-  /// Mean loss in nats a token, and its gradient with respect to all parameters.
-  double step(Context& ctx, const Model& model, std::span<const std::int32_t> inputs,  // (batch·length)
-              std::span<const std::int32_t> targets);                                  // (batch·length)
+  /// Mean loss in nats a token, and its gradient, written over what was there.
+  double step(Context& ctx, const Weights& weights, const Gradients& gradients,
+              std::span<const std::int32_t> inputs,    // (batch·length)
+              std::span<const std::int32_t> targets);  // (batch·length)
 
  private:
   struct Saved {
@@ -83,14 +111,13 @@ class Trainer {
   };
 
   View<float, 4> heads(Activation& X) const;  // (batch, heads, n, d)
-  void forward(Context& ctx, const ModelTensors<const float>& weights, std::span<const std::int32_t> inputs);
+  void forward(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs);
   /// d_stream_: in, the gradient of the layer's output; out, that of its input.
-  void backward(Context& ctx, const LayerTensors<const float>& w, const LayerTensors<float>& g, Saved& s);
+  void backward(Context& ctx, const Weights::Layer& w, const Gradients::Layer& g, Saved& s);
 
   Config config_;
   Index batch_, tokens_;
   nn::RopeTable<float> rope_;
-  Buffer<float> gradient_;
   std::vector<Saved> saved_;
   Activation final_, normed_, d_stream_, d_normed_, d_q_, d_k_, d_v_, d_gate_, d_up_, inv_rms_;
 };

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Eigenvalues>
+#include <array>
 #include <cmath>
 #include <tessera/quant/quantizers/bit_stack_quantizer.hpp>
 
@@ -50,20 +51,37 @@ TEST(BitStack, ResidualFallsWithEveryBlockAndBeatsTruncation) {
   EXPECT_THROW(stack.first(7), shape_error);
 }
 
-TEST(BitStack, MultipliesAsItsDecodedMatrix) {
-  Context ctx;
-  for (const auto& [M, K] : {std::pair<Index, Index>{70, 37}, {5, 64}, {1, 1}}) {
-    const RowMatrixf W = test::normal_matrix(M, K, 3), X = test::correlated_activations(K, 50, 4);
-    const auto stack = BitStackQuantizer{.blocks = 3, .rank = 2}.quantize(ctx, view(W), test::calibration_of(X)).matrix;
-    const Eigen::MatrixXf D = stack.to_dense();
-    RowMatrixf Y = RowMatrixf::Constant(M, 3, std::nanf(""));
-    const RowMatrixf x = test::normal_matrix(K, 3, 5), y = test::normal_matrix(M, 3, 6);
-    stack.apply(ctx, Op::none, 2.0f, view(x), 0.0f, view(Y));
-    EXPECT_LE((Y - 2.0f * D * x).norm(), 1e-5f * (1 + Y.norm()));
-    RowMatrixf Z = test::normal_matrix(K, 3, 7);
-    const RowMatrixf expected = -1.0f * D.transpose() * y + 0.5f * Z;
-    stack.apply(ctx, Op::transpose, -1.0f, view(y), 0.5f, view(Z));
-    EXPECT_LE((Z - expected).norm(), 1e-5f * (1 + expected.norm()));
+TEST(BitStack, EveryKernelMultipliesAsItsDecodedMatrix) {
+  Context plain, two = Context::with_threads(2);
+  plain.force("sign_planes:ref");
+  for (const auto& kernel : SignPlanesKernels::entries<SignPlanesArgs>) {
+    if (!active_isa().has(kernel.isa)) continue;
+    Context ctx;
+    ctx.force(kernel.name);
+    two.force(kernel.name);
+    for (const auto& [M, K, rank] : {std::array<Index, 3>{70, 37, 2}, {5, 64, 3}, {1, 1, 1}, {131, 200, 2}}) {
+      const RowMatrixf W = test::normal_matrix(M, K, 3), X = test::correlated_activations(K, 50, 4);
+      const auto stack =
+          BitStackQuantizer{.blocks = 3, .rank = rank}.quantize(ctx, view(W), test::calibration_of(X)).matrix;
+      Eigen::MatrixXf D(M, K);  // by the obvious loops, many columns at once
+      const Eigen::MatrixXf identity = Eigen::MatrixXf::Identity(K, K);
+      stack.apply(plain, Op::none, 1.0f, view(identity), 0.0f, view(D));
+      for (const Index n : {1, 3, 20}) {  // signs as they are, and decoded
+        RowMatrixf Y = RowMatrixf::Constant(M, n, std::nanf("")), again = Y;
+        const RowMatrixf x = test::normal_matrix(K, n, 5), y = test::normal_matrix(M, n, 6);
+        stack.apply(ctx, Op::none, 2.0f, view(x), 0.0f, view(Y));
+        EXPECT_LE((Y - 2.0f * D * x).norm(), 1e-5f * (1 + Y.norm())) << kernel.name << ' ' << M << ' ' << n;
+        stack.apply(two, Op::none, 2.0f, view(x), 0.0f, view(again));
+        EXPECT_TRUE((Y.array() == again.array()).all()) << kernel.name;
+        const RowMatrixf sum = -D * x + 1.5f * Y;
+        stack.apply(ctx, Op::none, -1.0f, view(x), 1.5f, view(Y));
+        EXPECT_LE((Y - sum).norm(), 1e-5f * (1 + sum.norm()));
+        RowMatrixf Z = test::normal_matrix(K, n, 7);
+        const RowMatrixf expected = -1.0f * D.transpose() * y + 0.5f * Z;
+        stack.apply(ctx, Op::transpose, -1.0f, view(y), 0.5f, view(Z));
+        EXPECT_LE((Z - expected).norm(), 1e-5f * (1 + expected.norm()));
+      }
+    }
   }
 }
 

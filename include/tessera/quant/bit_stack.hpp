@@ -13,21 +13,9 @@
 #include <tessera/core/view.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/sign_planes/list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
-
-namespace detail {
-struct ByteSigns {
-  float of[256][8];
-  constexpr ByteSigns() : of() {
-    for (int byte = 0; byte < 256; ++byte)
-      for (int b = 0; b < 8; ++b) of[byte][b] = ((byte >> b) & 1) != 0 ? -1.0f : 1.0f;
-  }
-  constexpr const float (&operator[](int byte) const)[8] { return of[byte]; }
-};
-/// What each bit of a byte of signs multiplies by.
-inline constexpr ByteSigns byte_signs;
-}  // namespace detail
 
 /// One residual block: sign (M,K), a bit each, times |·| ≈ U (M,k) V (K,k)ᵀ. mn/8 + 4k(m + n) bytes.
 struct SignPlane {
@@ -37,7 +25,8 @@ struct SignPlane {
 };
 
 /// W (M,K) = sum over blocks of (sign ∘ U Vᵀ) diag(1/s), the first ones mattering most; `first(n)` shares them.
-/// A product decodes 64 rows at a time and multiplies them in f32: 2·M·K·(N + blocks·k) flops. Made by
+/// Up to 16/k columns are multiplied by the signs as they are, 2·M·K·blocks·k flops a column: signs are read once and
+/// nothing is decoded. More of them meet 64 decoded rows at a time in f32: 2·M·K·(N + blocks·k) flops. Made by
 /// BitStackQuantizer.
 class BitStack : public OperatorBase<BitStack> {
  public:
@@ -97,15 +86,45 @@ class BitStack : public OperatorBase<BitStack> {
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
     check_apply(*this, op, X, Y);
-    constexpr Index tall = 64;
+    if (Y.empty()) return;
     Workspace::Scope scope(ctx.workspace);
-    const MatrixView<float> rows_of(scope.take<float>(tall * cols_), {tall, cols_}, {cols_, 1});
-    const MatrixView<float> magnitude(scope.take<float>(tall * cols_), {tall, cols_}, {cols_, 1});
+    SignPlanesArgs args;
+    args.bytes = (cols_ + 7) / 8;
+    args.rank = rank_;
+    args.planes = used_;
+    auto* const each = scope.take<SignPlanesArgs::Plane>(used_);
+    for (Index p = 0; p < used_; ++p) each[p] = {plane(p).signs.data(), plane(p).u.data()};
+    args.plane = each;
+    const Index padded = 8 * args.bytes, factors = used_ * rank_;
+    if (op == Op::none && X.cols() * rank_ <= 16) {
+      args.n = X.cols();
+      float* const z = scope.take<float>(args.n * factors * padded);
+      for (Index c = 0; c < args.n; ++c)
+        scaled_factors(ctx, z + c * factors * padded, [&](Index j) { return X(j, c); });
+      args.rows = z;
+      args.alpha = alpha;
+      args.beta = beta;
+      args.Y = Y;
+      constexpr Index each_piece = Index{1} << 17;  // signs times factors, some microseconds
+      const Index height = each_piece / std::max<Index>(1, factors * padded);
+      launch(ctx, SignPlanesKernels::select(ctx, args), args, rows_, std::max<Index>(height / 4 * 4, 32));
+      return;
+    }
+    float* const v = scope.take<float>(factors * padded);
+    scaled_factors(ctx, v, [](Index) { return 1.0f; });
+    args.rows = v;
+    const auto& kernel = SignPlanesKernels::select(ctx, args);
+    constexpr Index tall = 64;
+    args.out = scope.take<float>(tall * padded);
     if (op == Op::transpose) detail::scale_by(ctx, beta, Y);
     for (Index i = 0; i < rows_; i += tall) {
       const Index count = std::min(tall, rows_ - i);
-      const auto W = rows_of.slice(0, 0, count);
-      decode(ctx, i, magnitude.slice(0, 0, count), W);
+      launch(ctx, kernel, args, count, 8);
+      for (Index p = 0; p < used_; ++p) {
+        each[p].signs += count * args.bytes;
+        each[p].u += count * rank_;
+      }
+      const MatrixView<const float> W(args.out, {count, cols_}, {padded, 1});
       if (op == Op::none)
         gemm<float>(ctx, alpha, W, X, beta, Y.slice(0, i, count));
       else
@@ -120,31 +139,19 @@ class BitStack : public OperatorBase<BitStack> {
   };
   const SignPlane& plane(Index p) const { return store_->planes[static_cast<std::size_t>(p)]; }
 
-  /// Rows [i, i + W.rows()) into W.
-  template <class = void>
-  void decode(Context& ctx, Index i, MatrixView<float> magnitude, MatrixView<float> W) const {
-    for (Index r = 0; r < W.rows(); ++r) std::fill_n(&W(r, 0), cols_, 0.0f);
-    const Index stride = (cols_ + 7) / 8;
-    for (Index p = 0; p < used_; ++p) {
-      const SignPlane& from = plane(p);
-      gemm<float>(ctx, 1.0f, MatrixView<const float>(from.u.data(), rows_, rank_).slice(0, i, W.rows()),
-                  MatrixView<const float>(from.v.data(), cols_, rank_).transposed(), 0.0f, magnitude);
-      for (Index r = 0; r < W.rows(); ++r) {
-        const std::uint8_t* signs = from.signs.data() + (i + r) * stride;
-        float* to = &W(r, 0);
-        const float* size = &magnitude(r, 0);
-        Index j = 0;
-        for (; j + 8 <= cols_; j += 8) {
-          const auto& sign = detail::byte_signs[signs[j / 8]];
-          float eight[8];
-          for (int b = 0; b < 8; ++b) eight[b] = to[j + b] + sign[b] * size[j + b];
-          std::copy_n(eight, 8, to + j);
-        }
-        for (; j < cols_; ++j) to[j] += detail::byte_signs[signs[j / 8]][j % 8] * size[j];
+  /// Row p·k + r of `to` is V_p(:, r) ∘ x / s, and zeros up to whole bytes of signs.
+  template <class F>
+  void scaled_factors(Context& ctx, float* to, F&& x) const {
+    const Index padded = (cols_ + 7) / 8 * 8;
+    Workspace::Scope scope(ctx.workspace);
+    float* const scaled = scope.take<float>(cols_);
+    for (Index j = 0; j < cols_; ++j) scaled[j] = store_->inverse_scales[j] * x(j);
+    for (Index p = 0; p < used_; ++p)
+      for (Index r = 0; r < rank_; ++r, to += padded) {
+        const float* v = plane(p).v.data() + r;
+        for (Index j = 0; j < cols_; ++j) to[j] = v[j * rank_] * scaled[j];
+        std::fill(to + cols_, to + padded, 0.0f);
       }
-    }
-    for (Index r = 0; r < W.rows(); ++r)
-      for (Index j = 0; j < cols_; ++j) W(r, j) *= store_->inverse_scales[j];
   }
 
   Index rows_, cols_, rank_;
