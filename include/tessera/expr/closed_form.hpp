@@ -18,8 +18,8 @@
 /// A rule is a free function in the type's namespace that returns an operator, or keep_left where that is `a` itself.
 /// Members and rules may call the functions of their parts unqualified, `logdet(left_)`: they are found where the
 /// expression is used, so a type's header includes nothing of solve/. `requires` clauses keep a member away where the
-/// parts lack what it needs. What shows only when it runs, as of an AnyOperator or a matrix with one in it, is said by a
-/// member `knows(Form)` (operator.hpp).
+/// parts lack what it needs. What shows only when it runs, as of an AnyOperator or a matrix with one in it, is said by
+/// a member `knows(Form)` (operator.hpp).
 #pragma once
 
 #include <cmath>
