@@ -36,7 +36,7 @@ struct Levels {
   }
 
   /// NV vectors of columns of contiguous rows, two levels a pass: four rows are read and written once for both. Masks
-  /// only where the last vector needs one: AMD's masked stores take a dozen cycles.
+  /// only where the last vector needs one: they are slow on AMD.
   template <Index NV, bool Whole>
   static void panel(const Args& a, T* x, Index row, Index cols) noexcept {
     const bool transposed = a.op == Op::transpose;
