@@ -1,6 +1,6 @@
-/// gemm and gemv against Eigen (compiled for this machine) and, where it is installed, OpenBLAS and oneDNN; one thread
-/// each, except the rows that say otherwise. gemm/<type>/MxNxK: row-major factors; /bt: the second factor stored as
-/// (N,K).
+/// gemm and gemv against Eigen (compiled for this machine) and, where they are installed, OpenBLAS, oneDNN and, for
+/// small products, libxsmm; one thread each, except the rows that say otherwise. gemm/<type>/MxNxK: row-major factors;
+/// /bt: the second factor stored as (N,K).
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -280,6 +280,10 @@ void batched_row(Index n) {
     x->b = draws<T>(count * n * n, 2);
     x->c = draws<T>(count * n * n, 3);
   };
+  std::vector<bench::Peer> peers{
+      {"eigen", [=] { peers::eigen_batched(x->a->data(), x->b->data(), x->c->data(), count, n); }}};
+  if (*peers::libxsmm_name() != 0)
+    peers.push_back({"libxsmm", [=] { peers::libxsmm_batched(x->a->data(), x->b->data(), x->c->data(), count, n); }});
   bench::row(
       detail::concat("gemm_batched/", sizeof(T) == 4 ? "f32/" : "f64/", n, "x", n, "x", n), "GFLOPs",
       2.0 * static_cast<double>(count) * std::pow(static_cast<double>(n), 3), [] { return bench::fma_roof<T>(); },
@@ -288,7 +292,7 @@ void batched_row(Index n) {
         gemm_batched(*ctx, T(1), View<const T, 3>(x->a->data(), {count, n, n}),
                      View<const T, 3>(x->b->data(), {count, n, n}), T(0), View<T, 3>(x->c->data(), {count, n, n}));
       },
-      {{"eigen", [=] { peers::eigen_batched(x->a->data(), x->b->data(), x->c->data(), count, n); }}});
+      peers);
 }
 
 }  // namespace
@@ -341,7 +345,7 @@ int main(int argc, char** argv) {
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n);
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<float>(n, n, true);
   for (Index n : {192, 512, 1024, 4096, 8192}) gemv_row<bf16>(n, n);
-  std::printf("isa %s; OpenBLAS %s; oneDNN %s\n", isa_text(active_isa()).c_str(), peers::openblas_name(),
-              peers::onednn_name());
+  std::printf("isa %s; OpenBLAS %s; oneDNN %s; libxsmm %s\n", isa_text(active_isa()).c_str(), peers::openblas_name(),
+              peers::onednn_name(), peers::libxsmm_name());
   return bench::run_rows(argc, argv);
 }

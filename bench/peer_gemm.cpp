@@ -13,6 +13,10 @@
 #include <map>
 #endif
 
+#if defined(TESSERA_BENCH_LIBXSMM)
+#include <libxsmm.h>
+#endif
+
 namespace peers {
 namespace {
 
@@ -101,6 +105,39 @@ void eigen_batched(const float* a, const float* b, float* c, std::ptrdiff_t coun
 void eigen_batched(const double* a, const double* b, double* c, std::ptrdiff_t count, std::ptrdiff_t n) {
   batched(a, b, c, count, n);
 }
+
+#if defined(TESSERA_BENCH_LIBXSMM)
+const char* libxsmm_name() {
+  static const std::string name = std::string(LIBXSMM_VERSION) + " " + libxsmm_get_target_arch();
+  return name.c_str();
+}
+namespace {
+
+// Its matrices are columns first: the product is that of the transposed.
+template <class T, class Kernel>
+void each(Kernel kernel, const T* a, const T* b, T* c, std::ptrdiff_t count, std::ptrdiff_t size) {
+  for (std::ptrdiff_t i = 0; i < count; ++i, a += size, b += size, c += size) kernel(b, a, c);
+}
+
+}  // namespace
+
+void libxsmm_batched(const float* a, const float* b, float* c, std::ptrdiff_t count, std::ptrdiff_t n) {
+  const auto size = static_cast<libxsmm_blasint>(n);
+  const float one = 1, zero = 0;
+  each(libxsmm_smmdispatch(size, size, size, nullptr, nullptr, nullptr, &one, &zero, nullptr, nullptr), a, b, c, count,
+       n * n);
+}
+void libxsmm_batched(const double* a, const double* b, double* c, std::ptrdiff_t count, std::ptrdiff_t n) {
+  const auto size = static_cast<libxsmm_blasint>(n);
+  const double one = 1, zero = 0;
+  each(libxsmm_dmmdispatch(size, size, size, nullptr, nullptr, nullptr, &one, &zero, nullptr, nullptr), a, b, c, count,
+       n * n);
+}
+#else
+const char* libxsmm_name() { return ""; }
+void libxsmm_batched(const float*, const float*, float*, std::ptrdiff_t, std::ptrdiff_t) {}
+void libxsmm_batched(const double*, const double*, double*, std::ptrdiff_t, std::ptrdiff_t) {}
+#endif
 
 #if defined(TESSERA_BENCH_ONEDNN)
 const char* onednn_name() {

@@ -33,5 +33,9 @@ void onednn_gemm(const std::uint16_t* a, const std::uint16_t* b, float* c, std::
 /// `count` products of n x n matrices that follow one another.
 void eigen_batched(const float* a, const float* b, float* c, std::ptrdiff_t count, std::ptrdiff_t n);
 void eigen_batched(const double* a, const double* b, double* c, std::ptrdiff_t count, std::ptrdiff_t n);
+/// Empty where libxsmm is not linked in; else its version and the instructions it generates.
+const char* libxsmm_name();
+void libxsmm_batched(const float* a, const float* b, float* c, std::ptrdiff_t count, std::ptrdiff_t n);
+void libxsmm_batched(const double* a, const double* b, double* c, std::ptrdiff_t count, std::ptrdiff_t n);
 
 }  // namespace peers
