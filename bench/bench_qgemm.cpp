@@ -1,7 +1,7 @@
 /// Block-quantized products, one thread. qgemm/<format>/MxKxN. Up to 16 columns the weights come from memory (copies of
 /// the matrix, larger together than any cache, are taken in turn) and the roof is reading it: GBs counts the weights'
-/// bytes. More columns are measured against the int8 dot product, or f32 multiply-adds where there is none. vs_eigen is
-/// Eigen's f32 product of the same shape, its weights from memory too.
+/// bytes. More columns are measured against the int8 dot product (AMX, VPDPBUSD, or VPMADDUBSW and VPMADDWD), or f32
+/// multiply-adds where there is none. vs_eigen is Eigen's f32 product of the same shape, its weights from memory too.
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -23,9 +23,9 @@ using namespace tessera;
 
 /// GOP/s of int8 dot products in registers on one core, of f32 multiply-adds where there are none.
 double dot_roof() {
-  if (const double tiles = roof::amx_i8(); tiles > 0) return tiles;
-  const double dots = roof::dot_i8();
-  return dots > 0 ? dots : bench::fma_roof<float>();
+  for (const auto probe : {roof::amx_i8, roof::dot_i8, roof::dot_i8_by_pairs})
+    if (const double rate = probe(); rate > 0) return rate;
+  return bench::fma_roof<float>();
 }
 
 constexpr Index beyond_caches = Index{160} << 20;  // bytes

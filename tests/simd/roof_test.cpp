@@ -13,8 +13,11 @@ TEST(Roof, RegistersAreMeasuredWhereThereIsAnInstruction) {
   if (active_isa().has(Isa::avx2)) {
     EXPECT_GT(roof::fma<float>(), 0);
     EXPECT_GT(roof::fma<double>(), 0);
+    EXPECT_GT(roof::dot_i8_by_pairs(), 0);
+    EXPECT_GT(roof::dot_i4_by_pairs(), 0);
   } else {
     EXPECT_EQ(roof::fma<float>(), 0);
+    EXPECT_EQ(roof::dot_i8_by_pairs(), 0);
   }
   const bool dots = active_isa().has(Isa::avx512_vnni) || active_isa().has(Isa::avx_vnni);
   EXPECT_EQ(roof::dot_i8() > 0, dots);

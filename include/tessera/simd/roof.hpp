@@ -52,7 +52,7 @@ namespace detail {
   TESSERA_ROOF_STEP(form, 6)     \
   TESSERA_ROOF_STEP(form, 7)     \
   TESSERA_ROOF_STEP(form, 8) TESSERA_ROOF_STEP(form, 9) TESSERA_ROOF_STEP(form, 10) TESSERA_ROOF_STEP(form, 11)
-#define TESSERA_ROOF_LOOP(name, Reg, form, zero, x)                                                              \
+#define TESSERA_ROOF_LOOP(name, Reg, form, zero, x, ...)                                                         \
   TESSERA_NOINLINE inline void name(Index count) {                                                               \
     Reg s0 = zero, s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0;    \
     Reg s11 = s0;                                                                                                \
@@ -61,7 +61,8 @@ namespace detail {
       __asm__ volatile(TESSERA_ROOF_STEPS(form)                                                                  \
                        : "+" x(s0), "+" x(s1), "+" x(s2), "+" x(s3), "+" x(s4), "+" x(s5), "+" x(s6), "+" x(s7), \
                          "+" x(s8), "+" x(s9), "+" x(s10), "+" x(s11)                                            \
-                       : x(a), x(b));                                                                            \
+                       : x(a), x(b)                                                                              \
+                       : __VA_ARGS__);                                                                           \
   }
 // The four streams, `lane` floats a register; n is a multiple of 64.
 #define TESSERA_ROOF_STREAMS(Reg, lane, P)                                                                         \
@@ -109,6 +110,13 @@ namespace avx2 {
 TESSERA_ROOF_LOOP(fma_f32, __m256, "vfmadd231ps", _mm256_setzero_ps(), "x")
 TESSERA_ROOF_LOOP(fma_f64, __m256d, "vfmadd231pd", _mm256_setzero_pd(), "x")
 TESSERA_ROOF_STREAMS(__m256, 8, _mm256_)
+#pragma push_macro("TESSERA_ROOF_STEP")
+#undef TESSERA_ROOF_STEP
+#define TESSERA_ROOF_STEP(form, s) "vpmaddubsw %12,%13,%%ymm15\n" form ",%" #s ",%" #s "\n"
+TESSERA_ROOF_LOOP(pairs_i4, __m256i, "vpaddw %%ymm15", _mm256_setzero_si256(), "x", "xmm15")
+TESSERA_ROOF_LOOP(pairs_i8, __m256i, "vpmaddwd %%ymm15,%13,%%ymm15\nvpaddd %%ymm15", _mm256_setzero_si256(), "x",
+                  "xmm15")
+#pragma pop_macro("TESSERA_ROOF_STEP")
 }  // namespace avx2
 TESSERA_TARGET_END
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX_VNNI)
@@ -208,6 +216,23 @@ inline double dot_i8() {
   return 0;
 #endif
 }
+
+#if TESSERA_X86
+#define TESSERA_ROOF_PAIRS(loop)              \
+  constexpr Index count = 40000;              \
+  if (!active_isa().has(Isa::avx2)) return 0; \
+  const double start = seconds();             \
+  detail::avx2::loop(count);                  \
+  return detail::rate(12 * 2 * 32.0 * static_cast<double>(count), start);
+#else
+#define TESSERA_ROOF_PAIRS(loop) return 0;
+#endif
+/// GOP/s of the same where there is only VPMADDUBSW, VPMADDWD and a sum in 32 bits for each 32 products; 0 without
+/// AVX2.
+inline double dot_i8_by_pairs() { TESSERA_ROOF_PAIRS(pairs_i8) }
+/// GOP/s of codes of 4 bits times int8, eight of whose products fit 16 bits: VPMADDUBSW and a sum; 0 without AVX2.
+inline double dot_i4_by_pairs() { TESSERA_ROOF_PAIRS(pairs_i4) }
+#undef TESSERA_ROOF_PAIRS
 
 /// GFLOP/s of bf16 multiply-adds of tiles in registers (TDPBF16PS); 0 where there are none. Run under emulation so far,
 /// not on hardware; so is amx_i8.

@@ -30,12 +30,12 @@ struct Lane {
   }
   static TESSERA_INLINE void decode(const SparseGroup& g, Reg (&w)[2]) {
     const __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28), low = _mm256_set1_epi32(15);
-    std::int32_t word[3];  // d and m, codes 0 to 7, codes 8 to 15
-    __builtin_memcpy(word, &g, 12);
-    const __m128 numbers = _mm_cvtph_ps(_mm_cvtsi32_si128(word[0]));
+    const __m128 numbers = _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&g)));  // d, m, and codes
     const __m256 d = _mm256_broadcastss_ps(numbers), m = _mm256_broadcastss_ps(_mm_movehdup_ps(numbers));
     for (int r = 0; r < 2; ++r) {
-      const __m256i codes = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word[1 + r]), shift), low);
+      std::int32_t word;
+      __builtin_memcpy(&word, g.qs + 4 * r, 4);
+      const __m256i codes = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shift), low);
       w[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(codes), d, m);
     }
   }

@@ -6,6 +6,7 @@ struct SparseRow {
   using Reg = Lane::Reg;
   static constexpr int per = Lane::per;
   static constexpr Index each = N * SparseGroup::size;  // of x, for one group
+  static constexpr bool two = per == 1 || N <= 4;       // sums a column: 16 registers do not hold 16 and a group
 
   /// sum[n] += Σ over the groups from `first` of columns below `limit` of their values times x's column n; returns the
   /// group that is next.
@@ -24,7 +25,7 @@ struct SparseRow {
       ++e;
     }
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) sum[n] += Lane::sum(Lane::add(total[n][0], total[n][1]));
+    for (int n = 0; n < N; ++n) sum[n] += Lane::sum(two ? Lane::add(total[n][0], total[n][1]) : total[n][0]);
     return e;
   }
 
@@ -33,11 +34,12 @@ struct SparseRow {
     Reg w[per];
     Lane::decode(group, w);
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
+    for (int r = 0; r < per; ++r)
 #pragma GCC unroll 8
-      for (int r = 0; r < per; ++r)
-        total[n][per == 1 ? at : r % 2] =
-            Lane::fma(w[r], Lane::load(x + n * SparseGroup::size + r * Lane::lanes), total[n][per == 1 ? at : r % 2]);
+      for (int n = 0; n < N; ++n) {
+        Reg& to = total[n][per == 1 ? at : two ? r % 2 : 0];
+        to = Lane::fma(w[r], Lane::load(x + n * SparseGroup::size + r * Lane::lanes), to);
+      }
   }
 };
 

@@ -127,8 +127,12 @@ struct OpsAvx2 : Ops256 {
   }
   template <int G>
   TESSERA_INLINE static Int half_of_pairs(Int v) {  // the low or the high 16 bits of each 32, twice
-    constexpr int order = G == 0 ? 0xa0 : 0xf5;
-    return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(v, order), order);
+    constexpr int word = G == 0 ? 0x01000100 : 0x03020302, step = 0x04040404;
+    const __m128i order = _mm_setr_epi32(word, word + step, word + 2 * step, word + 3 * step);
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(order));
+  }
+  TESSERA_INLINE static Int widen_bytes(const std::uint8_t* p) {  // two bytes a row
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   TESSERA_INLINE static void store(std::uint8_t* p, Int v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
   using Ops256::store;

@@ -179,10 +179,10 @@ struct QgemmColumns {
     Int minima;
 
     TESSERA_INLINE void load(const BlockFactors<F>& block, const std::uint8_t* side, Index part, Index row) {
-      load(block, block.small, side, part, row);
+      load_scale(block, side, part, row);
+      load_small(block.small, part, row);
     }
-    TESSERA_INLINE void load(const BlockFactors<F>& block, const SmallScales<F>& small, const std::uint8_t* side,
-                             Index part, Index row) {
+    TESSERA_INLINE void load_scale(const BlockFactors<F>& block, const std::uint8_t* side, Index part, Index row) {
       s = block.d;
       m = block.m;
       if constexpr (P::by_16) {
@@ -193,6 +193,8 @@ struct QgemmColumns {
         s = Ops::add(block.m,
                      Ops::product(block.d, Ops::to_float(Ops::widen_unsigned(side + P::byte_at(part / 2) + row))));
       if constexpr (P::code == PanelCode::wide) s = Ops::product(s, Ops::all(1.0f / wide_unit));
+    }
+    TESSERA_INLINE void load_small(const SmallScales<F>& small, Index part, Index row) {
       const std::int8_t* values = small.values;
       if constexpr (P::two_level && P::groups == 2) {
         const Int pairs = Ops::widen_pairs(values + P::small_index(part, row, 0));
