@@ -1,4 +1,6 @@
-/// A group is two registers.
+/// A group is two registers. Zen 3 beside many compilers: one column 6 to 7.8 GB/s where reading gives 16, which is 20
+/// instructions for 14 bytes; 2:4 sparse rows as plain loops take 4.1 to 5.6 times as long in f32 and 6.5 to 7.5 times
+/// in 4 bits.
 #pragma once
 
 #include <algorithm>
