@@ -201,7 +201,9 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
     const double enough = std::pow(static_cast<double>(std::numeric_limits<Scalar>::epsilon()), 0.75);
     const auto consider = [&]<class P>(int i, const P& p, const auto& q, const auto& r, const auto& t) {
       if constexpr (for_determinant ? determines<P> : Solvable<P>) {
-        if (p.rows() != p.cols() || !tessera::knows(p, for_determinant ? Form::log_determinant : Form::solve) || best.error <= enough) return;
+        if (p.rows() != p.cols() || !tessera::knows(p, for_determinant ? Form::log_determinant : Form::solve) ||
+            best.error <= enough)
+          return;
         const Index n = p.rows(), k = t.cols();
         Matrix given(n, k + 1), solved(n, k + 1);
         given.leftCols(k) = tessera::to_dense(q);

@@ -58,14 +58,13 @@ struct BandedLoop {
     const T* const x = a.X.data() + j * step;
     const Whole w = whole(a, i, n);
     Reg sum[C][V];
-    if (w.lo > a.lowest() || w.hi < a.highest())
+    if (w.lo > a.lowest() || w.hi < a.highest()) TESSERA_BANDED_UNROLL
+    for (int c = 0; c < C; ++c) {
+      T ragged[static_cast<std::size_t>(n)] = {};
+      add_ragged(a, w, i, n, x + c * step, ragged);
       TESSERA_BANDED_UNROLL
-      for (int c = 0; c < C; ++c) {
-        T ragged[static_cast<std::size_t>(n)] = {};
-        add_ragged(a, w, i, n, x + c * step, ragged);
-        TESSERA_BANDED_UNROLL
-        for (int v = 0; v < V; ++v) sum[c][v] = Reg::load(ragged + v * W);
-      }
+      for (int v = 0; v < V; ++v) sum[c][v] = Reg::load(ragged + v * W);
+    }
     for (Index d = w.lo; d <= w.hi; ++d) {
       const T* const e = a.at(d, i);
       const T* const from = x + i + d;
@@ -112,8 +111,7 @@ struct BandedLoop {
     T sum[static_cast<std::size_t>(W)] = {};
     add_parts(a, a.lowest(), a.highest(), i, end - i, a.X.data() + j * a.X.col_stride(), sum);
     T* const y = a.Y.data() + j * a.Y.col_stride();
-    for (Index r = i; r < end; ++r)
-      y[r] = a.beta == T(0) ? a.alpha * sum[r - i] : a.alpha * sum[r - i] + a.beta * y[r];
+    for (Index r = i; r < end; ++r) y[r] = a.beta == T(0) ? a.alpha * sum[r - i] : a.alpha * sum[r - i] + a.beta * y[r];
   }
 
   /// V vectors of columns of row i, the last of `count` columns at most.
