@@ -98,6 +98,13 @@ TEST_F(Tags, CheckedOnesRefuteWhatIsWrong) {
   EXPECT_NO_THROW(positive_semidefinite(Dense<double>(MatrixXd(a.transpose() * a)), checked));
   EXPECT_NO_THROW(lower(Dense<double>(MatrixXd(a.triangularView<Eigen::Lower>())), checked));
   EXPECT_NO_THROW(upper(Dense<double>(MatrixXd(a.triangularView<Eigen::Upper>())), checked));
+  for (const Index k : {Index{0}, a.rows() - 2}) {  // one entry beyond the diagonal
+    MatrixXd one = MatrixXd::Identity(a.rows(), a.rows());
+    one(k, k + 1) = 0.01;
+    EXPECT_THROW(lower(Dense<double>(one), checked), property_error) << k;
+    EXPECT_THROW(upper(Dense<double>(MatrixXd(one.transpose())), checked), property_error) << k;
+    EXPECT_NO_THROW(upper(Dense<double>(one), checked)) << k;
+  }
   EXPECT_THROW(symmetric(A, checked), property_error);
   EXPECT_THROW(orthogonal(A, checked), property_error);
   EXPECT_THROW(lower(A, checked), property_error);

@@ -210,6 +210,16 @@ TEST(Inverse, FollowsRankOneUpdates) {  // Sherman, Morrison
   EXPECT_FALSE(sherman_morrison(default_context(), one, e, VectorXd(-e)));
   EXPECT_EQ(one.to_dense(), MatrixXd::Identity(2, 2));
   EXPECT_THROW(sherman_morrison(default_context(), one, VectorXd(3), e), shape_error);
+  const MatrixXd regular = MatrixXd::Random(6, 6) + 3 * MatrixXd::Identity(6, 6);
+  Dense<double> unchanged(MatrixXd(regular.inverse()));
+  const VectorXd by = VectorXd::Random(6);
+  VectorXd from = VectorXd::Random(6);
+  from *= -1 / by.dot(unchanged.to_dense() * from);  // singular but for rounding
+  EXPECT_FALSE(sherman_morrison(default_context(), unchanged, from, by));
+  from[2] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_FALSE(sherman_morrison(default_context(), unchanged, from, by));
+  EXPECT_EQ(unchanged.to_dense(), MatrixXd(regular.inverse()));
+  EXPECT_THROW(LuInverse<double>(MatrixXd(3, 4)), shape_error);
 }
 
 TEST(Rules, PermutationsAndDiagonalsGoIntoFactors) {

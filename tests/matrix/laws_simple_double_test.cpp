@@ -349,5 +349,13 @@ TEST(Loldu, FindsAPlantedDiagonalFasterThanLoraFromNoise) {
   EXPECT_LT(loldu_steps, lora_steps);
 }
 
+TEST(Indices, ThatCannotBeAreRefused) {
+  EXPECT_THROW(Range<float>(10, 0, 5, Index{1} << 62), shape_error);
+  EXPECT_THROW(Range<float>(10, 9, 3, -5), shape_error);
+  EXPECT_NO_THROW(Range<float>(10, 9, 10, -1));
+  EXPECT_THROW(Gather<float>(-5, std::span<const Index>()), shape_error);
+  EXPECT_THROW(BandedInverse<double>(Banded<double>(3, 5, 1, 1)), shape_error);
+}
+
 }  // namespace
 }  // namespace tessera::test

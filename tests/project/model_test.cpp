@@ -145,6 +145,9 @@ TEST(ProjectBest, SaysWhoWins) {
   const auto low = project_best<double>(thin, 0.3);
   EXPECT_FALSE(low.beats_low_rank);
   EXPECT_NE(low.verdict().find("none beats low rank"), std::string::npos) << low.verdict();
+  EXPECT_FALSE(project_best<double>(thin, 1.0).beats_low_rank);  // by rounding alone
+  const Eigen::MatrixXd small = drawn(8, 8, 30), heavy = 1e6 * Eigen::MatrixXd::Identity(8, 8);
+  EXPECT_NEAR(project_best<double>(small, 0.15, &heavy).low_rank_error, 1e3 * small.norm(), 1e-6);
 
   Monarch<double> M(24, 24, 4, 4);
   const Philox draws(15);

@@ -13,6 +13,8 @@
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
+#include <tessera/matrix/kronecker.hpp>
+#include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/triangular.hpp>
 #include <tessera/solve/trace.hpp>
 
@@ -70,6 +72,29 @@ TEST(Solve, LeastSquaresOfRectangles) {
   EXPECT_TRUE(x.x.isApprox(tall.colPivHouseholderQr().solve(b), 1e-9));
   const VectorXd y = solve(Dense<double>(wide), c, tight);
   EXPECT_TRUE(y.isApprox(wide.completeOrthogonalDecomposition().solve(c), 1e-9));  // the shortest
+}
+
+TEST(Solve, LeastSquaresWhereFactorsAreNotSquare) {
+  const auto expect_least_squares = [](const auto& A) {
+    const MatrixXd M = to_dense(A);
+    const VectorXd b = VectorXd::Random(M.rows()), x = solve(A, b);
+    EXPECT_LT((M.transpose() * (M * x - b)).norm(), 1e-9 * M.squaredNorm()) << describe(A);
+  };
+  const Dense<double> wide(MatrixXd(MatrixXd::Random(2, 3))), high(MatrixXd(MatrixXd::Random(3, 2)));
+  expect_least_squares(kronecker(wide, high));
+  expect_least_squares(ldu_decompose(MatrixXd(MatrixXd::Random(5, 5)), 2));
+}
+
+TEST(Solve, ErrorsOfConjugateGradientsAreTrue) {
+  const MatrixXd A = with_spectrum(120, 1e-4, 1);
+  const Eigen::MatrixXf single = A.cast<float>();
+  const Dense<float> M(single);
+  const Eigen::VectorXf b = Eigen::VectorXf::Random(120);
+  Eigen::VectorXf x;
+  const Status status = cg(LinearMap<float>(default_context(), M), b, x);
+  const double error = (single.cast<double>() * x.cast<double>() - b.cast<double>()).norm() / b.cast<double>().norm();
+  EXPECT_LT(error, 2 * status.error + 1e-5);
+  EXPECT_TRUE(!status.converged || error < 1e-5);
 }
 
 TEST(Solve, SaysWhenItDidNotConverge) {

@@ -166,7 +166,12 @@ class BandedInverse : public OperatorBase<BandedInverse<S>> {
   static constexpr std::string_view type_name = "BandedInverse";
   static constexpr bool is_view = true;
 
-  explicit BandedInverse(const Banded<S>& A) : lu_(std::make_shared<const detail::BandedLu<S>>(A)) {}
+  /// Throws shape_error unless A is square.
+  explicit BandedInverse(const Banded<S>& A) {
+    if (A.rows() != A.cols())
+      throw shape_error(detail::concat("tessera: inverse of (", A.describe(), "): expected a square matrix"));
+    lu_ = std::make_shared<const detail::BandedLu<S>>(A);
+  }
   Index rows() const { return lu_->size(); }
   Index cols() const { return lu_->size(); }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {

@@ -23,9 +23,10 @@ class Gather : public OperatorBase<Gather<S>> {
   static constexpr std::string_view type_name = "Gather";
 
   Gather() = default;
-  /// Throws shape_error for an index outside [0, size).
+  /// Throws shape_error for a negative size and for an index outside [0, size).
   Gather(Index size, std::span<const Index> sources)
       : size_(size), sources_(static_cast<Index>(sources.size()), uninitialized) {
+    if (size < 0) throw shape_error(detail::concat("tessera: Gather of ", size, " rows: expected 0 or more"));
     for (Index i = 0; i < sources_.size(); ++i) {
       const Index at = sources[static_cast<std::size_t>(i)];
       if (at < 0 || at >= size)

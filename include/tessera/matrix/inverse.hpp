@@ -33,8 +33,13 @@ class LuInverse : public OperatorBase<LuInverse<S>> {
   static constexpr std::string_view type_name = "LuInverse";
   static constexpr bool is_view = true;
 
-  explicit LuInverse(const Eigen::MatrixX<S>& A)
-      : lu_(std::make_shared<const Eigen::PartialPivLU<Eigen::MatrixX<S>>>(A)) {}
+  /// Throws shape_error unless A is square.
+  explicit LuInverse(const Eigen::MatrixX<S>& A) {
+    if (A.rows() != A.cols())
+      throw shape_error(
+          detail::concat("tessera: inverse of ", detail::shape_text(A.rows(), A.cols()), ": expected a square matrix"));
+    lu_ = std::make_shared<const Eigen::PartialPivLU<Eigen::MatrixX<S>>>(A);
+  }
 
   Index rows() const { return lu_->rows(); }
   Index cols() const { return lu_->cols(); }
@@ -168,7 +173,7 @@ requires(!is_dense_valued<Sum<As...>> && (Index(detail::is_low_rank<As>) + ...) 
 }
 
 /// A⁻¹ becomes (A + u vᵀ)⁻¹ = A⁻¹ - A⁻¹u vᵀA⁻¹ / (1 + vᵀA⁻¹u), in place: 6·N² flops. False, and nothing changed, where
-/// A + u vᵀ is singular. Rounding adds up over many updates. Throws shape_error.
+/// A + u vᵀ is singular up to rounding or not finite. Rounding adds up over many updates. Throws shape_error.
 /// J. Sherman, W. Morrison, "Adjustment of an Inverse Matrix Corresponding to a Change in One Element" (1950).
 template <std::floating_point S, EigenDense E, EigenDense F>
 bool sherman_morrison(Context& ctx, Dense<S>& inverse, const E& u, const F& v) {
@@ -181,7 +186,8 @@ bool sherman_morrison(Context& ctx, Dense<S>& inverse, const E& u, const F& v) {
   inverse.apply(ctx, Op::none, S(1), view(from), S(0), view(Au));
   inverse.apply(ctx, Op::transpose, S(1), view(by), S(0), view(vA));
   const S pivot = S(1) + by.dot(Au);
-  if (pivot == S(0)) return false;
+  const S terms = S(1) + by.cwiseAbs().dot(Au.cwiseAbs());
+  if (!(std::abs(pivot) > 16 * std::numeric_limits<S>::epsilon() * terms)) return false;
   detail::eigen_map(inverse.view()) -= (Au / pivot) * vA.transpose();
   return true;
 }

@@ -78,12 +78,12 @@ class KroneckerBase : public OperatorBase<Derived> {
     }
     return total;
   }
-  /// Eigenvalues are known of square factors, solutions and inverses of factors that know theirs.
+  /// Eigenvalues are known of square factors, solutions and inverses of square ones that know theirs.
   bool knows(Form form) const {
     bool all = true;
     each([&](const auto& a) {
       if (form == Form::eigenvalues || form == Form::square_root) all = all && a.rows() == a.cols();
-      if (form == Form::solve || form == Form::inverse) all = all && tessera::knows(a, form);
+      if (form == Form::solve || form == Form::inverse) all = all && a.rows() == a.cols() && tessera::knows(a, form);
     });
     return all;
   }

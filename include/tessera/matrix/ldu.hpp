@@ -79,6 +79,9 @@ class Ldu : public OperatorBase<Ldu<S>> {
       P_.apply(ctx, Op::none, S(1), T, S(0), X);
     }
   }
+  bool knows(Form form) const {
+    return (form != Form::solve && form != Form::inverse) || (rows() == cols() && rank() == rows());
+  }
   LogDeterminant<S> log_determinant() const {
     if (rows() != cols())
       throw shape_error(detail::concat("tessera: determinant of (", describe(), "): expected a square matrix"));

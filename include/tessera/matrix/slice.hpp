@@ -22,7 +22,10 @@ class Range : public OperatorBase<Range<S>> {
   /// `count` rows of the (size,size) identity. Throws shape_error if they are not all inside.
   Range(Index size, Index first, Index count, Index step = 1) : size_(size), first_(first), count_(count), step_(step) {
     const auto inside = [&](Index i) { return i >= 0 && i < size; };
-    if (size < 0 || count < 0 || step == 0 || (count > 0 && !(inside(first) && inside(first + (count - 1) * step))))
+    Index last = 0;
+    const bool counts = count < 1 || (!__builtin_mul_overflow(count - 1, step, &last) &&
+                                      !__builtin_add_overflow(first, last, &last) && inside(first) && inside(last));
+    if (size < 0 || count < 0 || step == 0 || !counts)
       throw shape_error(detail::concat("tessera: Range of ", count, " from ", first, " by ", step, " of ", size,
                                        ": expected a step other than 0 and indices from 0 to ", size - 1));
   }

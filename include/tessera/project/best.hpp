@@ -33,8 +33,8 @@ struct BestStructures {
 /// butterfly, sums of Kronecker products, permuted blocks, Toeplitz, Hankel, circulant, hashed), each with the largest
 /// rank, or the fewest blocks, that `budget` times the bytes of the dense matrix hold. With `gram` (N,N) of inputs, low
 /// rank is also fitted to those and all are compared in that norm.
-/// O(M·N·(M + N)) for each of about 4·log(M·N) candidates. Throws shape_error unless the Gram matrix is (N,N),
-/// unsupported_error unless it and W are finite and the budget is 0 or more.
+/// O(M·N·(M + N)) for each candidate; sizes with many divisors have hundreds. Throws shape_error unless the Gram matrix
+/// is (N,N), unsupported_error unless it and W are finite and the budget is 0 or more.
 template <class S = float, class MatrixW>
 BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::MatrixXd* gram = nullptr) {
   const Eigen::MatrixXd W = detail::dense_double(w);
@@ -59,9 +59,11 @@ BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::Mat
   });
   const auto is_low_rank = [](const auto& c) { return c.name.starts_with("low rank"); };
   const auto thin = std::find_if(all.begin(), all.end(), is_low_rank);
-  best.low_rank_error = thin != all.end() ? thin->weighted_error : W.norm();
-  best.beats_low_rank =
-      !all.empty() && !is_low_rank(all.front()) && all.front().weighted_error < best.low_rank_error * (1 - 1e-6);
+  const double size = gram == nullptr ? W.norm() : std::sqrt(std::max(0.0, (W * *gram).cwiseProduct(W).sum()));
+  constexpr double rounding = 1e-7;  // of what low rank could have reached
+  best.low_rank_error = thin != all.end() ? thin->weighted_error : size;
+  best.beats_low_rank = !all.empty() && !is_low_rank(all.front()) &&
+                        all.front().weighted_error < best.low_rank_error * (1 - 1e-6) - rounding * size;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const bool beaten = std::any_of(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(i),
                                     [&](const auto& c) { return c.report.bytes <= all[i].report.bytes; });

@@ -41,7 +41,8 @@ void scale_back(Status& status, Eigen::VectorX<S>& x, S scale) {
 
 /// Conjugate gradients, for positive definite A (N,N): x starts at 0. One product an iteration, four vectors.
 /// M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems" (1952).
-/// Reports convergence when |b - A x| <= tolerance·|b|; an A found indefinite ends it without.
+/// Reports convergence when |b - A x| <= tolerance·|b|, computed anew where the recursion says so; then it starts again
+/// from that residual as long as that halves it. An A found indefinite ends it.
 template <class S>
 Status cg(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>& x, SolveOptions options = {}) {
   Status status{"CG"};
@@ -54,21 +55,34 @@ Status cg(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>& 
   Eigen::VectorX<S> r = b / scale, p = r, Ap(b.size());
   const auto norm_b = static_cast<double>(r.norm());
   const double goal = options.tolerance_for<S>() * norm_b;
-  S rr = r.squaredNorm();
+  const Eigen::VectorX<S> scaled = r;
+  double left = norm_b;
   const Index limit = options.iterations_for(A.rows(), A.cols());
-  while (std::sqrt(static_cast<double>(rr)) > goal && status.iterations < limit) {
-    A.apply(Op::none, S(1), view(p), S(0), view(Ap));
-    ++status.iterations;
-    const S pAp = p.dot(Ap);
-    if (!(pAp > S(0))) break;
-    const S step = rr / pAp;
-    x += step * p;
-    r -= step * Ap;
-    const S next = r.squaredNorm();
-    p = r + (next / rr) * p;
-    rr = next;
+  bool indefinite = false;
+  while (left > goal && status.iterations < limit && !indefinite) {
+    p = r;
+    S rr = r.squaredNorm();
+    while (std::sqrt(static_cast<double>(rr)) > goal && status.iterations < limit && !indefinite) {
+      A.apply(Op::none, S(1), view(p), S(0), view(Ap));
+      ++status.iterations;
+      const S pAp = p.dot(Ap);
+      indefinite = !(pAp > S(0));
+      if (indefinite) break;
+      const S step = rr / pAp;
+      x += step * p;
+      r -= step * Ap;
+      const S next = r.squaredNorm();
+      p = r + (next / rr) * p;
+      rr = next;
+    }
+    A.apply(Op::none, S(1), view(x), S(0), view(Ap));
+    r = scaled - Ap;
+    const auto now = static_cast<double>(r.norm());
+    const bool halved = now <= left / 2;
+    left = now;
+    if (!halved) break;
   }
-  status.error = norm_b > 0 ? std::sqrt(static_cast<double>(rr)) / norm_b : 0;
+  status.error = norm_b > 0 ? left / norm_b : 0;
   status.converged = status.error <= options.tolerance_for<S>();
   detail::scale_back(status, x, scale);
   return status;
