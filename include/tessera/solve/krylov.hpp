@@ -39,7 +39,7 @@ void scale_back(Status& status, Eigen::VectorX<S>& x, S scale) {
 }
 }  // namespace detail
 
-/// Conjugate gradients, for positive definite A (N,N): x starts at 0. One product an iteration, four vectors.
+/// Conjugate gradients, for positive definite A (N,N): x starts at 0. One product an iteration, five vectors.
 /// M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems" (1952).
 /// Reports convergence when |b - A x| <= tolerance·|b|, computed anew where the recursion says so; then it starts again
 /// from that residual as long as that halves it. An A found indefinite ends it.
@@ -62,7 +62,7 @@ Status cg(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>& 
   while (left > goal && status.iterations < limit && !indefinite) {
     p = r;
     S rr = r.squaredNorm();
-    while (std::sqrt(static_cast<double>(rr)) > goal && status.iterations < limit && !indefinite) {
+    while (std::sqrt(static_cast<double>(rr)) > goal && status.iterations < limit) {
       A.apply(Op::none, S(1), view(p), S(0), view(Ap));
       ++status.iterations;
       const S pAp = p.dot(Ap);
