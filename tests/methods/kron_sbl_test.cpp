@@ -94,7 +94,8 @@ template <class S>
 double support_found(const Problem<S>& p, const Eigen::VectorX<S>& x) {
   std::vector<Index> order(static_cast<std::size_t>(x.size()));
   std::iota(order.begin(), order.end(), Index{0});
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return std::abs(x[a]) > std::abs(x[b]); });
+  std::sort(order.begin(), order.end(),
+            [&](Index a, Index b) { return std::pair(-std::abs(x[a]), a) < std::pair(-std::abs(x[b]), b); });
   double found = 0;
   for (Index k = 0; k < p.nonzeros; ++k) found += p.x[order[static_cast<std::size_t>(k)]] != S(0);
   return found / static_cast<double>(p.nonzeros);
