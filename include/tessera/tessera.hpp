@@ -36,6 +36,7 @@
 #include <tessera/kernels/norm_backward/norm_backward.hpp>
 #include <tessera/kernels/qgemm/qgemm.hpp>
 #include <tessera/kernels/rows/rows.hpp>
+#include <tessera/kernels/spmm/spmm.hpp>
 #include <tessera/kernels/sum_squares/sum_squares.hpp>
 #include <tessera/kv/kv.hpp>
 #include <tessera/matrix/any.hpp>
@@ -44,6 +45,7 @@
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/csr.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/dft.hpp>
 #include <tessera/matrix/diagonal.hpp>

@@ -41,7 +41,7 @@ T mirrored(T value, Symmetry symmetry) {
             concat("tessera: a skew-symmetric matrix of integers holds ", value, ", whose negative does not fit"));
     return static_cast<T>(-value);
   }
-  if constexpr (!std::floating_point<T> && !std::integral<T>)
+  if constexpr (requires { value.imag(); })
     if (symmetry == Symmetry::hermitian) return std::conj(value);
   return value;
 }

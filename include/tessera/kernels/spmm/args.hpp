@@ -1,0 +1,56 @@
+/// What a product with compressed sparse rows is given.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+
+#include <tessera/core/op.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/kernel.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// What positions and columns of sparse matrices are counted in.
+template <class I>
+concept SparseIndex = std::same_as<I, std::int32_t> || std::same_as<I, std::int64_t>;
+
+/// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; row i of A (rows,cols) holds values[e] at column col_idx[e] for e from
+/// row_ptr[i] to row_ptr[i + 1], columns ascending. beta == 0 never reads Y. A RowRange is one of pieces, blocks of
+/// row_step rows and col_step columns of Y, down the columns first.
+///
+/// `spmm` may have put X into panels of `panel` columns: column j of row k is at panels[(j - j % panel) * K + k * width
+/// + j % panel], width the columns of that panel rounded up to `pad`; what is read past the end of one is allocated.
+template <class T, SparseIndex I>
+struct SpmmArgs : KernelArgs {
+  using S = accum_t<T>;
+  static constexpr Index pad = 32 / static_cast<Index>(sizeof(S));
+
+  Op op = Op::none;
+  Index rows = 0, cols = 0;
+  const I* row_ptr = nullptr;
+  const I* col_idx = nullptr;
+  const T* values = nullptr;
+  S alpha = 1, beta = 0;
+  MatrixView<const S> X;
+  MatrixView<S> Y;
+
+  Index row_step = 1, col_step = 1, panel = 1;
+  Index block = 0;  // columns of A that meet X together
+  const S* panels = nullptr;
+
+  Index nonzeros() const { return static_cast<Index>(row_ptr[rows]) - static_cast<Index>(row_ptr[0]); }
+  Index row_pieces() const { return (Y.rows() + row_step - 1) / row_step; }
+  Index pieces() const { return row_pieces() * ((Y.cols() + col_step - 1) / col_step); }
+  struct Piece {
+    Index i, i_end, j, j_end;
+  };
+  Piece piece(Index p) const {
+    const Index i = p % row_pieces() * row_step, j = p / row_pieces() * col_step;
+    return {i, std::min(Y.rows(), i + row_step), j, std::min(Y.cols(), j + col_step)};
+  }
+  static Index padded(Index n) { return (n + pad - 1) / pad * pad; }
+};
+
+}  // namespace tessera::inline TESSERA_ABI
