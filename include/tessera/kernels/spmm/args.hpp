@@ -10,6 +10,15 @@
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
 
+// Sums live in arrays, which only stay in registers when their loops are unrolled.
+#if defined(__clang__)
+#define TESSERA_SPMM_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define TESSERA_SPMM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define TESSERA_SPMM_UNROLL
+#endif
+
 namespace tessera::inline TESSERA_ABI {
 
 /// What positions and columns of sparse matrices are counted in.
@@ -20,12 +29,13 @@ concept SparseIndex = std::same_as<I, std::int32_t> || std::same_as<I, std::int6
 /// row_ptr[i] to row_ptr[i + 1], columns ascending. beta == 0 never reads Y. A RowRange is one of pieces, blocks of
 /// row_step rows and col_step columns of Y, down the columns first.
 ///
-/// `spmm` may have put X into panels of `panel` columns: column j of row k is at panels[(j - j % panel) * K + k * width
-/// + j % panel], width the columns of that panel rounded up to `pad`; what is read past the end of one is allocated.
+/// For op none, `spmm` may have put X into panels of `panel` columns: column j of row k is at
+/// panels[(j - j % panel) * K + k * width + j % panel], width the columns of that panel rounded up to `pad`. Else rows
+/// of X are contiguous and whole vectors of 64 bytes, unless there is one column. 64 bytes behind the end can be read.
 template <class T, SparseIndex I>
 struct SpmmArgs : KernelArgs {
   using S = accum_t<T>;
-  static constexpr Index pad = 32 / static_cast<Index>(sizeof(S));
+  static constexpr Index pad = 32 / static_cast<Index>(sizeof(S)), most_rows = 64;
 
   Op op = Op::none;
   Index rows = 0, cols = 0;
@@ -36,8 +46,8 @@ struct SpmmArgs : KernelArgs {
   MatrixView<const S> X;
   MatrixView<S> Y;
 
-  Index row_step = 1, col_step = 1, panel = 1;
-  Index block = 0;  // columns of A that meet X together
+  Index row_step = most_rows, col_step = 1, panel = 1;
+  Index block = 0;  // columns of A that meet a panel together
   const S* panels = nullptr;
 
   Index nonzeros() const { return static_cast<Index>(row_ptr[rows]) - static_cast<Index>(row_ptr[0]); }
@@ -49,6 +59,22 @@ struct SpmmArgs : KernelArgs {
   Piece piece(Index p) const {
     const Index i = p % row_pieces() * row_step, j = p / row_pieces() * col_step;
     return {i, std::min(Y.rows(), i + row_step), j, std::min(Y.cols(), j + col_step)};
+  }
+  bool rows_contiguous() const { return Y.col_stride() == 1 || Y.cols() == 1; }
+  /// The transpose sums in Y itself: whole vectors, lines that do not crowd a few sets of the cache.
+  bool in_place() const {
+    return Y.col_stride() == 1 && Y.cols() % (64 / static_cast<Index>(sizeof(S))) == 0 &&
+           (Y.cols() == col_step || nonzeros() < 4 * cols);
+  }
+  /// Columns from j on as they lie in memory, and how far apart rows are.
+  struct Panel {
+    const S* x;
+    Index stride, columns;
+  };
+  Panel panel_at(Index j) const {
+    const Index columns = std::min(panel, Y.cols() - j);
+    if (panels == nullptr) return {X.data() + j, X.row_stride(), columns};
+    return {panels + j * X.rows(), padded(columns), columns};
   }
   static Index padded(Index n) { return (n + pad - 1) / pad * pad; }
 };

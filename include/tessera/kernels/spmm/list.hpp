@@ -1,10 +1,16 @@
 /// The kernels of products with compressed sparse rows, best first.
 #pragma once
 
+#include <tessera/kernels/spmm/avx2.hpp>
 #include <tessera/kernels/spmm/ref.hpp>
+#include <tessera/kernels/spmm/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
-using SpmmKernels = KernelList<SpmmRef>;
+#if TESSERA_X86
+using SpmmKernels = KernelList<SpmmAvx2, SpmmXsimd, SpmmRef>;
+#else
+using SpmmKernels = KernelList<SpmmXsimd, SpmmRef>;
+#endif
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/spmm/list.hpp>
+#include <tessera/kernels/spmm/pack.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -29,9 +30,28 @@ void spmm(Context& ctx, SpmmArgs<T, I> args) {
                                      "): the destination is ", detail::shape_text(args.Y.rows(), args.Y.cols())));
   if (args.Y.empty()) return;
   if (args.alpha == accum_t<T>(0) || args.nonzeros() == 0) return detail::scale_plainly(ctx, args.beta, args.Y);
-  args.row_step = plain ? 64 : rows;
-  args.col_step = plain ? args.Y.cols() : 1;
-  launch(ctx, SpmmKernels::select(ctx, args), args, args.pieces(), 1);
+  const auto& kernel = SpmmKernels::select(ctx, args);
+  Workspace::Scope scope(ctx.workspace);
+  if (plain) {
+    using S = accum_t<T>;
+    constexpr Index vector = 64 / static_cast<Index>(sizeof(S));
+    detail::cut_forward(args);
+    const Index n = args.Y.cols();
+    const bool readable = n == 1 ? args.X.row_stride() == 1 : args.X.col_stride() == 1 && n % vector == 0;
+    const bool apart = n > args.panel || args.X.row_stride() != n;  // rows of a panel are not beside each other
+    if (!readable || (n > 1 && apart && args.nonzeros() >= 8 * args.cols)) {
+      const Index size =
+          n == 1 ? cols
+                 : (n - 1) / args.panel * args.panel * cols + args.padded(n - (n - 1) / args.panel * args.panel) * cols;
+      S* const panels = scope.take<S>(size + vector);
+      detail::pack_panels(ctx, args.X, args.panel, n == 1 ? 1 : args.pad, panels);
+      std::fill_n(panels + size, vector, S(0));
+      args.panels = panels;
+    }
+  } else {
+    detail::cut_transposed(args, ctx.concurrency());
+  }
+  launch(ctx, kernel, args, args.pieces(), 1);
 }
 
 }  // namespace tessera::inline TESSERA_ABI
