@@ -36,6 +36,7 @@
 #include <tessera/kernels/norm_backward/norm_backward.hpp>
 #include <tessera/kernels/qgemm/qgemm.hpp>
 #include <tessera/kernels/rows/rows.hpp>
+#include <tessera/kernels/spgemm/spgemm.hpp>
 #include <tessera/kernels/spmm/spmm.hpp>
 #include <tessera/kernels/sum_squares/sum_squares.hpp>
 #include <tessera/kv/kv.hpp>
@@ -151,4 +152,8 @@
 #include <tessera/solve/method.hpp>
 #include <tessera/solve/solve.hpp>
 #include <tessera/solve/trace.hpp>
+#include <tessera/sparse/rows.hpp>
+#include <tessera/sparse/semiring.hpp>
+#include <tessera/sparse/spgemm.hpp>
+#include <tessera/sparse/spgemm_atomic.hpp>
 #include <tessera/tune/gemm.hpp>
