@@ -42,13 +42,17 @@
 #include <tessera/kv/kv.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
+#include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/dft.hpp>
+#include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/eigen_adaptor.hpp>
@@ -57,6 +61,7 @@
 #include <tessera/matrix/hadamard.hpp>
 #include <tessera/matrix/hashed.hpp>
 #include <tessera/matrix/householder.hpp>
+#include <tessera/matrix/hypersparse.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
@@ -68,6 +73,7 @@
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/matrix/monarch_product.hpp>
+#include <tessera/matrix/nm.hpp>
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
@@ -75,9 +81,11 @@
 #include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/slice.hpp>
 #include <tessera/matrix/stack.hpp>
 #include <tessera/matrix/sum_of.hpp>
+#include <tessera/matrix/tiled_csl.hpp>
 #include <tessera/matrix/toeplitz.hpp>
 #include <tessera/matrix/triangular.hpp>
 #include <tessera/methods/gf2_hash.hpp>

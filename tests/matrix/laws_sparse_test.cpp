@@ -2,7 +2,15 @@
 
 #include <support/operator_laws.hpp>
 #include <support/sparse_patterns.hpp>
+#include <tessera/matrix/bitmap.hpp>
+#include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
+#include <tessera/matrix/dia.hpp>
+#include <tessera/matrix/hypersparse.hpp>
+#include <tessera/matrix/nm.hpp>
+#include <tessera/matrix/sell.hpp>
+#include <tessera/matrix/tiled_csl.hpp>
 
 namespace tessera::test {
 namespace {
@@ -22,6 +30,24 @@ struct SparseCase {
   }
 };
 
+/// The first n nonzeros of each m columns of a row.
+template <class T>
+Csr<T> pruned(const Csr<T>& A, Index n, Index m) {
+  Coo<T> all = to_coo(A), kept = all;
+  kept.row.clear();
+  kept.col.clear();
+  kept.value.clear();
+  for (std::size_t k = 0; k < all.value.size(); ++k) {
+    Index before = 0;
+    for (std::size_t l = k; l-- > 0 && all.row[l] == all.row[k] && all.col[l] / m == all.col[k] / m;) ++before;
+    if (before >= n) continue;
+    kept.row.push_back(all.row[k]);
+    kept.col.push_back(all.col[k]);
+    kept.value.push_back(all.value[k]);
+  }
+  return csr_from_coo<T>(kept);
+}
+
 template <class T>
 Csr<T> itself(Csr<T> A) {
   return A;
@@ -31,10 +57,51 @@ Csr<T, std::int64_t> wide(Csr<T> A) {
   return csr_from_coo<T, std::int64_t>(to_coo(A));
 }
 
-using Types =
-    ::testing::Types<SparseCase<Csr<float>, float, itself<float>>, SparseCase<Csr<double>, double, itself<double>>,
-                     SparseCase<Csr<double, std::int64_t>, double, wide<double>>,
-                     SparseCase<Csr<bf16>, bf16, itself<bf16>>>;
+template <class T>
+Csc<T> by_columns(Csr<T> A) {
+  return csc_from_csr(A);
+}
+template <class T, Index R, Index C>
+Bsr<T> blocks(Csr<T> A) {
+  return bsr_from_csr(A, R, C);
+}
+template <class T>
+Sell<T> slices(Csr<T> A) {
+  return sell_from_csr(A, 8, 16);
+}
+template <class T, Index N, Index M>
+Nm<T> some_of_each(Csr<T> A) {
+  return nm_from_csr(pruned(A, N, M), N, M);
+}
+template <class T>
+TiledCsl<T> tiles(Csr<T> A) {
+  return tiled_csl_from_csr(A);
+}
+template <class T>
+Bitmap<T> bits(Csr<T> A) {
+  return bitmap_from_csr(A);
+}
+template <class T>
+Dia<T> diagonals(Csr<T> A) {
+  return dia_from_csr(A);
+}
+template <class T>
+Hypersparse<T> filled_rows(Csr<T> A) {
+  return hypersparse_from_csr(A);
+}
+
+using Types = ::testing::Types<
+    SparseCase<Csr<float>, float, itself<float>>, SparseCase<Csr<double>, double, itself<double>>,
+    SparseCase<Csr<double, std::int64_t>, double, wide<double>>, SparseCase<Csr<bf16>, bf16, itself<bf16>>,
+    SparseCase<Csc<double>, double, by_columns<double>>, SparseCase<Bsr<float>, float, blocks<float, 4, 1>>,
+    SparseCase<Bsr<double>, double, blocks<double, 3, 2>>, SparseCase<Bsr<float>, float, blocks<float, 16, 1>>,
+    SparseCase<Sell<float>, float, slices<float>>, SparseCase<Sell<double>, double, slices<double>>,
+    SparseCase<Nm<float>, float, some_of_each<float, 2, 4>>, SparseCase<Nm<double>, double, some_of_each<double, 3, 5>>,
+    SparseCase<Nm<float>, float, some_of_each<float, 4, 8>>, SparseCase<TiledCsl<float>, float, tiles<float>>,
+    SparseCase<TiledCsl<double>, double, tiles<double>>, SparseCase<Bitmap<float>, float, bits<float>>,
+    SparseCase<Bitmap<double>, double, bits<double>>, SparseCase<Dia<float>, float, diagonals<float>>,
+    SparseCase<Dia<double>, double, diagonals<double>>, SparseCase<Hypersparse<float>, float, filled_rows<float>>,
+    SparseCase<Hypersparse<double>, double, filled_rows<double>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Sparse, OperatorLaws, Types);
 
 }  // namespace

@@ -32,25 +32,10 @@ void spmm(Context& ctx, SpmmArgs<T, I> args) {
   if (args.alpha == accum_t<T>(0) || args.nonzeros() == 0) return detail::scale_plainly(ctx, args.beta, args.Y);
   const auto& kernel = SpmmKernels::select(ctx, args);
   Workspace::Scope scope(ctx.workspace);
-  if (plain) {
-    using S = accum_t<T>;
-    constexpr Index vector = 64 / static_cast<Index>(sizeof(S));
-    detail::cut_forward(args);
-    const Index n = args.Y.cols();
-    const bool readable = n == 1 ? args.X.row_stride() == 1 : args.X.col_stride() == 1 && n % vector == 0;
-    const bool apart = n > args.panel || args.X.row_stride() != n;  // rows of a panel are not beside each other
-    if (!readable || (n > 1 && apart && args.nonzeros() >= 8 * args.cols)) {
-      const Index size =
-          n == 1 ? cols
-                 : (n - 1) / args.panel * args.panel * cols + args.padded(n - (n - 1) / args.panel * args.panel) * cols;
-      S* const panels = scope.take<S>(size + vector);
-      detail::pack_panels(ctx, args.X, args.panel, n == 1 ? 1 : args.pad, panels);
-      std::fill_n(panels + size, vector, S(0));
-      args.panels = panels;
-    }
-  } else {
+  if (plain)
+    detail::prepare_forward(ctx, scope, args, args.nonzeros());
+  else
     detail::cut_transposed(args, ctx.concurrency());
-  }
   launch(ctx, kernel, args, args.pieces(), 1);
 }
 

@@ -1,0 +1,151 @@
+/// SELL-C-σ: rows of about the same length side by side, for products with a vector.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tessera/matrix/detail/sparse_rows.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// A sparse (M,N), its rows in the order `order`, C of them a slice: nonzero k of the r-th row of slice s is entry
+/// (slice_ptr[s] + k)·C + r of col_idx and values, if k < lengths[s·C + r]; what pads a slice has column 0 and is never
+/// multiplied. Owns its arrays. M. Kreutzer et al., "A unified sparse matrix data format for efficient general sparse
+/// matrix-vector multiplication on modern processors with wide SIMD units" (2014).
+template <class T>
+class Sell : public detail::SparseRows<Sell<T>, T> {
+ public:
+  Sell() : Sell(0, 0, 1, {}, Buffer<Index>(1), {}, {}, {}) {}
+  /// order, lengths: M. slice_ptr: one a slice and one more. Throws format_error by the name of the array that is not
+  /// sound.
+  Sell(Index rows, Index cols, Index slice, Buffer<std::int32_t> order, Buffer<Index> slice_ptr,
+       Buffer<std::int32_t> lengths, Buffer<std::int32_t> col_idx, Buffer<T> values)
+      : rows_(rows),
+        cols_(cols),
+        slice_(slice),
+        order_(std::move(order)),
+        lengths_(std::move(lengths)),
+        col_idx_(std::move(col_idx)),
+        slice_ptr_(std::move(slice_ptr)),
+        values_(std::move(values)) {
+    detail::check_sparse_shape("Sell", rows, cols);
+    const auto refuse = [&](const auto&... what) { detail::refuse_sparse("Sell", rows, cols, what...); };
+    if (slice < 1 || slice > 64) refuse("slices of ", slice, " rows; expected 1 to 64");
+    const Index slices = (rows + slice - 1) / slice;
+    if (order_.size() != rows) refuse("order has ", order_.size(), " entries; expected ", rows);
+    if (lengths_.size() != rows) refuse("lengths has ", lengths_.size(), " entries; expected ", rows);
+    if (slice_ptr_.size() != slices + 1) refuse("slice_ptr has ", slice_ptr_.size(), " entries; expected ", slices + 1);
+    if (col_idx_.size() != values_.size())
+      refuse("col_idx has ", col_idx_.size(), " entries, values has ", values_.size());
+    place_ = Buffer<std::int32_t>(rows);
+    std::fill(place_.begin(), place_.end(), -1);
+    for (Index k = 0; k < rows; ++k) {
+      if (order_[k] < 0 || order_[k] >= rows || place_[order_[k]] >= 0)
+        refuse("order[", k, "] is ", order_[k], "; expected each of 0 to ", rows - 1, " once");
+      place_[order_[k]] = static_cast<std::int32_t>(k);
+    }
+    if (slice_ptr_[0] != 0) refuse("slice_ptr[0] is ", slice_ptr_[0], "; expected 0");
+    for (Index s = 0; s < slices; ++s)
+      if (slice_ptr_[s + 1] < slice_ptr_[s] || slice_ptr_[s + 1] > values_.size() / slice)
+        refuse("slice_ptr goes from ", slice_ptr_[s], " to ", slice_ptr_[s + 1], " at slice ", s);
+    if (slice_ptr_[slices] * slice != values_.size())
+      refuse("slice_ptr ends at ", slice_ptr_[slices], " for ", values_.size(), " values");
+    for (Index k = 0; k < rows; ++k) {
+      const Index s = k / slice, width = slice_ptr_[s + 1] - slice_ptr_[s];
+      if (lengths_[k] < 0 || lengths_[k] > width)
+        refuse("lengths[", k, "] is ", lengths_[k], "; the slice has ", width, " a row");
+      for (Index e = 0; e < width; ++e) {
+        const std::int32_t c = col_idx_[at(k, e)];
+        if (c < 0 || c >= std::max<Index>(cols, 1) || (e > 0 && e < lengths_[k] && c <= col_idx_[at(k, e - 1)]))
+          refuse("col_idx of row ", order_[k], " has ", c, "; expected ascending ones from 0 to ", cols - 1);
+      }
+    }
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index slice() const { return slice_; }
+  std::span<const std::int32_t> order() const { return detail::span_of(order_); }
+  std::span<const std::int32_t> lengths() const { return detail::span_of(lengths_); }
+  std::span<const std::int32_t> col_idx() const { return detail::span_of(col_idx_); }
+  std::span<const Index> slice_ptr() const { return detail::span_of(slice_ptr_); }
+  std::span<const T> values() const { return detail::span_of(values_); }
+  std::span<T> parameters() requires std::floating_point<T> { return values_; }
+  std::size_t bytes() const {
+    return order_.bytes() + place_.bytes() + lengths_.bytes() + col_idx_.bytes() + slice_ptr_.bytes() + values_.bytes();
+  }
+  std::string describe() const { return detail::concat("Sell<", slice_, "> ", detail::shape_text(rows_, cols_)); }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    detail::show_buffers(f, order_, place_, lengths_, col_idx_, slice_ptr_, values_);
+  }
+
+  Index most_nonzeros(Index begin, Index end) const {
+    Index most = 0;
+    for (Index i = begin; i < end; ++i) most += lengths_[place_[i]];
+    return most;
+  }
+  void decode(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx, Index* position) const {
+    std::int32_t to = 0;
+    for (Index i = begin; i < end; ++i) {
+      const Index k = place_[i];
+      for (Index e = 0; e < lengths_[k]; ++e) {
+        position[to] = at(k, e);
+        col_idx[to++] = col_idx_[at(k, e)];
+      }
+      row_ptr[i - begin + 1] = to;
+    }
+  }
+
+ private:
+  Index at(Index k, Index e) const { return (slice_ptr_[k / slice_] + e) * slice_ + k % slice_; }
+
+  Index rows_, cols_, slice_;
+  Buffer<std::int32_t> order_, place_, lengths_, col_idx_;
+  Buffer<Index> slice_ptr_;
+  Buffer<T> values_;
+};
+
+/// Slices of `slice` rows; of each `window` rows the longer ones come first. O(M·log(window) + nonzeros and padding).
+template <class T>
+Sell<T> sell_from_csr(const Csr<T>& A, Index slice = 32, Index window = 1024) {
+  detail::check_sparse_shape("Sell", A.rows(), A.cols());
+  if (slice < 1 || slice > 64 || window < 1)
+    detail::refuse_sparse("Sell", A.rows(), A.cols(), "slices of ", slice, " rows from windows of ", window,
+                          "; expected 1 to 64, and 1 or more");
+  const auto start = [&](Index i) { return static_cast<Index>(A.row_ptr()[static_cast<std::size_t>(i)]); };
+  Buffer<std::int32_t> order(A.rows()), lengths(A.rows());
+  std::iota(order.begin(), order.end(), 0);
+  for (Index w = 0; w < A.rows(); w += std::min(window, A.rows()))
+    std::sort(order.begin() + w, order.begin() + std::min(A.rows(), w + std::min(window, A.rows())),
+              [&](std::int32_t a, std::int32_t b) {
+                const Index length_a = start(a + 1) - start(a), length_b = start(b + 1) - start(b);
+                return length_a != length_b ? length_a > length_b : a < b;
+              });
+  const Index slices = (A.rows() + slice - 1) / slice;
+  Buffer<Index> slice_ptr(slices + 1);
+  for (Index k = 0; k < A.rows(); ++k) {
+    lengths[k] = static_cast<std::int32_t>(start(order[k] + 1) - start(order[k]));
+    slice_ptr[k / slice + 1] = std::max<Index>(slice_ptr[k / slice + 1], lengths[k]);
+  }
+  for (Index s = 0; s < slices; ++s) slice_ptr[s + 1] += slice_ptr[s];
+  Buffer<std::int32_t> col_idx(slice_ptr[slices] * slice);
+  Buffer<T> values(slice_ptr[slices] * slice);
+  for (Index k = 0; k < A.rows(); ++k)
+    for (Index e = 0; e < lengths[k]; ++e) {
+      const Index to = (slice_ptr[k / slice] + e) * slice + k % slice;
+      const auto from = static_cast<std::size_t>(start(order[k]) + e);
+      col_idx[to] = A.col_idx()[from];
+      values[to] = A.values()[from];
+    }
+  return {A.rows(),           A.cols(),         slice, std::move(order), std::move(slice_ptr), std::move(lengths),
+          std::move(col_idx), std::move(values)};
+}
+
+}  // namespace tessera::inline TESSERA_ABI

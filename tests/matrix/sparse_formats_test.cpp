@@ -1,0 +1,144 @@
+// The other sparse formats: conversions of every pattern there and back, and what each refuses.
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include <io/io_test.hpp>
+#include <support/sparse_patterns.hpp>
+#include <tessera/matrix/bitmap.hpp>
+#include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/csc.hpp>
+#include <tessera/matrix/dia.hpp>
+#include <tessera/matrix/hypersparse.hpp>
+#include <tessera/matrix/nm.hpp>
+#include <tessera/matrix/sell.hpp>
+#include <tessera/matrix/tiled_csl.hpp>
+
+namespace tessera::test {
+namespace {
+
+template <class T>
+Buffer<T> buffer(std::initializer_list<T> list) {
+  Buffer<T> made(static_cast<Index>(list.size()));
+  std::copy(list.begin(), list.end(), made.begin());
+  return made;
+}
+using Counts = Buffer<std::int32_t>;
+Counts counts(std::initializer_list<std::int32_t> list) { return buffer(list); }
+Buffer<float> floats(Index n) { return Buffer<float>(n); }
+
+void expect_same(const Csr<double>& A, const Csr<double>& B) {
+  EXPECT_EQ(A.rows(), B.rows());
+  EXPECT_EQ(A.cols(), B.cols());
+  EXPECT_TRUE(std::ranges::equal(A.row_ptr(), B.row_ptr()));
+  EXPECT_TRUE(std::ranges::equal(A.col_idx(), B.col_idx()));
+  EXPECT_TRUE(std::ranges::equal(A.values(), B.values()));
+}
+
+TEST(SparseFormats, ConversionsRoundTrip) {
+  for (const auto& [name, list] : sparse_patterns<double>()) {
+    SCOPED_TRACE(name);
+    const auto A = csr_from_coo<double>(list);
+    expect_same(csc_from_csr(A).to_csr(), A);
+    expect_same(hypersparse_from_csr(A).to_csr(), A);
+    expect_same(bitmap_from_csr(A).to_csr(), A);
+    expect_same(tiled_csl_from_csr(A).to_csr(), A);
+    expect_same(dia_from_csr(A).to_csr(), A);
+    for (const auto& [r, c] : {std::pair<Index, Index>{1, 1}, {4, 1}, {16, 1}, {3, 5}, {64, 64}})
+      expect_same(bsr_from_csr(A, r, c).to_csr(), A);
+    for (const auto& [slice, window] : {std::pair<Index, Index>{1, 1}, {8, 64}, {32, 1000}, {5, 7}})
+      expect_same(sell_from_csr(A, slice, window).to_csr(), A);
+    for (const Index m : {1, 2, 4, 7, 32}) expect_same(nm_from_csr(A, m, m).to_csr(), A);
+  }
+}
+
+TEST(SparseFormats, WhatTheyTake) {
+  const auto A = csr_from_coo<float>(filled<float>(128, 128, [](Index i, Index j) { return (i + j) % 2 == 0; }));
+  EXPECT_EQ(nm_from_csr(A, 2, 4).bytes(), 128u * 64 * 4 + 128 * 16 + 8);      // 4.25 bytes a nonzero
+  EXPECT_EQ(tiled_csl_from_csr(A).bytes(), 128u * 64 * 6 + 5 * 8);            // 6
+  EXPECT_EQ(bitmap_from_csr(A).bytes(), 128u * 64 * 4 + 128 * 16 + 129 * 8);  // 1 bit a position
+  EXPECT_EQ(A.bytes(), 128u * 64 * 8 + 129 * 4);
+}
+
+TEST(SparseFormats, CorruptBlocksAreRefused) {
+  const auto make = [](Index r, Index c, Counts ptr, Counts col, Index values) {
+    return Bsr<float>(5, 6, r, c, std::move(ptr), std::move(col), floats(values));
+  };
+  EXPECT_NO_THROW(make(4, 2, counts({0, 1, 3}), counts({2, 0, 1}), 24));
+  EXPECT_REFUSED(make(0, 2, counts({0}), counts({}), 0), format_error, "blocks of 0x2");
+  EXPECT_REFUSED(make(4, 2, counts({0, 1, 3}), counts({2, 0, 1}), 23), format_error, "values has 23 entries");
+  EXPECT_REFUSED(make(4, 2, counts({0, 3}), counts({2, 0, 1}), 24), format_error, "block_ptr has 2 entries");
+  EXPECT_REFUSED(make(4, 2, counts({0, 1, 3}), counts({3, 0, 1}), 24), format_error, "block_col[0]");
+  EXPECT_REFUSED(make(4, 2, counts({0, 1, 3}), counts({2, 1, 1}), 24), format_error, "block_col goes from 1 to 1");
+  EXPECT_REFUSED(Bsr<float>(-1, 6, 1, 1, counts({0}), counts({}), floats(0)), format_error, "Bsr -1x6");
+  EXPECT_REFUSED(bsr_from_csr(Csr<float>(3, 3), 4, 65), format_error, "4x65");
+}
+
+TEST(SparseFormats, CorruptSlicesAreRefused) {
+  const auto make = [](Counts order, Buffer<Index> ptr, Counts lengths, Counts col, Index values) {
+    return Sell<float>(3, 4, 2, std::move(order), std::move(ptr), std::move(lengths), std::move(col), floats(values));
+  };
+  const auto ptr = buffer<Index>({0, 2, 3});
+  EXPECT_NO_THROW(make(counts({2, 0, 1}), ptr, counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6));
+  EXPECT_REFUSED(make(counts({2, 0, 2}), ptr, counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6), format_error,
+                 "order[2] is 2");
+  EXPECT_REFUSED(make(counts({2, 0, 3}), ptr, counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6), format_error,
+                 "order[2] is 3");
+  EXPECT_REFUSED(make(counts({2, 0, 1}), ptr, counts({3, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6), format_error,
+                 "lengths[0] is 3");
+  EXPECT_REFUSED(make(counts({2, 0, 1}), ptr, counts({2, 1, 1}), counts({2, 3, 2, 0, 1, 0}), 6), format_error,
+                 "col_idx of row 2");
+  EXPECT_REFUSED(make(counts({2, 0, 1}), ptr, counts({2, 1, 1}), counts({0, 4, 2, 0, 1, 0}), 6), format_error,
+                 "col_idx of row 0 has 4");
+  EXPECT_REFUSED(make(counts({2, 0, 1}), buffer<Index>({0, 4, 3}), counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6),
+                 format_error, "slice_ptr goes from 0 to 4");
+  EXPECT_REFUSED(make(counts({2, 0, 1}), buffer<Index>({0, 2, 2}), counts({2, 1, 0}), counts({0, 3, 2, 0, 1, 0}), 6),
+                 format_error, "slice_ptr ends at 2");
+  EXPECT_REFUSED(make(counts({2, 0}), ptr, counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6), format_error,
+                 "order has 2");
+  EXPECT_REFUSED(sell_from_csr(Csr<float>(3, 3), 65), format_error, "slices of 65");
+}
+
+TEST(SparseFormats, CorruptGroupsAreRefused) {
+  const auto make = [](Index n, Index m, Index values, Buffer<std::uint8_t> codes) {
+    return Nm<float>(2, 4, n, m, floats(values), std::move(codes));
+  };
+  EXPECT_NO_THROW(make(2, 4, 4, buffer<std::uint8_t>({0x4, 0xe})));
+  EXPECT_REFUSED(make(2, 4, 4, buffer<std::uint8_t>({0x4, 0x5})), format_error, "codes of row 1, group 0 have 1");
+  EXPECT_REFUSED(make(2, 3, 8, buffer<std::uint8_t>({0x4, 0xf})), format_error, "codes of row 0, group 1");
+  EXPECT_REFUSED(make(2, 4, 5, buffer<std::uint8_t>({0x4, 0xe})), format_error, "values has 5");
+  EXPECT_REFUSED(make(2, 4, 4, buffer<std::uint8_t>({0x4})), format_error, "codes has 1 bytes");
+  EXPECT_REFUSED(make(3, 2, 4, buffer<std::uint8_t>({0x4})), format_error, "3:2");
+  EXPECT_REFUSED(make(1, 33, 4, buffer<std::uint8_t>({0x4})), format_error, "1:33");
+  EXPECT_REFUSED(nm_from_csr(csr_from_coo<float>(filled<float>(3, 8, [](Index i, Index) { return i == 1; })), 2, 4),
+                 format_error, "row 1 has 4 nonzeros in group 0; expected 2 of 4");
+}
+
+TEST(SparseFormats, OtherCorruptStructuresAreRefused) {
+  EXPECT_REFUSED(Bitmap<float>(2, 3, buffer<std::uint64_t>({5, 8}), floats(3)), format_error, "row 1 has bits beyond");
+  EXPECT_REFUSED(Bitmap<float>(2, 3, buffer<std::uint64_t>({5, 1}), floats(4)), format_error, "words has 3 bits");
+  EXPECT_REFUSED(Bitmap<float>(2, 3, buffer<std::uint64_t>({5}), floats(2)), format_error, "words has 1 entries");
+  EXPECT_REFUSED(Dia<float>(3, 4, buffer<Index>({-3}), floats(3)), format_error, "offsets[0] is -3; expected -2 to 3");
+  EXPECT_REFUSED(Dia<float>(3, 4, buffer<Index>({1, 1}), floats(6)), format_error, "offsets goes from 1 to 1");
+  EXPECT_REFUSED(Dia<float>(3, 4, buffer<Index>({1, 2}), floats(7)), format_error, "values has 7");
+  EXPECT_REFUSED(dia_from_csr(csr_from_coo<float>(
+                     filled<float>(3000, 3000, [](Index i, Index j) { return j == 0 || (i == 7 && j % 3 == 0); }))),
+                 format_error, "diagonals");
+  EXPECT_REFUSED(Hypersparse<float>(9, buffer<Index>({2, 2}), Csr<float>(2, 5)), format_error, "goes from 2 to 2");
+  EXPECT_REFUSED(Hypersparse<float>(9, buffer<Index>({2, 9}), Csr<float>(2, 5)), format_error, "row_idx[1] is 9");
+  EXPECT_REFUSED(Hypersparse<float>(9, buffer<Index>({2}), Csr<float>(2, 5)), format_error, "row_idx has 1 entries");
+  EXPECT_REFUSED(Csc<float>(2, 2, counts({0, 1, 1}), counts({2}), floats(1)), format_error, "row_idx[0] of column 0");
+  EXPECT_REFUSED(TiledCsl<float>(3, 70, buffer<Index>({0, 1}), {}, floats(0)), format_error, "tile_ptr has 2");
+  const auto tiles = [](std::initializer_list<Index> ptr, std::initializer_list<std::uint16_t> places) {
+    return TiledCsl<float>(3, 70, buffer(ptr), buffer(places), floats(2));
+  };
+  EXPECT_NO_THROW(tiles({0, 1, 2}, {63, 133}));
+  EXPECT_REFUSED(tiles({0, 1, 2}, {63, 134}), format_error, "places[1] of tile 1 is 134");
+  EXPECT_REFUSED(tiles({0, 2, 2}, {63, 63}), format_error, "places[1] of tile 0 is 63");
+  EXPECT_REFUSED(tiles({0, 2, 2}, {63, 200}), format_error, "places[1] of tile 0 is 200");
+  EXPECT_REFUSED(tiles({0, 3, 2}, {63, 64}), format_error, "tile_ptr falls at tile 1");
+}
+
+}  // namespace
+}  // namespace tessera::test
