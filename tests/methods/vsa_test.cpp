@@ -1,8 +1,12 @@
 // Vector symbols and JSON, hashing over GF(2).
 #include <gtest/gtest.h>
 
+#include <Eigen/QR>
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -98,6 +102,113 @@ TEST(JsonVsa, AThousandLevelsStayBounded) {
   const double norm = json_to_vsa<double>(nested, 64).norm();
   EXPECT_GT(norm, 0.5);
   EXPECT_LT(norm, 20);
+}
+
+/// json_to_vsa's recursion over objects and strings, with role matrices of one's own.
+Eigen::VectorXd encode(const json& document, Index d,
+                       const std::function<const Eigen::MatrixXd&(const std::string&)>& role) {
+  if (!document.is_object()) return vsa_symbol<double>(d, "value:" + document.dump());
+  Eigen::VectorXd sum = vsa_symbol<double>(d, "{}") * 0.1;
+  for (const auto& [key, value] : document.items()) sum += role("key:" + key) * encode(value, d, role);
+  return sum;
+}
+
+// A document is bound to a thousand roles, one after another, and taken out again, then asked for its values.
+TEST(JsonVsa, DocumentsSurviveAThousandBindingsOrthogonalOnesAlone) {
+  const Index d = 512;
+  const int count = 1000, roles = 7;
+  const json document = json::parse(R"({"name": "Ada", "city": "London", "at": {"street": "Dorset", "no": "7b"}})");
+  const std::vector<std::string> names = {"Ada", "London", "Dorset", "7b", "Bob", "Paris"};
+  const auto name_of = [](int k) { return "step" + std::to_string(k % roles); };
+  // The values that a document's vector holds at name, city, at.street and at.no.
+  const auto answers = [&](const Eigen::VectorXd& bundle, const auto& unbind) {
+    std::string found;
+    for (const std::vector<std::string>& path :
+         std::vector<std::vector<std::string>>{{"name"}, {"city"}, {"at", "street"}, {"at", "no"}}) {
+      Eigen::VectorXd v = bundle;
+      for (const auto& key : path) v = unbind("key:" + key, v);
+      const auto like = [&](const std::string& name) {
+        const double c = cosine(v, vsa_symbol<double>(d, "value:\"" + name + "\""));
+        return std::isfinite(c) ? c : -1.0;
+      };
+      found += *std::max_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+        return like(a) < like(b);
+      }) + " ";
+    }
+    return found;
+  };
+  const std::string expected = "Ada London Dorset 7b ";
+
+  const auto unbind = [&](const std::string& key, const Eigen::VectorXd& v) {
+    return Eigen::VectorXd(vsa_unbind(VsaRole<double>(d, key), v));
+  };
+  const Eigen::VectorXd start = json_to_vsa<double>(document, d);
+  ASSERT_EQ(answers(start, unbind), expected);
+  Eigen::VectorXd v = start;
+  for (int k = 0; k < count; ++k) v = vsa_bind(VsaRole<double>(d, name_of(k)), v);
+  EXPECT_NEAR(v.norm(), start.norm(), 1e-12 * start.norm());
+  EXPECT_LT(std::abs(cosine(v, start)), 0.3);
+  for (int k = count; k-- > 0;) v = vsa_unbind(VsaRole<double>(d, name_of(k)), v);
+  EXPECT_LE((v - start).norm(), 1e-12 * start.norm());
+  EXPECT_EQ(answers(v, unbind), expected);
+
+  // Gaussian roles that keep norms on average answer while documents are shallow. After the same bindings neither
+  // transposes nor inverses bring the document back.
+  std::map<std::string, Eigen::MatrixXd> made;
+  const auto gaussian = [&](const std::string& name) -> const Eigen::MatrixXd& {
+    auto& G = made[name];
+    if (G.size() == 0)
+      G = detail::normal_dense<double>(d, d, 100 + made.size(), 0).to_dense() / std::sqrt(static_cast<double>(d));
+    return G;
+  };
+  const auto transposed = [&](const std::string& key, const Eigen::VectorXd& x) {
+    return Eigen::VectorXd(gaussian(key).transpose() * x);
+  };
+  const Eigen::VectorXd loose = encode(document, d, gaussian);
+  ASSERT_EQ(answers(loose, transposed), expected);
+  std::vector<Eigen::MatrixXd> G;
+  std::vector<Eigen::HouseholderQR<Eigen::MatrixXd>> qr;
+  for (int k = 0; k < roles; ++k) {
+    G.push_back(gaussian(name_of(k)));
+    qr.emplace_back(G.back());
+  }
+  const auto at = [&](int k) { return static_cast<std::size_t>(k % roles); };
+  Eigen::VectorXd bound = loose, back;
+  for (int k = 0; k < count; ++k) bound = G[at(k)] * bound;
+  back = bound;
+  for (int k = count; k-- > 0;) back = G[at(k)].transpose() * back;
+  EXPECT_LT(std::abs(cosine(back, loose)), 0.3);
+  EXPECT_GT(std::abs(std::log(back.norm() / loose.norm())), std::log(10));
+  EXPECT_NE(answers(back, transposed), expected);
+  back = bound;
+  for (int k = count; k-- > 0;) back = qr[at(k)].solve(back);
+  EXPECT_FALSE((back - loose).norm() <= loose.norm());  // it need not be finite
+  EXPECT_NE(answers(back, transposed), expected);
+}
+
+// The same depth inside one document: every level is a binding, and 900 unbindings reach what lies at its end.
+TEST(JsonVsa, WhatLiesNineHundredLevelsDeepComesBackFromOrthogonalRoles) {
+  const Index d = 512;
+  const int levels = 900;
+  json nested = "leaf";
+  const auto key = [](int k) { return std::string(1, static_cast<char>('a' + k % 5)); };
+  for (int k = levels; k-- > 0;) nested = json{{key(k), nested}};
+  const Eigen::VectorXd leaf = vsa_symbol<double>(d, "value:\"leaf\""), other = vsa_symbol<double>(d, "value:\"lead\"");
+  Eigen::VectorXd v = json_to_vsa<double>(nested, d);
+  for (int k = 0; k < levels; ++k) v = vsa_unbind(VsaRole<double>(d, "key:" + key(k)), v);
+  EXPECT_GT(cosine(v, leaf), 0.2);  // among 900 marks of objects of a tenth: 1 / sqrt(1 + 9)
+  EXPECT_LT(std::abs(cosine(v, other)), 0.15);
+
+  std::map<std::string, Eigen::MatrixXd> made;
+  const auto gaussian = [&](const std::string& name) -> const Eigen::MatrixXd& {
+    auto& G = made[name];
+    if (G.size() == 0)
+      G = detail::normal_dense<double>(d, d, 200 + made.size(), 0).to_dense() / std::sqrt(static_cast<double>(d));
+    return G;
+  };
+  Eigen::VectorXd loose = encode(nested, d, gaussian);
+  for (int k = 0; k < levels; ++k) loose = Eigen::VectorXd(made["key:" + key(k)].transpose() * loose);
+  EXPECT_LT(std::abs(cosine(loose, leaf)), 0.15);
 }
 
 TEST(JsonVsa, RefusesLengthsAndDepths) {
