@@ -138,8 +138,9 @@ struct MonarchCase {
 };
 
 /// The inner stages apart, and merged: in groups of blocks, into a dense one, with ranks.
+template <class P>
 struct ProductCase {
-  using Operator = MonarchProduct<float>;
+  using Operator = MonarchProduct<P>;
   struct Shape {
     Index m, k, n, row_blocks1, col_blocks1, rank1, row_blocks2, col_blocks2, rank2;
     bool merged;
@@ -153,15 +154,23 @@ struct ProductCase {
   }
   static std::vector<Operator> samples() {
     static const auto factors = [] {  // the products refer to them
-      std::vector<std::array<Monarch<float>, 2>> kept;
+      std::vector<std::array<Monarch<P>, 2>> kept;
       for (const auto& s : shapes())
-        kept.push_back({random_monarch<float>(s.m, s.k, s.row_blocks1, s.col_blocks1, s.rank1, 96),
-                        random_monarch<float>(s.k, s.n, s.row_blocks2, s.col_blocks2, s.rank2, 97)});
+        kept.push_back({random_monarch<P>(s.m, s.k, s.row_blocks1, s.col_blocks1, s.rank1, 96),
+                        random_monarch<P>(s.k, s.n, s.row_blocks2, s.col_blocks2, s.rank2, 97)});
       return kept;
     }();
     std::vector<Operator> all;
     for (const auto& [a, b] : factors) all.push_back(monarch_product(a, b));
     return all;
+  }
+};
+
+struct ViewOfMonarchCase {
+  using Operator = MonarchView<float>;
+  static std::vector<Operator> samples() {
+    static const auto owners = MonarchCase<float>::samples();
+    return {owners.begin(), owners.end()};
   }
 };
 
@@ -200,11 +209,10 @@ struct ConvolutionCase {
   }
 };
 
-using Types =
-    ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>,
-                     ConvolutionCase, ProductCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
-                     QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
-                     QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
+using Types = ::testing::Types<
+    MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>, ConvolutionCase,
+    ProductCase<float>, ProductCase<double>, ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
+    QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>, QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {
@@ -311,9 +319,9 @@ TEST(QuantizedMonarch, IntegersAreExactAndNaNStays) {
 }
 
 TEST(MonarchProduct, IsARuleOfViewsThatMergesWhatSavesOperations) {
-  const auto products = ProductCase::samples();
+  const auto products = ProductCase<float>::samples();
   for (std::size_t i = 0; i < products.size(); ++i) {
-    EXPECT_EQ(products[i].merged(), ProductCase::shapes()[i].merged) << products[i].describe();
+    EXPECT_EQ(products[i].merged(), ProductCase<float>::shapes()[i].merged) << products[i].describe();
     EXPECT_LE(flops(products[i], 1), flops(products[i].left(), 1) + flops(products[i].right(), 1));
   }
   const auto A = random_monarch<float>(16, 512, 4, 2, 1, 98), B = random_monarch<float>(512, 16, 4, 2, 1, 99);

@@ -20,7 +20,7 @@ struct PackedCase {
   }
 };
 
-using Types = ::testing::Types<PackedCase<float>>;
+using Types = ::testing::Types<PackedCase<float>, PackedCase<double>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Packed, OperatorLaws, Types);
 
 // The same cuts of K and the same tiles as gemm's: the same bits, on any number of threads.
