@@ -108,7 +108,7 @@ inline Sparse one_full_row(Index n) {
   for (Index j = 0; j < n; ++j) {
     row.push_back(2);
     col.push_back(j);
-    value.push_back(static_cast<double>(j % 7) - 3);
+    value.push_back(static_cast<double>(j % 7) - 2.5);
     if (j % 3 == 0 && j != 2) {
       row.push_back(j);
       col.push_back((j * 5) % n);

@@ -1,0 +1,173 @@
+// Layers that are sparse by their activations or by learnt scores, against dense arithmetic.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include <support/oracle.hpp>
+#include <tessera/sparse/chess.hpp>
+#include <tessera/sparse/dass.hpp>
+
+namespace tessera {
+namespace {
+
+using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using DenseF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class D>
+MatrixView<const typename D::Scalar> view(const D& A) {
+  return {A.data(), A.rows(), A.cols()};
+}
+template <class D>
+MatrixView<typename D::Scalar> view(D& A) {
+  return {A.data(), A.rows(), A.cols()};
+}
+template <class D>
+D random(Index rows, Index cols, std::uint64_t seed) {
+  return Eigen::Map<const D>(test::random_buffer<typename D::Scalar>(rows * cols, seed).data(), rows, cols);
+}
+
+TEST(ThresholdedGemv, EveryKernelIsTheMaskedProduct) {
+  for (const Index C : {0, 1, 7, 8, 50})
+    for (const Index N : {1, 9, 1024, 1100}) {
+      const DenseF W = random<DenseF>(C, N, 1);
+      auto x = test::random_buffer<float>(C, 2);
+      const std::vector<float> t(static_cast<std::size_t>(C), 0.6f);
+      Eigen::RowVectorXd expected = Eigen::RowVectorXd::Zero(N), size = expected;
+      for (Index c = 0; c < C; ++c)
+        if (std::abs(x[c]) > 0.6f) {
+          expected += double(x[c]) * W.row(c).cast<double>();
+          size += std::abs(double(x[c])) * W.row(c).cast<double>().cwiseAbs();
+        }
+      ActiveRowsKernels::explain(
+          Context(), ActiveRowsArgs<float>{}, [&](std::string_view name, const std::string& why) {
+            if (why.rfind("needs", 0) == 0 || (why.rfind("columns", 0) == 0)) return;
+            Context ctx = Context::with_threads(2);
+            ctx.force(name);
+            std::vector<float> y(static_cast<std::size_t>(N), std::numeric_limits<float>::quiet_NaN());
+            thresholded_gemv<float>(ctx, view(W), x, t, y);
+            for (Index j = 0; j < N; ++j)
+              ASSERT_LE(std::abs(double(y[static_cast<std::size_t>(j)]) - expected[j]),
+                        test::gamma<float>(double(C) + 2) * size[j] + 1e-30)
+                  << name << ' ' << C << ' ' << N;
+          });
+    }
+  Context ctx;
+  std::vector<float> y(3), x(2), t(1);
+  EXPECT_THROW(thresholded_gemv<float>(ctx, view(DenseF(2, 3)), x, t, y), shape_error);
+}
+
+// J. He et al.: thresholds by what a channel costs lose less than one for all (CATS), at the density that was asked
+// for. Channels differ in the scale of their up projection by e^±0.5 and more, as trained ones do.
+TEST(Chess, ChannelsByTheirCostLoseLessThanOneThreshold) {
+  constexpr Index K = 96, C = 384, samples = 60;
+  const DenseF Wg = random<DenseF>(C, K, 1) * 0.15f, Wd = random<DenseF>(C, K, 2);
+  DenseF Wu = random<DenseF>(C, K, 3) * 0.1f;
+  for (Index c = 0; c < C; ++c) Wu.row(c) *= std::exp(0.5f * float(Philox(4).normal(std::uint64_t(c))));
+  const auto gates = [&](const DenseF& X) {
+    DenseF G = X * Wg.transpose();
+    G = G.array() / (1 + (-G.array()).exp());
+    return G;
+  };
+  const DenseF X = random<DenseF>(samples, K, 5), held_out = random<DenseF>(samples, K, 6);
+  const DenseF G = gates(X);
+  const Eigen::VectorXf up = (X * Wu.transpose()).cwiseAbs().colwise().mean();
+  const std::vector<float> cost(up.data(), up.data() + C), same(C, 1.0f);
+  const auto chess = chess_calibrate<float>(view(G), cost, 0.5), cats = chess_calibrate<float>(view(G), same, 0.5);
+  EXPECT_TRUE(std::all_of(cats.begin(), cats.end(), [&](float t) { return t == cats[0]; }));
+  double error[2] = {0, 0}, active = 0;
+  Context ctx;
+  const DenseF gate = gates(held_out), h = gate.cwiseProduct(held_out * Wu.transpose());
+  for (Index n = 0; n < samples; ++n) {
+    const Eigen::RowVectorXf full = h.row(n) * Wd;
+    for (const int which : {0, 1}) {
+      const auto& t = which == 0 ? chess : cats;
+      std::vector<float> y(K);
+      const Index count = chess_ffn<float>(ctx, view(Wg), view(Wu), view(Wd), t, {&held_out(n, 0), std::size_t(K)}, y);
+      Eigen::RowVectorXf masked = Eigen::RowVectorXf::Zero(K);
+      for (Index c = 0; c < C; ++c)
+        if (std::abs(gate(n, c)) > t[std::size_t(c)]) masked += h(n, c) * Wd.row(c);
+      const Eigen::Map<const Eigen::RowVectorXf> got(y.data(), K);
+      EXPECT_LT((got - masked).norm(), 1e-5 * h.row(n).norm() * std::sqrt(double(K)));
+      error[which] += (got - full).squaredNorm();
+      if (which == 0) active += double(count) / double(samples * C);
+    }
+  }
+  EXPECT_NEAR(active, 0.5, 0.02);
+  EXPECT_LT(error[0], 0.8 * error[1]);
+  const auto none = chess_calibrate<float>(view(G), cost, 0.0), all = chess_calibrate<float>(view(G), cost, 1.0);
+  std::vector<float> y(K);
+  EXPECT_EQ(chess_ffn<float>(ctx, view(Wg), view(Wu), view(Wd), none, {X.data(), std::size_t(K)}, y), C);
+  EXPECT_EQ(chess_ffn<float>(ctx, view(Wg), view(Wu), view(Wd), all, {X.data(), std::size_t(K)}, y), 0);
+  EXPECT_EQ(y, std::vector<float>(K));
+  EXPECT_THROW(chess_calibrate<float>(view(G), cost, 1.5), shape_error);
+}
+
+TEST(Dass, MasksAreExactAndGradientsAreTheDefinition) {
+  constexpr Index M = 11, N = 14, B = 6;
+  Context ctx = Context::with_threads(2);
+  const Dense W = random<Dense>(M, N, 1), X = random<Dense>(N, B, 3), dY = random<Dense>(M, B, 4);
+  Dense score = random<Dense>(M, N, 2);
+  score(3, 3) = score(3, 4) = score(5, 1) = 0.5;  // ties
+  for (const Index kept : {Index{0}, Index{1}, Index{40}, M * N - 1, M * N}) {
+    const ParametricSparseLinear<double> layer(view(W), view(score), kept);
+    EXPECT_EQ(layer.weight().nnz(), kept);
+    const Dense masked = layer.weight().to_dense();
+    double least = 1e9, most = 0;
+    for (Index i = 0; i < M; ++i)
+      for (Index j = 0; j < N; ++j) {
+        const bool in = masked(i, j) != 0;
+        if (in) {
+          EXPECT_EQ(masked(i, j), W(i, j));
+        }
+        (in ? least : most) = in ? std::min(least, std::abs(score(i, j))) : std::max(most, std::abs(score(i, j)));
+      }
+    EXPECT_GE(least, most);
+    Dense Y(M, B), dX(N, B), dscore(M, N);
+    layer.forward(ctx, view(X), view(Y));
+    EXPECT_LT((Y - masked * X).cwiseAbs().maxCoeff(), 1e-12);
+    const auto dW = layer.backward(ctx, view(X), view(dY), view(dX));
+    EXPECT_LT((dX - masked.transpose() * dY).cwiseAbs().maxCoeff(), 1e-12);
+    const Dense full = dY * X.transpose(), on_pattern = (masked.array() != 0).select(full.array(), 0.0);
+    EXPECT_LT((dW.to_dense() - on_pattern).cwiseAbs().maxCoeff(), 1e-12);
+    layer.score_gradient(ctx, view(W), view(X), view(dY), view(dscore));
+    EXPECT_LT((dscore - full.cwiseProduct(W)).cwiseAbs().maxCoeff(), 1e-12);
+    // Finite differences of L = ⟨dY, (W ∘ m) X⟩ in the values of the pattern, and in m, which is the score straight
+    // through.
+    const auto loss = [&](const Dense& w) { return (w * X).cwiseProduct(dY).sum(); };
+    Dense up = masked, with = masked;
+    up(2, 5) += 1e-6;
+    with(2, 5) += 1e-6 * W(2, 5);
+    if (masked(2, 5) != 0) {
+      EXPECT_NEAR((loss(up) - loss(masked)) / 1e-6, dW.to_dense()(2, 5), 1e-7);
+    }
+    EXPECT_NEAR((loss(with) - loss(masked)) / 1e-6, dscore(2, 5), 1e-7);
+  }
+  EXPECT_THROW(top_k_pattern<double>(view(W), view(score), M * N + 1), shape_error);
+}
+
+TEST(Dass, MixIsTheOperationForOneHotShares) {
+  const auto values = test::random_buffer<double>(3 * 4 * 5, 1);
+  const View<const double, 3> outputs(values.data(), {3, 4, 5});
+  const Dense dY = random<Dense>(4, 5, 2);
+  Dense Y(4, 5), Z(4, 5);
+  darts_mix<double>(outputs, std::vector<double>{-800, 0, -900}, view(Y));
+  EXPECT_TRUE(Y == Eigen::Map<const Dense>(values.data() + 20, 4, 5));
+  std::vector<double> alpha{0.3, -1, 0.7};
+  const auto gradient = darts_mix_gradient<double>(outputs, alpha, view(dY));
+  for (std::size_t o = 0; o < 3; ++o) {
+    auto up = alpha, down = alpha;
+    up[o] += 1e-6;
+    down[o] -= 1e-6;
+    darts_mix<double>(outputs, up, view(Y));
+    darts_mix<double>(outputs, down, view(Z));
+    EXPECT_NEAR(gradient[o], (Y - Z).cwiseProduct(dY).sum() / 2e-6, 1e-8);
+  }
+  EXPECT_THROW(darts_mix<double>(outputs, std::vector<double>{1, 2}, view(Y)), shape_error);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,207 @@
+// Sampled products, sums, reductions, triangular solves, and a network of sparse layers, against dense arithmetic.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <graphs.hpp>
+#include <tessera/io/matrix_market.hpp>
+#include <tessera/sparse/add.hpp>
+#include <tessera/sparse/reduce.hpp>
+#include <tessera/sparse/sddmm.hpp>
+#include <tessera/sparse/spgemm.hpp>
+#include <tessera/sparse/triangular_solve.hpp>
+
+namespace tessera {
+namespace {
+
+using test::Sparse;
+using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+Dense dense(const Sparse& A) { return A.to_dense(); }
+
+TEST(Sddmm, EveryKernelIsTheSampledProduct) {
+  for (const Index K : {0, 1, 3, 7, 16, 33, 70}) {
+    const Sparse S = test::uniform(23, 31, 0.3, 3);
+    const auto x = test::random_buffer<double>(23 * (K + 2) * 2, 1),
+               y = test::random_buffer<double>(31 * (K + 2) * 2, 2);
+    for (const bool apart : {false, true}) {
+      const MatrixView<const double> X(x.data(), {23, K}, {(K + 2) * 2, apart ? 2 : 1}),
+          Y(y.data(), {31, K}, {(K + 2) * 2, apart ? 2 : 1});
+      SddmmArgs<double, std::int32_t> any;
+      SddmmKernels::explain(Context(), any, [&](std::string_view name, const std::string& why) {
+        if (why.rfind("needs", 0) == 0 || (apart && K > 1 && name != "sddmm:ref")) return;
+        Context ctx = Context::with_threads(2);
+        ctx.force(name);
+        const Sparse plain = sddmm(ctx, 0.5, S, X, Y), scaled = sddmm(ctx, 0.5, S, X, Y, SddmmScale::values);
+        std::size_t e = 0;
+        for (Index i = 0; i < 23; ++i)
+          for (; e < static_cast<std::size_t>(S.row_ptr()[static_cast<std::size_t>(i) + 1]); ++e) {
+            double sum = 0, size = 0;
+            for (Index k = 0; k < K; ++k) {
+              sum += X(i, k) * Y(S.col_idx()[e], k);
+              size += std::abs(X(i, k) * Y(S.col_idx()[e], k));
+            }
+            const double bound = test::gamma<double>(static_cast<double>(K) + 3) * size;
+            ASSERT_LE(std::abs(plain.values()[e] - 0.5 * sum), bound) << name;
+            ASSERT_LE(std::abs(scaled.values()[e] - 0.5 * sum * S.values()[e]), bound * std::abs(S.values()[e]))
+                << name;
+          }
+      });
+    }
+  }
+  Context ctx;
+  EXPECT_THROW(
+      sddmm(ctx, 1.0, Sparse(2, 3), MatrixView<const double>(nullptr, 2, 0), MatrixView<const double>(nullptr, 4, 0)),
+      shape_error);
+}
+
+TEST(SparseAdd, SumsAndSetsAreTheDenseOnes) {
+  Context ctx = Context::with_threads(2);
+  for (const auto& [name, A] : test::square_samples()) {
+    if (A.rows() > 1000) continue;
+    SCOPED_TRACE(name);
+    const Sparse B = test::uniform(A.rows(), A.cols(), 0.07, 5);
+    const Dense a = dense(A), b = dense(B);
+    const Dense has_a = (a.array() != 0).cast<double>(), has_b = (b.array() != 0).cast<double>();
+    EXPECT_TRUE(dense(add(ctx, 2, A, -3, B)) == Dense(2 * a - 3 * b));
+    EXPECT_TRUE(dense(hadamard_product(ctx, A, B)) == Dense(a.cwiseProduct(b)));
+    EXPECT_TRUE(dense(pattern_intersection(ctx, A, B)) == Dense(a.cwiseProduct(has_b)));
+    EXPECT_TRUE(dense(pattern_difference(ctx, A, B)) == Dense(a - a.cwiseProduct(has_b)));
+    EXPECT_TRUE(dense(pattern_union(ctx, A, B)) == Dense(a + b.cwiseProduct((1 - has_a.array()).matrix())));
+    EXPECT_EQ(add(ctx, 1, A, -1, A).nnz(), A.nnz());  // what cancels stays an entry
+  }
+  EXPECT_THROW(add(ctx, 1, Sparse(2, 3), 1, Sparse(3, 2)), shape_error);
+}
+
+TEST(SparseReduce, RowsAndColumns) {
+  Context ctx = Context::with_threads(2);
+  Sparse A = test::rmat(7, 500, 2);
+  const Sparse T = A.transposed();
+  const Index n = A.rows();
+  const Dense a = dense(A);
+  std::vector<double> rows(static_cast<std::size_t>(n)), columns(rows);
+  for (const auto r : {Reduction::sum, Reduction::abs_sum, Reduction::norm, Reduction::max, Reduction::abs_max}) {
+    reduce_rows(ctx, r, T, rows);
+    reduce_columns(ctx, r, A, columns);
+    EXPECT_EQ(rows, columns);
+  }
+  reduce_rows(ctx, Reduction::norm, A, rows);
+  for (Index i = 0; i < n; ++i) EXPECT_NEAR(rows[static_cast<std::size_t>(i)], a.row(i).norm(), 1e-13);
+  reduce_rows(ctx, Reduction::max, Sparse(1, 4), std::span<double>(rows).first(1));
+  EXPECT_EQ(rows[0], -std::numeric_limits<double>::infinity());
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = 1.0 + static_cast<double>(i % 5);
+  Sparse B(A), C(A);
+  scale_rows<double>(ctx, B, rows);
+  scale_columns<double>(ctx, C, rows);
+  const Eigen::Map<const Eigen::VectorXd> d(rows.data(), n);
+  EXPECT_EQ(dense(B), Dense(d.asDiagonal() * a));
+  EXPECT_EQ(dense(C), Dense(a * d.asDiagonal()));
+  EXPECT_THROW(scale_rows<double>(ctx, B, std::span<const double>(rows).first(3)), shape_error);
+  EXPECT_THROW(reduce_columns(ctx, Reduction::sum, A, std::span<double>(rows).first(3)), shape_error);
+}
+
+TEST(TriangularSolve, IsTheInverseForAnyTriangleAndThreads) {
+  Sparse A = add(default_context(), 0.2, test::uniform(180, 180, 0.05, 7), 3, test::banded(180, 0));
+  for (std::size_t i = 0; i < 180; ++i)
+    for (auto e = static_cast<std::size_t>(A.row_ptr()[i]); e < static_cast<std::size_t>(A.row_ptr()[i + 1]); ++e)
+      if (A.col_idx()[e] == static_cast<std::int32_t>(i)) A.values()[e] = 2 + static_cast<double>(i % 3);
+  const Dense a = dense(A), x = Eigen::Map<const Dense>(test::random_buffer<double>(180 * 5, 1).data(), 180, 5);
+  for (const bool lower : {true, false})
+    for (const bool unit : {true, false})
+      for (const bool transposed : {true, false}) {
+        Dense t = lower ? Dense(a.triangularView<Eigen::Lower>()) : Dense(a.triangularView<Eigen::Upper>());
+        if (unit) t.diagonal().setOnes();
+        if (transposed) t.transposeInPlace();
+        const TriangularSolver solver(A, {.lower = lower, .unit = unit, .transposed = transposed});
+        EXPECT_GT(solver.levels(), 1);
+        EXPECT_LT(solver.levels(), 180);
+        const Dense b = t * x;
+        Dense first;
+        for (const Index threads : {1, 3}) {
+          Context ctx = Context::with_threads(threads);
+          Dense rows = b;
+          Eigen::MatrixXd columns = b;
+          solver.solve(ctx, MatrixView<double>(rows.data(), 180, 5));
+          solver.solve(ctx, MatrixView<double>(columns.data(), {180, 5}, {1, 180}));
+          EXPECT_LT((rows - x).cwiseAbs().maxCoeff(), 1e-12);
+          EXPECT_LT((Dense(columns) - x).cwiseAbs().maxCoeff(), 1e-12);
+          if (threads == 1) first = rows;
+          EXPECT_EQ(rows, first);
+        }
+      }
+  Context ctx;
+  EXPECT_EQ(TriangularSolver(test::banded(9, 0)).levels(), 1);
+  EXPECT_EQ(TriangularSolver(Sparse(0, 0)).levels(), 0);
+  EXPECT_THROW(TriangularSolver(Sparse(3, 4)), shape_error);
+  EXPECT_THROW(TriangularSolver(Sparse(3, 3)), property_error);
+  EXPECT_THROW(TriangularSolver(test::banded(3, 0)).solve(ctx, MatrixView<double>(nullptr, 4, 0)), shape_error);
+}
+
+// The Graph Challenge's layers, Y := min(max(Y W - 0.3, 0), 32) where Y W has entries, against the same on dense rows.
+// J. Kepner et al., "Sparse Deep Neural Network Graph Challenge" (HPEC 2019).
+TEST(GraphChallenge, SparseLayersAreTheDenseOnes) {
+  const char* where = std::getenv("TESSERA_TEST_DATA");
+#ifdef TESSERA_TEST_DATA_DEFAULT
+  if (where == nullptr) where = TESSERA_TEST_DATA_DEFAULT;
+#endif
+  const std::string folder = std::string(where == nullptr ? "." : where) + "/sparse_dnn/";
+  if (!std::filesystem::exists(folder + "n1024-l1.mtx")) GTEST_SKIP() << folder << " is not there (TESSERA_TEST_DATA)";
+  const auto read = [&](const std::string& name) {
+    return csr_from_coo<double>(read_matrix_market<double>(folder + name));
+  };
+  Sparse Y = read("images-1200x1024.mtx");
+  ASSERT_EQ(Y.rows(), 1200);
+  ASSERT_EQ(Y.cols(), 1024);
+  Dense y = dense(Y);
+  Context ctx;
+  double edges = 0, seconds = 0;
+  for (int l = 1; l <= 4; ++l) {
+    const Sparse W = read(detail::concat("n1024-l", l, ".mtx"));
+    edges += 1200.0 * static_cast<double>(W.nnz());
+    const auto start = std::chrono::steady_clock::now();
+    Sparse Z = spgemm(ctx, Y, W);
+    for (auto& v : Z.values()) v = std::min(std::max(v - 0.3, 0.0), 32.0);
+    Buffer<std::int32_t> row_ptr(1201), col_idx(Z.nnz(), uninitialized);
+    Buffer<double> values(Z.nnz(), uninitialized);
+    Index to = 0;
+    for (std::size_t i = 0; i < 1200; ++i) {
+      for (auto e = static_cast<std::size_t>(Z.row_ptr()[i]); e < static_cast<std::size_t>(Z.row_ptr()[i + 1]); ++e)
+        if (Z.values()[e] != 0) {
+          col_idx[to] = Z.col_idx()[e];
+          values[to++] = Z.values()[e];
+        }
+      row_ptr[static_cast<Index>(i) + 1] = static_cast<std::int32_t>(to);
+    }
+    Y = Sparse(CsrView<double>(trusted, 1200, 1024, row_ptr, std::span(col_idx.data(), static_cast<std::size_t>(to)),
+                               std::span(values.data(), static_cast<std::size_t>(to))));
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+    const Dense w = dense(W);
+    Dense z = Dense::Zero(1200, 1024);
+    for (Index i = 0; i < 1200; ++i) {
+      double* sums = z.data() + i * 1024;
+      for (Index k = 0; k < 1024; ++k) {
+        const double x = y.data()[i * 1024 + k];
+        if (i % 100 == 0) {  // every place, the others by the entries of W
+          for (Index j = 0; j < 1024; ++j) sums[j] += x * w.data()[k * 1024 + j];
+        } else if (x != 0) {
+          for (Index e = W.row_ptr().data()[k]; e < W.row_ptr().data()[k + 1]; ++e)
+            sums[W.col_idx().data()[e]] += x * W.values().data()[e];
+        }
+      }
+    }
+    y = (z.array() - 0.3).max(0.0).min(32.0);
+    ASSERT_TRUE(dense(Y) == y) << "layer " << l;  // weights are powers of two: the products are exact, the sums alike
+  }
+  std::cout << "4 layers, 1200 images: " << edges / seconds * 1e-9 << "e9 edges/s\n";
+}
+
+}  // namespace
+}  // namespace tessera
