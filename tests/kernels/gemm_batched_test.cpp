@@ -26,7 +26,7 @@ bool check(Context& ctx, Index batch, Index m, Index n, Index k, int layout, T a
   SCOPED_TRACE(detail::concat(batch, " of ", m, "x", n, "x", k, ", layout ", layout, ", beta ", beta));
   Buffer<T> a, b, c;
   const Index gap = (layout & 8) != 0 ? 3 : 0;
-  const auto A = placed(a, batch, m, k, (layout & 1) != 0, gap, 1);
+  const auto A = placed(a, batch, m, k, (layout & 1) != 0, (layout & 16) != 0 ? 0 : gap, 1);
   const auto B = placed(b, batch, k, n, (layout & 2) != 0, gap, 2);
   const auto C = placed(c, batch, m, n, (layout & 4) != 0, gap, 3);
   if (beta == T(0))
@@ -74,6 +74,8 @@ TYPED_TEST(GemmBatched, EveryKernel) {
       for (int layout = 0; layout < 16; ++layout) {
         taken += check<T>(ctx, 5, 4, 4, 4, layout, T(-0.5), 2);
         taken += check<T>(ctx, 2, 7, 19, 33, layout, 1, 0);
+        for (Index size : {8, 16, 32})
+          taken += check<T>(ctx, 3, size, 48, size, layout | 16, T(-0.5), layout < 8 ? 2 : 0);
         taken += check<T>(ctx, layout < 2 ? 400 : 3, 9, 8, 11, layout, 1, 1);
       }
       EXPECT_EQ(taken > 0, sizeof(T) == 4 || !kernel.name.ends_with("4x4"));

@@ -16,7 +16,7 @@ namespace tessera::inline TESSERA_ABI {
 /// Kernels of small products, best first.
 #if TESSERA_X86
 using BatchedKernels = KernelList<BatchedAvx512Quads, BatchedAvx512Square, BatchedAvx2Quads, BatchedAvx2Square,
-                                  BatchedAvx512, BatchedAvx2, BatchedRef>;
+                                  BatchedAvx512, BatchedAvx2Fixed, BatchedAvx2, BatchedRef>;
 #else
 using BatchedKernels = KernelList<BatchedRef>;
 #endif

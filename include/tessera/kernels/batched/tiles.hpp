@@ -181,7 +181,7 @@ struct BatchedAvx2Quads : detail::QuadsKernel<detail::Batched4x4Halves> {
   static constexpr Isa isa = Isa::avx2;
 };
 
-/// Squares of 16, 32 or 64, of f64 8 too, rows one after another.
+/// A square A of 16, 32 or 64 rows, of f64 8 too, and whole pairs of vectors of columns.
 struct BatchedAvx2Fixed : detail::batched_avx2::FixedKernel {
   static constexpr std::string_view name = "gemm_batched:avx2_fixed";
   static constexpr Isa isa = Isa::avx2;
