@@ -122,7 +122,8 @@ Subject<scalar_of<A>> make_subject(const A& a) {
     s.diagonal = a.diagonal().template cast<double>();
   }
   if constexpr (Solvable<A>)
-    s.solve = [a](Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) { a.solve(ctx, op, B, X); };
+    if (knows(a, Form::solve))
+      s.solve = [a](Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) { a.solve(ctx, op, B, X); };
   return s;
 }
 
@@ -174,6 +175,27 @@ void check_apply_law(const Subject<S>& s) {
         EXPECT_TRUE(Y.gaps_equal(before)) << what << " wrote outside its result";
       }
   }
+}
+
+/// alpha == 0 reads no X, whatever it holds, and leaves the nearest number to beta * Y.
+template <class S>
+void check_zero_law(const Subject<S>& s) {
+  Context ctx;
+  for (const Op op : {Op::none, Op::transpose})
+    for (const S beta : {S(0), S(1), S(-0.75)})
+      for (const S bad : {std::numeric_limits<S>::quiet_NaN(), std::numeric_limits<S>::infinity()})
+        for (const int layout : {Grid<S>::column_major, Grid<S>::row_major, Grid<S>::strided_rows}) {
+          const Index n = layout == Grid<S>::column_major ? 1 : 5;
+          Grid<S> X(s.cols(op), n, layout, 1), Y(s.rows(op), n, layout, 2);
+          const Grid<S> before = Y;
+          X.fill(bad);
+          if (beta == S(0)) Y.fill(bad);
+          s.a.apply(ctx, op, S(0), std::as_const(X).view(), beta, Y.view());
+          for (Index i = 0; i < s.rows(op); ++i)
+            for (Index j = 0; j < n; ++j)
+              ASSERT_EQ(Y.view()(i, j), beta == S(0) ? S(0) : beta * before.view()(i, j))
+                  << describe(s.a) << (op == Op::none ? "" : "^T") << " times 0 reads " << bad << ", beta " << beta;
+        }
 }
 
 template <class S>
@@ -306,6 +328,7 @@ void check_gradient_law(const Subject<S>& s) {  // beta is honoured, sizes are c
 // TESSERA_OPERATOR_LAWS(extern, S) declares the laws of one Scalar, TESSERA_OPERATOR_LAWS(, S) is their definition.
 #define TESSERA_OPERATOR_LAWS(EXTERN, S)                            \
   EXTERN template void check_apply_law<S>(const Subject<S>&);       \
+  EXTERN template void check_zero_law<S>(const Subject<S>&);        \
   EXTERN template void check_adjoint_law<S>(const Subject<S>&);     \
   EXTERN template void check_threads_law<S>(const Subject<S>&);     \
   EXTERN template void check_shape_law<S>(const Subject<S>&);       \
@@ -371,6 +394,9 @@ TYPED_TEST_SUITE_P(OperatorLaws);
 TYPED_TEST_P(OperatorLaws, AppliesLikeItsDense) {
   for (const auto& s : this->subjects()) check_apply_law(s);
 }
+TYPED_TEST_P(OperatorLaws, ZeroReadsNothing) {
+  for (const auto& s : this->subjects()) check_zero_law(s);
+}
 TYPED_TEST_P(OperatorLaws, AdjointIsTheTranspose) {
   for (const auto& s : this->subjects()) check_adjoint_law(s);
 }
@@ -400,8 +426,8 @@ TYPED_TEST_P(OperatorLaws, GradientIsTheDerivative) {
         if (a.parameter_count() < 2000) check_derivative_law(a);
 }
 
-REGISTER_TYPED_TEST_SUITE_P(OperatorLaws, AppliesLikeItsDense, AdjointIsTheTranspose, ThreadsDoNotChangeBits,
-                            ShapeErrorsNameBoth, DescribesItself, AliasingIsSeen, SolvesWhatItApplies,
-                            GradientIsTheDerivative);
+REGISTER_TYPED_TEST_SUITE_P(OperatorLaws, AppliesLikeItsDense, ZeroReadsNothing, AdjointIsTheTranspose,
+                            ThreadsDoNotChangeBits, ShapeErrorsNameBoth, DescribesItself, AliasingIsSeen,
+                            SolvesWhatItApplies, GradientIsTheDerivative);
 
 }  // namespace tessera::test

@@ -21,12 +21,13 @@ struct AnyBufferVisitor {
 };
 }  // namespace detail
 
-/// `A.apply(ctx, op, alpha, X, beta, Y)`: Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; beta == 0 never reads Y.
-/// Y must not overlap X (evaluation sees to it). Throws shape_error when shapes do not fit.
-/// `for_each_buffer(f)` calls f(ByteRange) for all memory the operator reads.
-/// Optional, found by `requires`: diagonal(), solve(), to_dense(), grad(), bytes(), describe(), type_name; what gives
-/// logdet, trace, norm, eigenvalues, exp, … in closed form is in closed_form.hpp; `static constexpr Property
-/// properties` (properties.hpp) says symmetric, positive semidefinite, orthogonal, triangular.
+/// `A.apply(ctx, op, alpha, X, beta, Y)`: Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; beta == 0 never reads Y,
+/// and, as in BLAS, alpha == 0 reads neither the values of A nor X: what is not finite there reaches nothing. Y must
+/// not overlap X (evaluation sees to it). Throws shape_error when shapes do not fit. `for_each_buffer(f)` calls
+/// f(ByteRange) for all memory the operator reads. Optional, found by `requires`: diagonal(), solve(), to_dense(),
+/// grad(), bytes(), describe(), type_name; what gives logdet, trace, norm, eigenvalues, exp, … in closed form is in
+/// closed_form.hpp; `static constexpr Property properties` (properties.hpp) says symmetric, positive semidefinite,
+/// orthogonal, triangular.
 template <class A>
 concept LinearOperator = requires(const std::remove_cvref_t<A>& a, Context& ctx,
                                   typename std::remove_cvref_t<A>::Scalar s,

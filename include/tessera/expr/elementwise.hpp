@@ -4,10 +4,12 @@
 #include <cstdlib>
 #include <type_traits>
 
-#include <tessera/core/view.hpp>
+#include <tessera/expr/concepts.hpp>
 #include <tessera/kernels/map/map.hpp>
 
-namespace tessera::inline TESSERA_ABI::detail {
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail {
 
 /// f(x, y) on the shorter stride's vectors of X and Y: one, if both are contiguous in the same order.
 template <class S, class F>
@@ -19,24 +21,6 @@ void for_each_line(MatrixView<const S> X, MatrixView<S> Y, F&& f) {
   if (X.transposed().contiguous() && Y.transposed().contiguous())
     return f(VectorView<const S>(X.data(), X.size()), VectorView<S>(Y.data(), Y.size()));
   for (Index j = 0; j < Y.cols(); ++j) f(X.col(j), Y.col(j));
-}
-
-/// Y = alpha * X + beta * Y, elementwise; beta == 0 never reads Y. X may be Y itself.
-template <class S>
-void add_scaled(Context& ctx, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) {
-  for_each_line(X, Y, [&](VectorView<const S> x, VectorView<S> y) {
-    if (beta == S(0))
-      map(
-          ctx, [=](auto& to, const auto& from) { to = std::remove_cvref_t<decltype(from)>(alpha) * from; }, y, x);
-    else
-      map(
-          ctx,
-          [=](auto& to, const auto& from) {
-            using V = std::remove_cvref_t<decltype(from)>;
-            to = V(alpha) * from + V(beta) * to;
-          },
-          y, x);
-  });
 }
 
 /// Y = beta * Y; beta == 0 never reads Y.
@@ -53,9 +37,29 @@ void scale_by(Context& ctx, S beta, MatrixView<S> Y) {
   });
 }
 
-/// Y (M,N) = alpha * diag(d) (M) * X (M,N) + beta * Y; beta == 0 never reads Y.
+/// Y = alpha * X + beta * Y, elementwise; beta == 0 never reads Y, alpha == 0 never X. X may be Y itself.
+template <class S>
+void add_scaled(Context& ctx, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) {
+  if (alpha == S(0)) return scale_by(ctx, beta, Y);
+  for_each_line(X, Y, [&](VectorView<const S> x, VectorView<S> y) {
+    if (beta == S(0))
+      map(
+          ctx, [=](auto& to, const auto& from) { to = std::remove_cvref_t<decltype(from)>(alpha) * from; }, y, x);
+    else
+      map(
+          ctx,
+          [=](auto& to, const auto& from) {
+            using V = std::remove_cvref_t<decltype(from)>;
+            to = V(alpha) * from + V(beta) * to;
+          },
+          y, x);
+  });
+}
+
+/// Y (M,N) = alpha * diag(d) (M) * X (M,N) + beta * Y; beta == 0 never reads Y, alpha == 0 neither d nor X.
 template <class S>
 void scale_rows(Context& ctx, S alpha, VectorView<const S> d, MatrixView<const S> X, S beta, MatrixView<S> Y) {
+  if (alpha == S(0)) return scale_by(ctx, beta, Y);
   if (Y.cols() != 1 && std::abs(Y.row_stride()) > std::abs(Y.col_stride())) {
     for (Index i = 0; i < Y.rows(); ++i) {
       const MatrixView<S> row(&Y(i, 0), {1, Y.cols()}, {Y.row_stride(), Y.col_stride()});
@@ -82,4 +86,17 @@ void scale_rows(Context& ctx, S alpha, VectorView<const S> d, MatrixView<const S
   }
 }
 
-}  // namespace tessera::inline TESSERA_ABI::detail
+}  // namespace detail
+
+/// Checks Y = alpha * op(A) * X + beta * Y as check_apply does. Where A X adds nothing and must not be read, alpha
+/// being 0 or X or Y empty, it leaves Y = beta * Y and returns true: an `apply` begins with `if (only_scales(…))
+/// return;`.
+template <LinearOperator A, class S>
+bool only_scales(Context& ctx, const A& a, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) {
+  check_apply(a, op, X, Y);
+  if (alpha != S(0) && !X.empty() && !Y.empty()) return false;
+  detail::scale_by(ctx, beta, Y);
+  return true;
+}
+
+}  // namespace tessera::inline TESSERA_ABI

@@ -28,7 +28,7 @@ class Inverse : public OperatorBase<Inverse<A>> {
   Index rows() const { return inner_.cols(); }
   Index cols() const { return inner_.rows(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (alpha == Scalar(1) && beta == Scalar(0)) return inner_.solve(ctx, op, X, Y);
     Workspace::Scope scope(ctx.workspace);
     const auto T = detail::scratch_like(scope, Y, Y.rows(), Y.cols());

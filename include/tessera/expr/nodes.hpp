@@ -33,7 +33,7 @@ class Scaled : public detail::NodeBase<Scaled<A>, is_dense_valued<A>> {
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const
       requires(!is_dense_valued<A>) {
-    inner_.apply(ctx, op, alpha * factor_, X, beta, Y);
+    inner_.apply(ctx, op, alpha == Scalar(0) ? alpha : alpha * factor_, X, beta, Y);
   }
   template <class F>
   void for_each_buffer(F&& f) const {
@@ -118,7 +118,7 @@ class Sum : public detail::NodeBase<Sum<As...>, is_dense_valued<Sum<As...>>> {
   Index cols() const { return std::get<0>(terms_).cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const
       requires(!is_dense_valued<Sum>) {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     std::apply([&](const As&... term) { ((term.apply(ctx, op, alpha, X, beta, Y), beta = Scalar(1)), ...); }, terms_);
   }
   template <class F>
@@ -178,7 +178,7 @@ class Product : public detail::NodeBase<Product<As...>, is_dense_valued<Product<
   Index cols() const { return std::get<sizeof...(As) - 1>(factors_).cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const
       requires(!is_dense_valued<Product>) {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     apply_product(ctx, *this, op, alpha, X, beta, Y);
   }
   template <class F>

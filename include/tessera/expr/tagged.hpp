@@ -37,7 +37,7 @@ class Tagged : public OperatorBase<Tagged<A, P>> {
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     inner_.apply(ctx, has(properties, Property::symmetric) ? Op::none : op, alpha, X, beta, Y);
   }
   template <class F>
@@ -131,17 +131,18 @@ void check_property(const A& a, Property p) {
   };
   if (has(p, Property::symmetric)) {
     a.apply(default_context(), Op::transpose, S(1), view(X), S(0), view(AtX));
-    if (!((AX - AtX).norm() <= tolerance * AX.norm()))
-      refuse(concat("A x and A^T x differ by ", number_text((AX - AtX).norm() / AX.norm()), " of their length"));
+    if (!((AX - AtX).stableNorm() <= tolerance * AX.stableNorm()))
+      refuse(concat("A x and A^T x differ by ", number_text((AX - AtX).stableNorm() / AX.stableNorm()),
+                    " of their length"));
   }
   if (has(p, Property::psd))
     for (Index j = 0; j < probes; ++j)
-      if (!(X.col(j).dot(AX.col(j)) >= -tolerance * X.col(j).norm() * AX.col(j).norm()))
+      if (!(X.col(j).dot(AX.col(j)) >= -tolerance * X.col(j).stableNorm() * AX.col(j).stableNorm()))
         refuse(concat("x^T A x is ", number_text(static_cast<double>(X.col(j).dot(AX.col(j)))), " for an x"));
   if (has(p, Property::orthogonal)) {
     a.apply(default_context(), Op::transpose, S(1), view(AX), S(0), view(AtX));
-    if (!((AtX - X).norm() <= tolerance * X.norm()))
-      refuse(concat("A^T A x and x differ by ", number_text((AtX - X).norm() / X.norm()), " of x"));
+    if (!((AtX - X).stableNorm() <= tolerance * X.stableNorm()))
+      refuse(concat("A^T A x and x differ by ", number_text((AtX - X).stableNorm() / X.stableNorm()), " of x"));
   }
   for (const bool is_lower : {true, false}) {
     if (!has(p, is_lower ? Property::lower : Property::upper)) continue;
@@ -154,8 +155,8 @@ void check_property(const A& a, Property p) {
       for (Index k = 0; k < width; ++k) {
         const auto column = columns.col(k);
         const Index above = std::min(first + k, a.rows()), below = std::max<Index>(0, a.rows() - first - k - 1);
-        const S outside = is_lower ? column.head(above).norm() : column.tail(below).norm();
-        if (!(outside <= tolerance * column.norm()))
+        const S outside = is_lower ? column.head(above).stableNorm() : column.tail(below).stableNorm();
+        if (!(outside <= tolerance * column.stableNorm()))
           refuse(concat("column ", first + k, " reaches beyond the diagonal"));
       }
     }

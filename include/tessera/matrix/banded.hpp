@@ -61,7 +61,7 @@ class Banded : public OperatorBase<Banded<S>> {
   }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     banded(ctx, arguments(op, alpha, X, beta, Y));
   }
   /// X (N,R) with op(A) X = B, by LU with partial pivoting within the band, factorised anew: O(N·lower·(lower + upper))
@@ -175,7 +175,7 @@ class BandedInverse : public OperatorBase<BandedInverse<S>> {
   Index rows() const { return lu_->size(); }
   Index cols() const { return lu_->size(); }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     const auto T = detail::scratch_like(scope, Y, Y.rows(), Y.cols());
     lu_->solve(ctx, op, X, T);

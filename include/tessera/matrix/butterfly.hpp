@@ -41,7 +41,7 @@ class Butterfly : public OperatorBase<Butterfly<P>> {
   std::span<const P> parameters() const { return weights_; }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const bool in_place = beta == Scalar(0) && (Y.row_stride() == 1 || Y.col_stride() == 1);
     for (Index j = 0; j < X.cols(); j += columns_at_once) {
       const Index n = std::min(columns_at_once, X.cols() - j);

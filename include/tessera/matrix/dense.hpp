@@ -43,7 +43,7 @@ class DenseOperator : public OperatorBase<Derived> {
 
   /// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y. 2·M·K·N flops.
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(derived(), op, X, Y);
+    if (only_scales(ctx, derived(), op, alpha, X, beta, Y)) return;
     dense_apply<T>(ctx, alpha, op == Op::none ? elements() : elements().transposed(), X, beta, Y);
   }
 

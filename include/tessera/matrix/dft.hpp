@@ -28,7 +28,7 @@ class TransformBase : public OperatorBase<Derived> {
   Index rows() const { return derived().size(); }
   Index cols() const { return derived().size(); }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(derived(), op, X, Y);
+    if (only_scales(ctx, derived(), op, alpha, X, beta, Y)) return;
     const Index n = rows();
     for_each_chunk(ctx, X.cols(), 4, [&](Context& worker, Index begin, Index end) {
       Workspace::Scope scope(worker.workspace);

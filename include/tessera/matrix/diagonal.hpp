@@ -34,7 +34,7 @@ class Diagonal : public OperatorBase<Diagonal<S>> {
   VectorView<const S> entries() const { return {entries_.data(), entries_.size()}; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     detail::scale_rows(ctx, alpha, entries(), X, beta, Y);
   }
   /// X = D⁻¹ B. A zero on the diagonal gives infinities or NaN.

@@ -40,7 +40,7 @@ class Gather : public OperatorBase<Gather<S>> {
   std::span<const Index> sources() const { return sources_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index* from = sources_.data();
     if (op == Op::transpose) {
       // A row may be added to twice: threads share the columns.

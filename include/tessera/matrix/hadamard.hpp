@@ -32,8 +32,7 @@ class Hadamard : public OperatorBase<Hadamard<S>> {
   Index rows() const { return n_; }
   Index cols() const { return n_; }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
-    if (alpha == S(0)) return detail::scale_by(ctx, beta, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const S scale = alpha * entry();
     if (beta == S(0)) return fwht(ctx, X.transposed(), scale, Y.transposed());
     Workspace::Scope scope(ctx.workspace);

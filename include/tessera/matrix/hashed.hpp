@@ -56,9 +56,7 @@ class Hashed : public OperatorBase<Hashed<S>> {
   }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
-    if (X.empty()) return detail::scale_by(ctx, beta, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     S* const panel = scope.take<S>(std::min(rows_, height) * cols_);
     for (Index i = 0; i < rows_; i += height) {

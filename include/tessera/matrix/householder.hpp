@@ -39,9 +39,9 @@ class HouseholderProduct : public OperatorBase<HouseholderProduct<S>> {
   Dense<S>& vectors() { return v_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     detail::add_scaled<S>(ctx, alpha, X, beta, Y);
-    if (count() == 0 || Y.empty()) return;
+    if (count() == 0) return;
     Workspace::Scope scope(ctx.workspace);
     const MatrixView<S> G(scope.take<S>(count() * count()), count(), count());
     const MatrixView<S> V(scope.take<S>(rows() * count()), rows(), count());

@@ -44,8 +44,7 @@ class LuInverse : public OperatorBase<LuInverse<S>> {
   Index rows() const { return lu_->rows(); }
   Index cols() const { return lu_->cols(); }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     const auto T = detail::scratch_like(scope, Y, Y.rows(), Y.cols());
     if (op == Op::none)

@@ -183,7 +183,7 @@ class KroneckerPair : public OperatorBase<KroneckerPair<L, R, Merged>> {
   Index rows() const { return merged() ? merged()->rows() : pair().first.rows(); }
   Index cols() const { return merged() ? merged()->cols() : pair().second.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (merged()) return merged()->apply(ctx, op, alpha, X, beta, Y);
     Workspace::Scope scope(ctx.workspace);
     const auto T = scratch_like(scope, Y, pair().second.rows(), X.cols());

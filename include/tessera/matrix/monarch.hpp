@@ -32,7 +32,7 @@ class MonarchOperator : public OperatorBase<Derived> {
   View<const P, 3> right() const { return shape().right(elements().data() + shape().left_size()); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(derived(), op, X, Y);
+    if (only_scales(ctx, derived(), op, alpha, X, beta, Y)) return;
     const std::span<const P> all = elements();
     monarch<P, Scalar>(ctx, op, shape(), all.data(), all.data() + shape().left_size(), alpha, X, beta, Y);
   }

@@ -52,9 +52,8 @@ class MonarchChain : public OperatorBase<MonarchChain<P>> {
   }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index order = static_cast<Index>(sizes_.size()), n = X.cols();
-    if (size_ == 0 || n == 0) return;
     const Index most = std::min(n, detail::monarch_columns<Scalar>(2 * size_));
     Workspace::Scope scope(ctx.workspace);
     Scalar* room[2] = {order > 1 ? scope.take<Scalar>(size_ * most) : nullptr,

@@ -68,7 +68,7 @@ class MonarchConvolution : public OperatorBase<MonarchConvolution<T>> {
 
   /// The transpose correlates: u and y run backwards.
   void apply(Context& ctx, Op op, T alpha, MatrixView<const T> X, T beta, MatrixView<T> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const bool back = op == Op::transpose;
     const Index n = X.cols(), size = 2 * points();
     if (n == 0 || n_ == 0) return;

@@ -43,7 +43,7 @@ class Permutation : public OperatorBase<Permutation<S>> {
   std::span<const Index> sources() const { return sources_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const auto move = [&](S from, S& to) { to = beta == S(0) ? alpha * from : alpha * from + beta * to; };
     const Index* p = sources_.data();
     if (X.cols() > 1 && std::abs(Y.row_stride()) > std::abs(Y.col_stride())) {

@@ -29,7 +29,7 @@ class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
   const MonarchShape& shape() const { return shape_; }
 
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     detail::monarch_stages<float>(ctx, op, shape_, left_.stage(ctx), right_.stage(ctx), alpha, X, beta, Y);
   }
   template <class Visit>

@@ -34,9 +34,8 @@ class QuantizedMonarchChain : public OperatorBase<QuantizedMonarchChain<F>> {
   std::span<const Index> sizes() const { return sizes_; }
 
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index order = static_cast<Index>(sizes_.size()), n = X.cols();
-    if (size_ == 0 || n == 0) return;
     const Index most = std::min(n, detail::monarch_columns<float>(2 * size_));
     Workspace::Scope scope(ctx.workspace);
     float* room[2] = {order > 1 ? scope.take<float>(size_ * most) : nullptr,

@@ -53,10 +53,8 @@ class QuantizedOperator : public OperatorBase<Derived> {
   /// Y (M,N) = alpha * op(W) * X (K,N) + beta * Y. Op::transpose always multiplies decoded weights (256x256 of them at
   /// a time), Op::none as activations() says. alpha == 0 reads neither W nor X. 2·M·K·N operations.
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(derived(), op, X, Y);
-    if (alpha == 0 || X.rows() == 0)
-      scale_by(ctx, beta, Y);
-    else if (op == Op::transpose)
+    if (only_scales(ctx, derived(), op, alpha, X, beta, Y)) return;
+    if (op == Op::transpose)
       apply_decoded(ctx, op, alpha, X, beta, Y);
     else if (mode_ == Activations::exact)
       apply_decoded(ctx, op, alpha, X, beta, Y);

@@ -43,7 +43,7 @@ class Range : public OperatorBase<Range<S>> {
   }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (op == Op::none) return detail::add_scaled(ctx, alpha, of(X), beta, Y);
     detail::scale_by(ctx, beta, Y);
     detail::add_scaled(ctx, alpha, X, S(1), of(Y));

@@ -44,9 +44,8 @@ class Stack : public detail::OperatorList<Stack<B, vertical>, B> {
   B& block(Index i) { return this->item(i); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const bool splits_result = vertical == (op == Op::none);
-    if (items_.empty() && !splits_result) return detail::scale_by(ctx, beta, Y);
     Index at = 0;
     for (const auto& b : items_) {
       const Index size = vertical ? b.rows() : b.cols();

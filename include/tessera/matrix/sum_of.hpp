@@ -38,7 +38,7 @@ class SumOf : public detail::OperatorList<SumOf<A>, A> {
   A& term(Index i) { return this->item(i); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     for (const A& a : items_) {
       a.apply(ctx, op, alpha, X, beta, Y);
       beta = Scalar(1);
