@@ -44,6 +44,7 @@
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/block_2x2.hpp>
+#include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
@@ -109,6 +110,7 @@
 #include <tessera/project/monarch.hpp>
 #include <tessera/project/monarch_chain.hpp>
 #include <tessera/project/project.hpp>
+#include <tessera/project/reverse_sparsify.hpp>
 #include <tessera/project/toeplitz.hpp>
 #include <tessera/project/trials.hpp>
 #include <tessera/quant/allocation.hpp>

@@ -3,11 +3,18 @@
 
 #include <Eigen/Dense>
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <concepts>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include <support/shared_kernels.hpp>
+#include <tessera/matrix/block_2x2.hpp>
+#include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
 #include <tessera/matrix/kronecker_sum.hpp>
 #include <tessera/solve/functions.hpp>
@@ -28,6 +35,63 @@ TEST(KroneckerForms, TraceNormAndDeterminantAreTheFactors) {
   const auto square = kronecker(U, V);  // 12x12 of rank 6 at most
   EXPECT_NEAR(square.diagonal_sum(), square.to_dense().trace(), 1e-12);
   EXPECT_EQ(square.log_determinant().sign, 0);
+}
+
+/// Knows its diagonal and norm, and cannot be multiplied by or made dense.
+class Untouchable : public OperatorBase<Untouchable> {
+ public:
+  using Scalar = double;
+  explicit Untouchable(Eigen::VectorXd d) : d_(std::move(d)) {}
+  Index rows() const { return d_.size(); }
+  Index cols() const { return d_.size(); }
+  void apply(Context&, Op, double, MatrixView<const double>, double, MatrixView<double>) const {
+    throw std::logic_error("a product with what has a closed form");
+  }
+  template <class F>
+  void for_each_buffer(F&&) const {}
+  Eigen::VectorXd diagonal() const { return d_; }
+  double frobenius_norm() const { return d_.norm(); }
+
+ private:
+  Eigen::VectorXd d_;
+};
+
+TEST(KroneckerForms, AskTheFactorsForTheirs) {  // nothing is made dense
+  const Eigen::VectorXd a = Eigen::VectorXd::Random(3), b = Eigen::VectorXd::Random(4);
+  const Untouchable A(a), B(b);
+  const Eigen::MatrixXd DA = a.asDiagonal(), DB = b.asDiagonal();
+  EXPECT_TRUE(kronecker(A, B).diagonal().isApprox(kronecker(DA, DB).to_dense().diagonal(), 1e-15));
+  EXPECT_TRUE(kronecker_sum(A, B).diagonal().isApprox(kronecker_sum(DA, DB).to_dense().diagonal(), 1e-15));
+  EXPECT_NEAR(kronecker(A, B).frobenius_norm(), a.norm() * b.norm(), 1e-15);
+  EXPECT_NEAR(kronecker(-2.0 * A, B.transpose()).frobenius_norm(), 2 * a.norm() * b.norm(), 1e-14);
+  EXPECT_NEAR(kronecker(A, B).diagonal_sum(), a.sum() * b.sum(), 1e-15);
+  EXPECT_NEAR(kronecker_sum(A, B).diagonal_sum(), 4 * a.sum() + 3 * b.sum(), 1e-14);
+  const auto blocks = block_diagonal(A, A);
+  EXPECT_TRUE(blocks.diagonal().head(3).isApprox(a) && blocks.diagonal().tail(3).isApprox(a));
+  EXPECT_NEAR(kronecker(identity<double>(Index{1} << 40), A).frobenius_norm(), std::ldexp(a.norm(), 20), 1e-3);
+  EXPECT_EQ(trace(identity<double>(Index{1} << 40)), std::ldexp(1.0, 40));
+  EXPECT_EQ(trace(kronecker(identity<double>(Index{1} << 40), DA)), std::ldexp(a.sum(), 40));
+  // Blocks that are not square lie beside the diagonal.
+  const Eigen::MatrixXd wide = Eigen::MatrixXd::Random(2, 5), tall = Eigen::MatrixXd::Random(6, 3);
+  const auto shifted = block_diagonal(Dense<double>(wide), Dense<double>(tall), Dense<double>(wide));
+  EXPECT_EQ(shifted.diagonal(), Eigen::VectorXd(shifted.to_dense().diagonal()));
+}
+
+TEST(KroneckerForms, DeterminantOfASumIsOfTheSpectra) {
+  const Eigen::MatrixXd A = Eigen::MatrixXd::Random(3, 3), B = Eigen::MatrixXd::Random(4, 4);
+  const Eigen::MatrixXd SA = A + A.transpose(), SB = B + B.transpose(), Z = Eigen::MatrixXd::Zero(3, 3);
+  const auto same = [](const auto& sum) {
+    const double det = sum.to_dense().determinant();
+    const auto found = logdet(sum);
+    EXPECT_EQ(found.value.sign, det < 0 ? -1 : 1);
+    EXPECT_NEAR(found.value.determinant(), det, 1e-10 * std::abs(det));
+    EXPECT_EQ(explain_logdet(sum).chosen(), "the type's log_determinant()");
+  };
+  same(kronecker_sum(A, B));
+  same(kronecker_sum(A, -B));
+  same(kronecker_sum(SA, SB));
+  same(kronecker_sum(symmetric(Dense<double>(SA)), symmetric(Dense<double>(SB)), SA));
+  EXPECT_EQ(logdet(kronecker_sum(Z, Z)).value.sign, 0);
 }
 
 TEST(KroneckerForms, ExponentialOfASumIsAProduct) {
@@ -109,6 +173,66 @@ TEST(BlockForms, AreThoseOfTheBlocks) {
   EXPECT_TRUE(exp(square).to_dense().isApprox(to_dense(exp(Dense<double>(S))), 1e-11));
   EXPECT_EQ(block_diagonal(Dense<double>(2, 3), Dense<double>(3, 2)).log_determinant().sign, 0);
   EXPECT_EQ(explain_solve(block_diagonal(Dense<double>(2, 3), Dense<double>(3, 2))).chosen(), "LSQR");
+}
+
+TEST(BlockForms, DeterminantsWithoutAPivotAreRefused) {
+  const auto drawn = [](Index rows, Index cols) {
+    return Dense<double>(Eigen::MatrixXd(Eigen::MatrixXd::Random(rows, cols)));
+  };
+  const auto none = block_2x2(drawn(2, 3), drawn(2, 4), drawn(5, 3), drawn(5, 4));  // (7,7), no block is square
+  EXPECT_FALSE(none.knows(Form::log_determinant) || none.knows(Form::solve));
+  EXPECT_THROW(none.log_determinant(), unsupported_error);
+  EXPECT_THROW(block_2x2(drawn(2, 2), drawn(2, 4), drawn(3, 2), drawn(3, 4)).log_determinant(), shape_error);
+}
+
+TEST(BlockCirculant, IsBlockDiagonalInFrequencies) {
+  const auto drawn = [](Index n, Index m, Index p) {
+    Buffer<double> b(n * m * p);
+    std::copy_n(Eigen::VectorXd(Eigen::VectorXd::Random(b.size())).data(), b.size(), b.data());
+    if (m == p && n > 0) b[0] += 3;
+    return BlockCirculant<double>(n, m, p, std::move(b));
+  };
+  for (const auto& [n, m, p] :
+       {std::array<Index, 3>{1, 3, 2}, {2, 3, 3}, {6, 2, 5}, {7, 4, 1}, {8, 3, 3}, {9, 1, 1}, {16, 5, 5}, {5, 0, 2}}) {
+    const BlockCirculant<double> direct = drawn(n, m, p).set_method(ConvolutionMethod::direct),
+                                 A = BlockCirculant<double>(direct).set_method(ConvolutionMethod::fft);
+    const Eigen::MatrixXd D = direct.to_dense();
+    EXPECT_EQ(A.diagonal(), Eigen::VectorXd(D.diagonal()));
+    EXPECT_NEAR(A.frobenius_norm(), D.norm(), 1e-13 * D.norm());
+    for (const Index columns : {1, 3, 300}) {  // blocks of 256 columns
+      const Eigen::MatrixXd X = Eigen::MatrixXd::Random(D.cols(), columns),
+                            Z = Eigen::MatrixXd::Random(D.rows(), columns);
+      Eigen::MatrixXd Y = 2 * Z, T = 2 * X;
+      A.apply(default_context(), Op::none, 1.5, view(X), -0.5, view(Y));
+      A.apply(default_context(), Op::transpose, 1.5, view(Z), -0.5, view(T));
+      EXPECT_LE((Y - 1.5 * D * X + Z).norm(), 1e-13 * (1 + D.norm() * X.norm()));
+      EXPECT_LE((T - 1.5 * D.transpose() * Z + X).norm(), 1e-13 * (1 + D.norm() * Z.norm()));
+      Context two = Context::with_threads(2);
+      Eigen::MatrixXd again = 2 * Z;
+      A.apply(two, Op::none, 1.5, view(X), -0.5, view(again));
+      EXPECT_EQ(again, Y);
+    }
+    if (D.rows() != D.cols()) {
+      EXPECT_FALSE(A.knows(Form::solve) || A.knows(Form::log_determinant));
+      EXPECT_THROW(A.log_determinant(), shape_error);
+      EXPECT_THROW(inverted(A), shape_error);
+      continue;
+    }
+    EXPECT_NEAR(A.diagonal_sum(), D.trace(), 1e-12 * D.norm());
+    const double det = D.determinant();
+    EXPECT_EQ(A.log_determinant().sign, det < 0 ? -1 : 1);
+    EXPECT_NEAR(A.log_determinant().log_abs, std::log(std::abs(det)), 1e-9);
+    EXPECT_TRUE(inverse(A).to_dense().isApprox(D.inverse(), 1e-9));
+    const Eigen::MatrixXd B = Eigen::MatrixXd::Random(D.rows(), 2);
+    Eigen::MatrixXd X(D.rows(), 2);
+    A.solve(default_context(), Op::none, view(B), view(X));
+    EXPECT_LE((D * X - B).norm(), 1e-10 * (1 + D.norm() * X.norm()));
+    A.solve(default_context(), Op::transpose, view(B), view(X));
+    EXPECT_LE((D.transpose() * X - B).norm(), 1e-10 * (1 + D.norm() * X.norm()));
+  }
+  EXPECT_EQ(BlockCirculant<double>(0, 2, 3, {}).log_determinant().sign, 1);
+  EXPECT_FALSE(BlockCirculant<double>(2, 1, 1, Buffer<double>(2)).by_fft(1));
+  EXPECT_TRUE(drawn(512, 8, 8).by_fft(64));
 }
 
 }  // namespace

@@ -1,9 +1,17 @@
 // A scale for each row or for the whole matrix; formats whose products are not of small integers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tessera/matrix/block_circulant.hpp>
+#include <tessera/matrix/khatri_rao.hpp>
+#include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/triangular.hpp>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "matrix/quantized_support.hpp"
@@ -71,6 +79,108 @@ TEST(QuantizedNumbers, Lawful) {
   expect_lawful<MXFP8_E4M3>(50, 300);
   expect_lawful<NF4>(50, 300);
   expect_lawful<NF4Double<16>>(20, 1500);
+}
+
+/// What is quantized is near what it was made of, applied both ways.
+template <class Q, class A>
+void expect_near(const Q& quantized, const A& a, float most_lost) {
+  const Eigen::MatrixXf D = a.to_dense(), E = to_dense(quantized);
+  EXPECT_LT((E - D).norm(), most_lost * D.norm()) << describe(a);
+  const Eigen::VectorXf x = Eigen::VectorXf::Random(D.cols()), z = Eigen::VectorXf::Random(D.rows());
+  EXPECT_LE((quantized * x - D * x).eval().norm(), 2 * most_lost * D.norm() * x.norm()) << describe(a);
+  EXPECT_LE((quantized.transpose() * z - D.transpose() * z).eval().norm(), 2 * most_lost * D.norm() * z.norm());
+}
+
+TEST(QuantizedStructures, ListsSumsAndDiagonalsPlusLowRank) {
+  Context ctx;
+  const auto drawn = [](Index rows, Index cols) {
+    return Dense<float>(Eigen::MatrixXf(Eigen::MatrixXf::Random(rows, cols)));
+  };
+  std::vector<Dense<float>> factors;
+  for (const Index size : {5, 6, 7}) factors.push_back(drawn(size, size + 1));
+  const auto list = kronecker(std::move(factors));
+  expect_near(quantize<Integers<8>>(ctx, list), list, 0.03f);
+  std::vector<Kronecker<Dense<float>, Dense<float>>> terms;
+  for (int i = 0; i < 3; ++i) terms.push_back(kronecker(drawn(6, 5), drawn(7, 9)));
+  const auto sum = sum_of(std::move(terms));
+  expect_near(quantize<Integers<8>>(ctx, sum), sum, 0.02f);
+  const DiagonalPlusLowRank<float> A(Diagonal<float>(test::random_buffer<float>(40, 1)), drawn(40, 6), drawn(40, 6));
+  expect_near(quantize<Integers<8>>(ctx, A, Activations::exact), A, 0.02f);
+}
+
+/// A type of bf16 parameters is what the type of f32 ones is that holds the same numbers.
+template <class Half, class Full>
+void expect_alike(const Half& half, const Full& full) {
+  Context ctx;
+  EXPECT_LT(3 * bytes(half), 2 * bytes(full)) << describe(half);
+  EXPECT_EQ(Eigen::MatrixXf(half.to_dense()), Eigen::MatrixXf(full.to_dense())) << describe(half);
+  const Eigen::MatrixXf X = Eigen::MatrixXf::Random(half.cols(), 3), Z = Eigen::MatrixXf::Random(half.rows(), 3);
+  const auto applied = [&](const auto& a, Op op) {
+    Eigen::MatrixXf Y = op == Op::none ? Z : X;
+    a.apply(ctx, op, 0.5f, view(op == Op::none ? X : Z), -1.0f, view(Y));
+    return Y;
+  };
+  for (const Op op : {Op::none, Op::transpose})
+    EXPECT_TRUE(applied(half, op).isApprox(applied(full, op), 1e-5f)) << describe(half);
+  std::vector<float> g(static_cast<std::size_t>(half.parameter_count())), exact(g.size());
+  half.grad(ctx, view(X), view(Z), 0.0f, g);
+  full.grad(ctx, view(X), view(Z), 0.0f, exact);
+  for (std::size_t i = 0; i < g.size(); ++i) EXPECT_NEAR(g[i], exact[i], 1e-4) << describe(half);
+  if constexpr (Solvable<Half>) {
+    if (half.rows() != half.cols()) return;
+    Eigen::MatrixXf x = Z, y = Z;
+    half.solve(ctx, Op::transpose, view(Z), view(x));
+    full.solve(ctx, Op::transpose, view(Z), view(y));
+    EXPECT_TRUE(x.isApprox(y, 1e-3f)) << describe(half);
+  }
+}
+
+TEST(HalfParameters, AreThoseNumbersInF32) {
+  const auto drawn = [](Index rows, Index cols) {
+    const Dense<bf16> half(Eigen::MatrixXf(Eigen::MatrixXf::Random(rows, cols)));
+    return std::pair(half, Dense<float>(half.view()));
+  };
+  const auto numbers = [](const auto& dense) {
+    using T = typename std::remove_cvref_t<decltype(dense)>::Element;
+    Buffer<T> all(dense.rows() * dense.cols());
+    std::copy(dense.parameters().begin(), dense.parameters().end(), all.data());
+    return all;
+  };
+  const auto [u, u32] = drawn(130, 5);
+  const auto [v, v32] = drawn(130, 5);
+  const auto [w, w32] = drawn(9, 5);
+  const auto [square, square32] = drawn(130, 130);
+  expect_alike(KhatriRao<bf16>(u, w), KhatriRao<float>(u32, w32));
+  EXPECT_NEAR(KhatriRao<bf16>(u, w).frobenius_norm(), KhatriRao<float>(u32, w32).frobenius_norm(), 1e-4);
+  EXPECT_TRUE(KhatriRao<bf16>(u, w).gram().to_dense().isApprox(KhatriRao<float>(u32, w32).gram().to_dense(), 1e-5f));
+  expect_alike(BlockCirculant<bf16>(13, 10, 5, numbers(u)), BlockCirculant<float>(13, 10, 5, numbers(u32)));
+  Dense<float> dominant(130, 130);  // well conditioned
+  for (Index i = 0; i < 130; ++i)
+    for (Index j = 0; j < 130; ++j) dominant(i, j) = square32(i, j) / 64 + (i == j ? 2.0f : 0.0f);
+  const Dense<bf16> of_solutions(dominant.view());
+  const Dense<float> of_solutions32(of_solutions.view());
+  expect_alike(Triangular<bf16, Shape::lower>(of_solutions.view()),
+               Triangular<float, Shape::lower>(of_solutions32.view()));
+  expect_alike(Triangular<bf16, Shape::unit_upper>(of_solutions.view()),
+               Triangular<float, Shape::unit_upper>(of_solutions32.view()));
+  Buffer<bf16> blocks(4 * 5 * 5);
+  for (Index i = 0; i < blocks.size(); ++i)
+    blocks[i] = static_cast<bf16>(static_cast<float>(u(i, 0)) / 4 + (i < 25 && i % 6 == 0 ? 2.0f : 0.0f));
+  Buffer<float> blocks32(blocks.size());
+  std::copy(blocks.begin(), blocks.end(), blocks32.data());
+  expect_alike(BlockCirculant<bf16>(4, 5, 5, blocks).set_method(ConvolutionMethod::fft),
+               BlockCirculant<float>(4, 5, 5, blocks32).set_method(ConvolutionMethod::fft));
+  Buffer<float> twos(130);
+  for (float& x : twos) x = 2;
+  const Diagonal<float> d(twos);
+  expect_alike(DiagonalPlusLowRank<bf16>(d, u, v), DiagonalPlusLowRank<float>(d, u32, v32));
+  const auto L = ldu_decompose(of_solutions32.to_dense());
+  const Ldu<bf16> half(L);
+  expect_alike(half,
+               Ldu<float>(half.P(), Dense<float>(half.L().view()), half.d(), Dense<float>(half.U().view()), half.Q()));
+  const Eigen::MatrixXf W = square32.to_dense();
+  const Loldu<bf16> adapted(W, 4);
+  EXPECT_LE((adapted.to_dense() - W).cwiseAbs().maxCoeff(), W.cwiseAbs().maxCoeff() / 16);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/project/monarch.hpp>
 #include <tessera/project/monarch_chain.hpp>
+#include <tessera/project/reverse_sparsify.hpp>
 
 namespace tessera {
 namespace {
@@ -73,6 +74,27 @@ TEST(ProjectMonarch, NoGradientDescentDoesBetter) {
     EXPECT_GE(fit, best - 1e-9);
     EXPECT_LT(fit, 1.5 * best) << "descent went nowhere: the comparison says nothing";
   }
+}
+
+TEST(ReverseSparsify, GoesOnFromTheSameMatrixToWhereMonarchCannot) {
+  const Eigen::MatrixXd W = gaussian(16, 16, 5), eye = Eigen::MatrixXd::Identity(16, 16);
+  const auto [M, report] = project<Monarch<double>>(W, {.row_blocks = 4, .col_blocks = 4});  // trained to its optimum
+  Dense<double> dense = reverse_sparsify(M);
+  const Eigen::VectorXd x = gaussian(16, 1, 6);
+  EXPECT_LE((dense * x - M * x).eval().norm(), 1e-14 * M.to_dense().norm() * x.norm());
+  const double before = (dense.to_dense() - W).norm();
+  EXPECT_NEAR(before, report.error, 1e-12);  // the loss does not jump
+  std::vector<double> g(static_cast<std::size_t>(dense.parameter_count()));
+  for (int step = 0; step < 50; ++step) {
+    const Eigen::MatrixXd dY = dense.to_dense() - W;
+    dense.grad(default_context(), view(eye), view(dY), 0.0, g);
+    for (std::size_t i = 0; i < g.size(); ++i) dense.parameters()[i] -= 0.2 * g[i];
+  }
+  EXPECT_LT((dense.to_dense() - W).norm(), 1e-3 * before);
+  const Dense<bf16> half = reverse_sparsify<bf16>(M);
+  EXPECT_LE((half.to_dense().cast<double>() - M.to_dense()).cwiseAbs().maxCoeff(),
+            M.to_dense().cwiseAbs().maxCoeff() / 256);
+  EXPECT_EQ(reverse_sparsify(Monarch<double>(0, 4, 1, 2)).rows(), 0);
 }
 
 TEST(ProjectMonarch, ReportsShapesThatDoNotFit) {

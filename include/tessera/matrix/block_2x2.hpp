@@ -55,7 +55,7 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
   Index rows() const { return a_.rows() + d_.rows(); }
   Index cols() const { return a_.cols() + d_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const bool plain = op == Op::none;
     const Index x = plain ? a_.cols() : a_.rows(), y = plain ? a_.rows() : a_.cols();
     const auto X0 = X.slice(0, 0, x), X1 = X.slice(0, x, X.rows() - x);
@@ -109,9 +109,27 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
     return pivot.block < 0 ? detail::concat("no block is invertible", pivot.why)
                            : detail::concat("by the Schur complement of ", "ADBC"[pivot.block], pivot.why);
   }
-  /// ± det P · det S of a pivot that has a determinant; NaN without one.
+  /// A solution and a determinant need a square block that has one.
+  bool knows(Form form) const {
+    if (form != Form::solve && form != Form::log_determinant) return true;
+    bool some = false;
+    for (int i = 0; i < 4; ++i)
+      from_block(i, [&]<class P>(const P& p, const auto&...) {
+        if (form == Form::solve ? !Solvable<P> : !determines<P>) return;
+        some = some || (p.rows() == p.cols() && tessera::knows(p, form));
+      });
+    return some && rows() == cols();
+  }
+  /// ± det P · det S of a pivot that has a determinant; NaN where all that are square are singular. Throws shape_error
+  /// of a matrix that is not square, unsupported_error where no block can be a pivot.
   LogDeterminant<Scalar> log_determinant() const
       requires(determines<A> || determines<B> || determines<C> || determines<D>) {
+    if (rows() != cols())
+      throw shape_error(
+          detail::concat("tessera: determinant of (", describe(), "): ", rows(), " rows != ", cols(), " columns"));
+    if (!knows(Form::log_determinant))
+      throw unsupported_error(detail::concat("tessera: determinant of (", describe(),
+                                             "): expected a square block whose solutions and determinant are known"));
     LogDeterminant<Scalar> out{std::numeric_limits<Scalar>::quiet_NaN(), 0};
     const Pivot pivot = choose_pivot<true>(default_context());
     if (pivot.block < 0) return out;
@@ -215,7 +233,8 @@ class Block2x2 : public OperatorBase<Block2x2<A, B, C, D>> {
         p.apply(ctx, Op::none, Scalar(-1), view(std::as_const(solved)), Scalar(1), view(rest));
         double error = 0;
         for (Index j = 0; j <= k; ++j) {
-          const auto left = static_cast<double>(rest.col(j).norm()), of = static_cast<double>(given.col(j).norm());
+          const auto left = static_cast<double>(rest.col(j).stableNorm()),
+                     of = static_cast<double>(given.col(j).stableNorm());
           const double relative = of > 0 ? left / of : left;
           if (!(relative <= error)) error = relative;  // NaN stays
           if (std::isnan(error)) break;

@@ -46,7 +46,7 @@ class BlockDiagonal : public detail::OperatorList<BlockDiagonal<B>, B> {
   B& block(Index i) { return this->item(i); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     for_each_block(ctx, [&](Context& worker, const B& b, Index row, Index col) {
       if (op == Op::none)
         b.apply(worker, op, alpha, X.slice(0, col, b.cols()), beta, Y.slice(0, row, b.rows()));
@@ -96,7 +96,22 @@ class BlockDiagonal : public detail::OperatorList<BlockDiagonal<B>, B> {
     }
     return dense;
   }
-  Eigen::VectorX<Scalar> diagonal() const { return to_dense().diagonal(); }
+  /// Those of the blocks, and the entries of blocks off the diagonal that lie on the whole's, for which such a block is
+  /// made dense.
+  Eigen::VectorX<Scalar> diagonal() const {
+    Eigen::VectorX<Scalar> d = Eigen::VectorX<Scalar>::Zero(std::min(rows_, cols_));
+    Index row = 0, col = 0;
+    for (const auto& b : items_) {
+      const Index first = std::max(row, col), count = std::min(row + b.rows(), col + b.cols()) - first;
+      if (row == col)
+        d.segment(first, count) = detail::factor_diagonal(b);
+      else if (count > 0)
+        d.segment(first, count) = tessera::to_dense(b).block(first - row, first - col, count, count).diagonal();
+      row += b.rows();
+      col += b.cols();
+    }
+    return d;
+  }
   /// ∏ det B_i; a block that is not square makes the whole singular.
   LogDeterminant<Scalar> log_determinant() const {
     LogDeterminant<Scalar> total;

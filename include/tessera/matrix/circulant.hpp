@@ -1,4 +1,5 @@
-/// Circulant and block-circulant matrices: C D, C + D, C⁻¹, Cᵀ, exp(C) and sqrt(C) are circulant.
+/// Circulant matrices, where C D, C + D, C⁻¹, Cᵀ, exp(C) and sqrt(C) are circulant, and with block_circulant.hpp those
+/// of blocks.
 #pragma once
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include <tessera/expr/closed_form.hpp>
+#include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/toeplitz.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -38,9 +40,8 @@ class Circulant : public OperatorBase<Circulant<S>> {
   }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index n = rows();
-    if (n == 0) return;
     Workspace::Scope scope(ctx.workspace);
     S* const t = scope.take<S>(2 * n - 1);  // of the Toeplitz matrix that it is
     std::copy(c_.data() + 1, c_.data() + n, t);
@@ -72,7 +73,7 @@ class Circulant : public OperatorBase<Circulant<S>> {
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Constant(rows(), rows() > 0 ? c_[0] : S(0)); }
   S diagonal_sum() const { return rows() > 0 ? static_cast<S>(rows()) * c_[0] : S(0); }
   S frobenius_norm() const {
-    return std::sqrt(static_cast<S>(rows())) * Eigen::Map<const Eigen::VectorX<S>>(c_.data(), rows()).norm();
+    return std::sqrt(static_cast<S>(rows())) * Eigen::Map<const Eigen::VectorX<S>>(c_.data(), rows()).stableNorm();
   }
   /// The DFT of the first column.
   Eigen::VectorX<std::complex<S>> eigenvalues() const {
@@ -186,85 +187,5 @@ Circulant<S> square_root(const Circulant<S>& C) {
   return C.mapped(
       [](std::complex<S> x) { return x.imag() == S(0) ? std::complex<S>(std::sqrt(x.real())) : std::sqrt(x); });
 }
-
-/// Blocks B_0 … B_(n-1) of (m,p), block (i,j) being B_((i-j) mod n): (n·m, n·p). Each row of blocks is a window of one
-/// (m, (2n-1)·p) matrix: 2·n²·m·p flops a column, twice its bytes of scratch. Parameters: the blocks', row-major.
-template <std::floating_point S>
-class BlockCirculant : public OperatorBase<BlockCirculant<S>> {
- public:
-  using Scalar = S;
-
-  /// Throws shape_error unless `blocks` holds count·m·p numbers.
-  BlockCirculant(Index count, Index m, Index p, Buffer<S> blocks) : b_(std::move(blocks)), n_(count), m_(m), p_(p) {
-    Index height = 0, width = 0, size = 0;
-    if (count < 0 || m < 0 || p < 0 || __builtin_mul_overflow(count, m, &height) ||
-        __builtin_mul_overflow(count, p, &width) || __builtin_mul_overflow(height, p, &size) || b_.size() != size)
-      throw shape_error(detail::concat("tessera: BlockCirculant of ", count, " blocks ", detail::shape_text(m, p),
-                                       " from ", b_.size(),
-                                       " numbers: expected as many as their entries, and that it fits"));
-  }
-  Index rows() const { return n_ * m_; }
-  Index cols() const { return n_ * p_; }
-  Index count() const { return n_; }
-  /// (m,p)
-  MatrixView<const S> block(Index k) const { return {b_.data() + k * m_ * p_, m_, p_}; }
-
-  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
-    if (X.empty()) return detail::scale_by(ctx, beta, Y);
-    Workspace::Scope scope(ctx.workspace);
-    const Index width = (2 * n_ - 1) * p_;
-    S* const wide = scope.take<S>(m_ * width);  // B_(n-1) … B_1 B_0 B_(n-1) … B_1
-    for (Index k = 0; k < 2 * n_ - 1; ++k) {
-      const auto b = block((2 * n_ - 1 - k) % n_);
-      for (Index r = 0; r < m_; ++r) std::copy(b.row(r).data(), b.row(r).data() + p_, wide + r * width + k * p_);
-    }
-    for (Index i = 0; i < n_; ++i) {
-      const MatrixView<const S> row(wide + (n_ - 1 - i) * p_, {m_, n_ * p_}, {width, 1});
-      if (op == Op::none) {
-        gemm(ctx, alpha, row, X, beta, Y.slice(0, i * m_, m_));
-      } else {
-        gemm(ctx, alpha, row.transposed(), X.slice(0, i * m_, m_), beta, Y);
-        beta = S(1);
-      }
-    }
-  }
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    f(ByteRange{b_.begin(), b_.end()});
-  }
-  std::size_t bytes() const { return b_.bytes(); }
-  std::string describe() const {
-    return detail::concat("BlockCirculant ", detail::shape_text(rows(), cols()), " of ", n_, " blocks ",
-                          detail::shape_text(m_, p_));
-  }
-  Eigen::MatrixX<S> to_dense() const {
-    Eigen::MatrixX<S> dense(rows(), cols());
-    for (Index i = 0; i < n_; ++i)
-      for (Index j = 0; j < n_; ++j)
-        for (Index r = 0; r < m_; ++r)
-          for (Index c = 0; c < p_; ++c) dense(i * m_ + r, j * p_ + c) = block((i - j + n_) % n_)(r, c);
-    return dense;
-  }
-  Eigen::VectorX<S> diagonal() const { return to_dense().diagonal(); }
-
-  std::span<S> parameters() { return b_; }
-  Index parameter_count() const { return b_.size(); }
-  /// B_d's is the sum over i - j = d (mod n) of dY_i X_jᵀ.
-  void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
-    detail::check_grad(*this, X, dY, dparams);
-    for (S& d : dparams) d = beta == S(0) ? S(0) : beta * d;
-    if (b_.size() == 0 || X.cols() == 0) return;
-    for (Index i = 0; i < n_; ++i)
-      for (Index j = 0; j < n_; ++j)
-        gemm(ctx, S(1), dY.slice(0, i * m_, m_), X.slice(0, j * p_, p_).transposed(), S(1),
-             MatrixView<S>(dparams.data() + (i - j + n_) % n_ * m_ * p_, m_, p_));
-  }
-
- private:
-  Buffer<S> b_;
-  Index n_ = 0, m_ = 0, p_ = 0;
-};
 
 }  // namespace tessera::inline TESSERA_ABI

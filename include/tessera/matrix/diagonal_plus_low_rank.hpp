@@ -13,17 +13,21 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// diag(d) + U Vᵀ (N,N) with U, V (N,R). Owns all three. N + 4·N·R flops a column, for products and, after O(N·R²), for
-/// solutions alike. Parameters: d, then U and V row by row.
-/// M. Woodbury, "Inverting modified matrices" (1950): (D + UVᵀ)⁻¹ = D⁻¹ - D⁻¹U (I + VᵀD⁻¹U)⁻¹ VᵀD⁻¹.
-template <std::floating_point S>
-class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
+/// solutions alike. U and V may be bf16 or f16, which compute in f32; d stays as exact as results, for it is N numbers
+/// that solutions divide by. Parameters: d, then U and V row by row. M. Woodbury, "Inverting modified matrices" (1950):
+/// (D + UVᵀ)⁻¹ = D⁻¹ - D⁻¹U (I + VᵀD⁻¹U)⁻¹ VᵀD⁻¹.
+template <DenseElement P>
+class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<P>> {
+  using S = accum_t<P>;
+
  public:
   using Scalar = S;
+  using Element = P;
   using Matrix = Eigen::MatrixX<S>;
 
   DiagonalPlusLowRank() = default;
   /// Throws shape_error unless the shapes fit.
-  DiagonalPlusLowRank(Diagonal<S> d, Dense<S> u, Dense<S> v) : d_(std::move(d)), u_(std::move(u)), v_(std::move(v)) {
+  DiagonalPlusLowRank(Diagonal<S> d, Dense<P> u, Dense<P> v) : d_(std::move(d)), u_(std::move(u)), v_(std::move(v)) {
     if (u_.rows() != d_.rows() || v_.rows() != d_.rows() || u_.cols() != v_.cols())
       throw shape_error(detail::concat("tessera: diagonal plus low rank of (", tessera::describe(d_), "), (",
                                        tessera::describe(u_), ") and (", tessera::describe(v_), "): expected (N,N), ",
@@ -33,14 +37,14 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
   Index cols() const { return d_.rows(); }
   Index rank() const { return u_.cols(); }
   const Diagonal<S>& main() const { return d_; }
-  const Dense<S>& left() const { return u_; }
-  const Dense<S>& right() const { return v_; }
+  const Dense<P>& left() const { return u_; }
+  const Dense<P>& right() const { return v_; }
   Diagonal<S>& main() { return d_; }
-  Dense<S>& left() { return u_; }
-  Dense<S>& right() { return v_; }
+  Dense<P>& left() { return u_; }
+  Dense<P>& right() { return v_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const auto& [to, from] = sides(op);
     Workspace::Scope scope(ctx.workspace);
     const auto T = detail::scratch_like(scope, Y, rank(), X.cols());
@@ -64,7 +68,8 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
     for (Index i = 0; i < k; ++i) T.row(i) = detail::eigen_map(B).row(system.held(i));
     T = system.solve(op, T);
     low = T.bottomRows(rank());
-    pivots.solve(ctx, op, to.view(), view(solved));
+    const Matrix wide = to.to_dense();
+    pivots.solve(ctx, op, view(wide), view(solved));
     detail::dense_apply<S>(ctx, S(-1), view(solved), view(low), S(1), X);
     for (Index i = 0; i < k; ++i) detail::eigen_map(X).row(system.held(i)) = T.row(i);
   }
@@ -120,13 +125,13 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<S>> {
 
  private:
   struct Sides {
-    const Dense<S>&to, &from;
+    const Dense<P>&to, &from;
   };
   Sides sides(Op op) const { return op == Op::none ? Sides{u_, v_} : Sides{v_, u_}; }
   detail::Bordered<S> bordered(S small) const { return {d_.diagonal(), u_.to_dense(), v_.to_dense(), small}; }
 
   Diagonal<S> d_;
-  Dense<S> u_, v_;
+  Dense<P> u_, v_;
 };
 
 /// diag(d) + U Vᵀ of Eigen objects; copies them.
@@ -136,15 +141,16 @@ DiagonalPlusLowRank<typename E::Scalar> diagonal_plus_low_rank(const E& d, const
   return {diagonal(d), Dense<S>(u), Dense<S>(v)};
 }
 
-template <class S>
-DiagonalPlusLowRank<S> transposed(const DiagonalPlusLowRank<S>& A) {
+template <class P>
+DiagonalPlusLowRank<P> transposed(const DiagonalPlusLowRank<P>& A) {
   return {A.main(), A.right(), A.left()};
 }
 
 /// (D + UVᵀ)⁻¹ = D⁻¹ + (-D⁻¹U C⁻¹)(D⁻¹V)ᵀ with C = I + VᵀD⁻¹U. O(N·R²). Up to R entries of d that are zero, or less
 /// than √ε beside U and V, add one each to the rank.
-template <class S>
-DiagonalPlusLowRank<S> inverted(const DiagonalPlusLowRank<S>& A) {
+template <class P>
+DiagonalPlusLowRank<accum_t<P>> inverted(const DiagonalPlusLowRank<P>& A) {
+  using S = accum_t<P>;
   const Eigen::MatrixX<S> U = A.left().to_dense(), V = A.right().to_dense();
   const detail::Bordered<S> system(A.main().diagonal(), U, V, detail::Bordered<S>::for_operators());
   const auto [left, right] = system.inverse_factors(U, V);
@@ -152,22 +158,22 @@ DiagonalPlusLowRank<S> inverted(const DiagonalPlusLowRank<S>& A) {
 }
 
 /// E (D + UVᵀ) = ED + (EU)Vᵀ
-template <class S>
-DiagonalPlusLowRank<S> multiply(const Diagonal<S>& E, const DiagonalPlusLowRank<S>& A) {
-  return {multiply(E, A.main()), detail::scaled_rows<S>(E, A.left()), A.right()};
+template <class P>
+DiagonalPlusLowRank<P> multiply(const Diagonal<accum_t<P>>& E, const DiagonalPlusLowRank<P>& A) {
+  return {multiply(E, A.main()), detail::scaled_rows<P>(E, A.left()), A.right()};
 }
 /// (D + UVᵀ) E = DE + U(EV)ᵀ
-template <class S>
-DiagonalPlusLowRank<S> multiply(const DiagonalPlusLowRank<S>& A, const Diagonal<S>& E) {
-  return {multiply(A.main(), E), A.left(), detail::scaled_rows<S>(E, A.right())};
+template <class P>
+DiagonalPlusLowRank<P> multiply(const DiagonalPlusLowRank<P>& A, const Diagonal<accum_t<P>>& E) {
+  return {multiply(A.main(), E), A.left(), detail::scaled_rows<P>(E, A.right())};
 }
 /// E + (D + UVᵀ)
-template <class S>
-DiagonalPlusLowRank<S> add(const Diagonal<S>& E, const DiagonalPlusLowRank<S>& A) {
+template <class P>
+DiagonalPlusLowRank<P> add(const Diagonal<accum_t<P>>& E, const DiagonalPlusLowRank<P>& A) {
   return {add(E, A.main()), A.left(), A.right()};
 }
-template <class S>
-DiagonalPlusLowRank<S> add(const DiagonalPlusLowRank<S>& A, const Diagonal<S>& E) {
+template <class P>
+DiagonalPlusLowRank<P> add(const DiagonalPlusLowRank<P>& A, const Diagonal<accum_t<P>>& E) {
   return add(E, A);
 }
 

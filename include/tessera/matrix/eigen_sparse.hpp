@@ -30,7 +30,7 @@ class EigenSparse : public OperatorBase<EigenSparse<S>> {
   const Matrix& matrix() const { return matrix_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (op == Op::none) {
       for_each_chunk(ctx, rows(), 256, [&](Context&, Index begin, Index end) {
         for (Index i = begin; i < end; ++i)
@@ -65,7 +65,9 @@ class EigenSparse : public OperatorBase<EigenSparse<S>> {
     for (Index i = 0; i < d.size(); ++i) d[i] = matrix_.coeff(i, i);
     return d;
   }
-  S frobenius_norm() const { return matrix_.norm(); }
+  S frobenius_norm() const {
+    return Eigen::Map<const Eigen::VectorX<S>>(matrix_.valuePtr(), matrix_.nonZeros()).stableNorm();
+  }
   Eigen::MatrixX<S> to_dense() const { return matrix_; }
 
   std::span<S> parameters() { return {matrix_.valuePtr(), static_cast<std::size_t>(matrix_.nonZeros())}; }

@@ -26,7 +26,7 @@ class Identity : public OperatorBase<Identity<S>> {
   Index rows() const { return n_; }
   Index cols() const { return n_; }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     detail::add_scaled(ctx, alpha, X, beta, Y);
   }
   void solve(Context& ctx, Op, MatrixView<const S> B, MatrixView<S> X) const {
@@ -38,6 +38,8 @@ class Identity : public OperatorBase<Identity<S>> {
   std::size_t bytes() const { return 0; }
   double flops(Index) const { return 0; }
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Ones(n_); }
+  S diagonal_sum() const { return static_cast<S>(n_); }
+  S frobenius_norm() const { return std::sqrt(static_cast<S>(n_)); }
   LogDeterminant<S> log_determinant() const { return {}; }
   Eigen::VectorX<S> eigenvalues() const { return Eigen::VectorX<S>::Ones(n_); }
   Eigen::VectorX<S> singular_values() const { return Eigen::VectorX<S>::Ones(n_); }
@@ -71,6 +73,7 @@ class Zero : public OperatorBase<Zero<S>> {
   std::size_t bytes() const { return 0; }
   double flops(Index) const { return 0; }
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Zero(std::min(rows_, cols_)); }
+  S diagonal_sum() const { return S(0); }
   LogDeterminant<S> log_determinant() const { return rows_ == 0 ? LogDeterminant<S>{} : LogDeterminant<S>::of(S(0)); }
   S frobenius_norm() const { return S(0); }
   Eigen::VectorX<S> singular_values() const { return diagonal(); }

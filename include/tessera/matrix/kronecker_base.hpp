@@ -48,7 +48,7 @@ class KroneckerBase : public OperatorBase<Derived> {
   /// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y: one product along each mode of X's columns as tensors, nothing
   /// permuted. Rows of X and Y contiguous and at least one cache line of columns run best.
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(derived(), op, X, Y);
+    if (only_scales(ctx, derived(), op, alpha, X, beta, Y)) return;
     const auto all = factors(op);
     kronecker_apply<S>(ctx, all, alpha, X, beta, Y);
   }
@@ -108,8 +108,16 @@ class KroneckerBase : public OperatorBase<Derived> {
     });
     return product;
   }
-  /// Products of the factors' entries; of square factors those of their diagonals. O(min(M,N)) times their number.
+  /// Products of the factors' entries; of square factors those of their diagonals, which is all that is asked of them.
+  /// O(min(M,N)) times their number.
   Eigen::VectorX<S> diagonal() const {
+    bool square = true;
+    each([&](const auto& a) { square = square && a.rows() == a.cols(); });
+    if (square) {
+      Eigen::VectorX<S> all = Eigen::VectorX<S>::Ones(1);
+      each([&](const auto& a) { all = combine_values(all, factor_diagonal(a), [](S x, S y) { return x * y; }); });
+      return all;
+    }
     std::vector<Eigen::MatrixX<S>> dense;
     each([&](const auto& a) { dense.push_back(tessera::to_dense(a)); });
     Eigen::VectorX<S> d(std::min(rows(), cols()));

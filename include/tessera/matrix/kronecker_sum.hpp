@@ -59,8 +59,7 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
   Index cols() const { return rows(); }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const std::array<detail::Factor<Scalar>, sizeof...(As)> all = std::apply(
         [&](const As&... a) { return std::array{detail::make_factor<false>(detail::unwrap(a), op)...}; }, parts_);
     detail::for_each_mode_block(ctx, rows(), alpha, X, beta, Y,
@@ -99,7 +98,7 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
 
   /// Sums of the operators' diagonal entries.
   Eigen::VectorX<Scalar> diagonal() const {
-    return combined<Scalar>([](const auto& a) { return Eigen::VectorX<Scalar>(tessera::to_dense(a).diagonal()); });
+    return combined<Scalar>([](const auto& a) { return detail::factor_diagonal(a); });
   }
   /// tr(A⊕B) = M tr(A) + N tr(B) with the other's size.
   Scalar diagonal_sum() const {
@@ -116,6 +115,15 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
         [](const auto& a) -> Eigen::VectorX<T> { return detail::factor_eigenvalues(a).template cast<T>(); });
     if constexpr (std::same_as<T, Scalar>) std::sort(values.begin(), values.end());
     return values;
+  }
+  /// ∏ of all sums of the operators' eigenvalues, those that are not real in pairs. O(Σ sizes³ + their product).
+  LogDeterminant<Scalar> log_determinant() const {
+    LogDeterminant<Scalar> total;
+    for (const auto& value : eigenvalues()) {
+      total = total * LogDeterminant<Scalar>::of(std::abs(value));
+      if (std::imag(value) == Scalar(0) && std::real(value) < Scalar(0)) total.sign = -total.sign;
+    }
+    return total;
   }
 
   Index parameter_count() const {

@@ -18,31 +18,39 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// P L diag(d) U Q (M,N): permutations P (M,M) and Q (N,N), L (M,R) unit lower and U (R,N) unit upper trapezoidal.
-/// 2·R·(M + N) flops a column. Parameters: d.
-template <std::floating_point S>
-class Ldu : public OperatorBase<Ldu<S>> {
+/// 2·R·(M + N) flops a column. L and U may be bf16 or f16, which compute in f32; d, which trains and divides, stays.
+/// Parameters: d.
+template <DenseElement T>
+class Ldu : public OperatorBase<Ldu<T>> {
+  using S = accum_t<T>;
+
  public:
   using Scalar = S;
+  using Element = T;
 
-  Ldu(Permutation<S> P, Dense<S> L, Diagonal<S> d, Dense<S> U, Permutation<S> Q)
+  Ldu(Permutation<S> P, Dense<T> L, Diagonal<S> d, Dense<T> U, Permutation<S> Q)
       : P_(std::move(P)), L_(std::move(L)), d_(std::move(d)), U_(std::move(U)), Q_(std::move(Q)) {
     if (P_.cols() != L_.rows() || L_.cols() != d_.rows() || d_.rows() != U_.rows() || U_.cols() != Q_.rows())
       throw shape_error(detail::concat("tessera: Ldu of (", tessera::describe(P_), "), (", tessera::describe(L_),
                                        "), (", tessera::describe(d_), "), (", tessera::describe(U_), "), (",
                                        tessera::describe(Q_), "): expected (M,M), (M,R), (R,R), (R,N), (N,N)"));
   }
+  /// The same with L and U rounded to T.
+  template <DenseElement Wide>
+  requires(!std::same_as<Wide, T> && std::same_as<accum_t<Wide>, S>) explicit Ldu(const Ldu<Wide>& A)
+      : Ldu(A.P(), Dense<T>(A.L().view()), A.d(), Dense<T>(A.U().view()), A.Q()) {}
   Index rows() const { return L_.rows(); }
   Index cols() const { return U_.cols(); }
   Index rank() const { return d_.rows(); }
   const Permutation<S>& P() const { return P_; }
-  const Dense<S>& L() const { return L_; }
+  const Dense<T>& L() const { return L_; }
   const Diagonal<S>& d() const { return d_; }
   Diagonal<S>& d() { return d_; }
-  const Dense<S>& U() const { return U_; }
+  const Dense<T>& U() const { return U_; }
   const Permutation<S>& Q() const { return Q_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     const bool plain = op == Op::none;
     const auto from = detail::scratch_like(scope, Y, X.rows(), X.cols());
@@ -61,22 +69,22 @@ class Ldu : public OperatorBase<Ldu<S>> {
       throw shape_error(detail::concat("tessera: solving (", describe(), "): expected rank ", rows()));
     if (B.empty()) return;
     Workspace::Scope scope(ctx.workspace);
-    const auto T = detail::scratch_like(scope, X, X.rows(), X.cols());
-    auto t = detail::eigen_map(T);
-    const auto L = detail::eigen_map(L_.view()), U = detail::eigen_map(U_.view());
+    const auto Z = detail::scratch_like(scope, X, X.rows(), X.cols());
+    auto t = detail::eigen_map(Z);
+    const auto L = in_scalars(L_), U = in_scalars(U_);
     const auto d = d_.diagonal();
     if (op == Op::none) {
-      P_.apply(ctx, Op::transpose, S(1), B, S(0), T);
+      P_.apply(ctx, Op::transpose, S(1), B, S(0), Z);
       L.template triangularView<Eigen::UnitLower>().solveInPlace(t);
       t = d.cwiseInverse().asDiagonal() * t;
       U.template triangularView<Eigen::UnitUpper>().solveInPlace(t);
-      Q_.apply(ctx, Op::transpose, S(1), T, S(0), X);
+      Q_.apply(ctx, Op::transpose, S(1), Z, S(0), X);
     } else {
-      Q_.apply(ctx, Op::none, S(1), B, S(0), T);
+      Q_.apply(ctx, Op::none, S(1), B, S(0), Z);
       U.transpose().template triangularView<Eigen::UnitLower>().solveInPlace(t);
       t = d.cwiseInverse().asDiagonal() * t;
       L.transpose().template triangularView<Eigen::UnitUpper>().solveInPlace(t);
-      P_.apply(ctx, Op::none, S(1), T, S(0), X);
+      P_.apply(ctx, Op::none, S(1), Z, S(0), X);
     }
   }
   bool knows(Form form) const {
@@ -120,10 +128,16 @@ class Ldu : public OperatorBase<Ldu<S>> {
   }
 
  private:
+  static auto in_scalars(const Dense<T>& m) {
+    if constexpr (std::same_as<T, S>)
+      return detail::eigen_map(m.view());
+    else
+      return m.to_dense();
+  }
   Permutation<S> P_;
-  Dense<S> L_;
+  Dense<T> L_;
   Diagonal<S> d_;
-  Dense<S> U_;
+  Dense<T> U_;
   Permutation<S> Q_;
 };
 
@@ -163,27 +177,30 @@ Ldu<typename E::Scalar> ldu_decompose(const E& W, Index rank = -1) {
 }
 
 /// W fine-tuned in r + 1 numbers: R + alpha · P L_r diag(z) U_r Q with the residual R fixed so that it starts as W.
-/// Parameters: z, then alpha.
+/// Of bf16 or f16, R, L and U are: it starts as near to W as that rounds. Parameters: z, then alpha.
 /// Y. Shi et al., "LoLDU: Low-Rank Adaptation via Lower-Diag-Upper Decomposition for Parameter-Efficient Fine-Tuning"
 /// (2024). Here the pivots are chosen in rows and columns, so that the r kept are large ones; hence Q.
-template <std::floating_point S>
-class Loldu : public OperatorBase<Loldu<S>> {
+template <DenseElement T>
+class Loldu : public OperatorBase<Loldu<T>> {
+  using S = accum_t<T>;
+
  public:
   using Scalar = S;
+  using Element = T;
   /// Rank r of W; alpha is 1.
   template <EigenDense E>
-  Loldu(const E& W, Index r) : ldu_(ldu_decompose(W, r)), R_(W - to_dense_of(ldu_)) {}
+  Loldu(const E& W, Index r) : ldu_(ldu_decompose(W, r)), R_(W - tessera::to_dense(ldu_)) {}
 
   Index rows() const { return R_.rows(); }
   Index cols() const { return R_.cols(); }
   Index rank() const { return ldu_.rank(); }
-  const Ldu<S>& adapter() const { return ldu_; }
+  const Ldu<T>& adapter() const { return ldu_; }
   std::span<S> z() { return ldu_.parameters(); }
   S& alpha() { return alpha_; }
   S alpha() const { return alpha_; }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     R_.apply(ctx, op, alpha, X, beta, Y);
     ldu_.apply(ctx, op, alpha * alpha_, X, S(1), Y);
   }
@@ -217,9 +234,8 @@ class Loldu : public OperatorBase<Loldu<S>> {
   }
 
  private:
-  static Eigen::MatrixX<S> to_dense_of(const Ldu<S>& ldu) { return tessera::to_dense(ldu); }
-  Ldu<S> ldu_;
-  Dense<S> R_;
+  Ldu<T> ldu_;
+  Dense<T> R_;
   S alpha_ = 1;
 };
 

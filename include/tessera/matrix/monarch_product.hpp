@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -45,7 +46,7 @@ class MonarchProduct : public OperatorBase<MonarchProduct<P>> {
   bool merged() const { return middle_ != nullptr; }
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const MonarchShape &s = a_.shape(), &t = b_.shape();
     const Index n = X.cols(), widest = std::max(s.middle(), t.middle()), between = merged() ? widest : t.rows();
     const Index most = std::min(n, detail::monarch_columns<Scalar>(widest + between));
@@ -105,6 +106,22 @@ class MonarchProduct : public OperatorBase<MonarchProduct<P>> {
   std::string describe() const {
     return detail::concat("MonarchProduct<", a_.describe(), " * ", b_.describe(),
                           merged() ? ", inner stages merged" : "", "> ", detail::shape_text(rows(), cols()));
+  }
+  /// Those of M1, then those of M2.
+  Index parameter_count() const { return a_.parameter_count() + b_.parameter_count(); }
+  /// M1's gradient of <dY, M1 (M2 X)> and M2's of <M1ᵀ dY, M2 X>, whether stages are merged or not; the merged ones are
+  /// of the factors as they were: build the product anew after a step. (K,n) of scratch.
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    Workspace::Scope scope(ctx.workspace);
+    const Index n = X.cols();
+    const MatrixView<Scalar> between(scope.take<Scalar>(b_.rows() * n), b_.rows(), n);
+    const auto first = static_cast<std::size_t>(a_.parameter_count());
+    b_.apply(ctx, Op::none, Scalar(1), X, Scalar(0), between);
+    a_.grad(ctx, between, dY, beta, dparams.first(first));
+    a_.apply(ctx, Op::transpose, Scalar(1), dY, Scalar(0), between);
+    b_.grad(ctx, X, between, beta, dparams.subspan(first));
   }
   void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
     b_.explain(ctx, op, n, sink);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <span>
 #include <string_view>
 
 #include <tessera/kernels/gemm/packed.hpp>
@@ -28,12 +29,20 @@ class Packed : public OperatorBase<Packed<T>> {
   /// Y (M,N) = alpha * op(W) * X (K,N) + beta * Y; 2·M·K·N flops. Column-major X and Y are fastest. The transpose
   /// unpacks W anew into scratch: pack the transpose where that is the product wanted.
   void apply(Context& ctx, Op op, T alpha, MatrixView<const T> X, T beta, MatrixView<T> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (op == Op::none) return factor_.multiply(ctx, alpha, X.transposed(), beta, Y.transposed());
     Workspace::Scope scope(ctx.workspace);
     const MatrixView<T> B(scope.take<T>(rows() * cols()), cols(), rows());
     factor_.unpack(B);
     gemm(ctx, alpha, B, X, beta, Y);
+  }
+
+  /// The entries of W, row-major (M,K). They cannot be changed where they are: pack anew after a step.
+  Index parameter_count() const { return rows() * cols(); }
+  /// dY Xᵀ (M,K)
+  void grad(Context& ctx, MatrixView<const T> X, MatrixView<const T> dY, T beta, std::span<T> dparams) const {
+    detail::check_grad(*this, X, dY, dparams);
+    gemm(ctx, T(1), dY, X.transposed(), beta, MatrixView<T>(dparams.data(), rows(), cols()));
   }
 
   template <class F>

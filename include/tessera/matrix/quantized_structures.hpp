@@ -1,4 +1,4 @@
-/// Low-rank, Kronecker and block-diagonal matrices whose dense parts are quantized, and what that loses.
+/// Low-rank, Kronecker, block-diagonal matrices and sums of them whose dense parts are quantized, and what that loses.
 #pragma once
 
 #include <tuple>
@@ -6,9 +6,11 @@
 #include <vector>
 
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/sum_of.hpp>
 #include <tessera/quant/report.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -54,6 +56,30 @@ auto quantize(Context& ctx, const Kronecker<As...>& A) {
         return Kronecker(std::move(factors));
       },
       A.factor_tuple());
+}
+
+/// The same of a list of factors.
+template <PanelFormat F, detail::DensePart A>
+auto quantize(Context& ctx, const KroneckerOf<A>& K) {
+  std::vector<decltype(detail::quantized_part<F>(ctx, std::declval<const A&>(), Activations::exact))> factors;
+  for (const A& a : K.factor_list()) factors.push_back(detail::quantized_part<F>(ctx, a, Activations::exact));
+  return kronecker(std::move(factors));
+}
+
+/// A_0 + A_1 + … with every term quantized as its type is.
+template <PanelFormat F, LinearOperator A>
+requires requires(Context& ctx, const A& a) { quantize<F>(ctx, a); }
+auto quantize(Context& ctx, const SumOf<A>& sum) {
+  std::vector<decltype(quantize<F>(ctx, std::declval<const A&>()))> terms;
+  for (const A& a : sum.terms()) terms.push_back(quantize<F>(ctx, a));
+  return sum_of(std::move(terms));
+}
+
+/// diag(d) + U Vᵀ as the sum of diag(d), which stays f32, and a low-rank matrix quantized: products only, since what
+/// Woodbury solves with is the unquantized U and V.
+template <PanelFormat F>
+auto quantize(Context& ctx, const DiagonalPlusLowRank<float>& A, Activations mode = Activations::int8) {
+  return Diagonal<float>(A.main()) + quantize<F>(ctx, low_rank(A.left(), A.right()), mode);
 }
 
 /// diag(B_0, B_1, …) with every block quantized along its rows.

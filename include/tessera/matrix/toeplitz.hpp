@@ -138,11 +138,10 @@ class ShiftedSequence : public OperatorBase<Derived> {
     return d;
   }
   S frobenius_norm() const {
-    S total = 0;
-    for (Index k = 0; k < sequence_.size(); ++k)
-      total += sequence_[k] * sequence_[k] *
-               static_cast<S>(std::min({k + 1, rows_, cols_, sequence_.size() - k}));  // the diagonal's length
-    return std::sqrt(total);
+    Eigen::VectorX<S> norms(sequence_.size());  // of the diagonals, by their lengths
+    for (Index k = 0; k < norms.size(); ++k)
+      norms[k] = sequence_[k] * std::sqrt(static_cast<S>(std::min({k + 1, rows_, cols_, norms.size() - k})));
+    return norms.stableNorm();
   }
   std::span<S> parameters() { return sequence_; }
   Index parameter_count() const { return sequence_.size(); }
@@ -185,7 +184,7 @@ class Toeplitz : public detail::ShiftedSequence<Toeplitz<S>, S> {
   Toeplitz(Index rows, Index cols, Buffer<S> t) : Base(rows, cols, std::move(t)) {}
   S at(Index i, Index j) const { return this->data()[i - j + this->cols() - 1]; }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     detail::toeplitz_apply(ctx, this->data(), this->rows(), this->cols(), op, this->method(), alpha, X, beta, Y);
   }
   void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
@@ -205,7 +204,7 @@ class Hankel : public detail::ShiftedSequence<Hankel<S>, S> {
   Hankel(Index rows, Index cols, Buffer<S> h) : Base(rows, cols, std::move(h)) {}
   S at(Index i, Index j) const { return this->data()[i + j]; }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const auto toeplitz = [&](MatrixView<const S> from, MatrixView<S> to) {
       detail::toeplitz_apply(ctx, this->data(), this->rows(), this->cols(), op, this->method(), alpha, from, beta, to);
     };

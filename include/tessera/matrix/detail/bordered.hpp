@@ -47,7 +47,7 @@ class Bordered {
     if (rank_ == 0) return;
     std::vector<std::pair<S, Index>> candidates;
     for (Index i = 0; i < d.size(); ++i) {
-      const S beside = U.row(i).norm() * V.row(i).norm();
+      const S beside = U.row(i).stableNorm() * V.row(i).stableNorm();
       if (d[i] == S(0))
         candidates.emplace_back(S(0), i);
       else if (std::abs(d[i]) < small * beside)

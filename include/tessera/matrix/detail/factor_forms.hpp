@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <concepts>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include <Eigen/Eigenvalues>
 #include <tessera/expr/expr.hpp>
@@ -15,26 +17,63 @@
 
 namespace tessera::inline TESSERA_ABI::detail {
 
+/// A(i,i), i < min(M,N).
+template <class A>
+Eigen::VectorX<scalar_of<A>> factor_diagonal(const A& a) {
+  if constexpr (requires { a.diagonal(); })
+    if (knows(a, Form::diagonal)) return a.diagonal();
+  return tessera::to_dense(a).diagonal();
+}
+
 /// tr A of a square A.
 template <class A>
 scalar_of<A> factor_trace(const A& a) {
+  if constexpr (is_ref<A>) return factor_trace(a.get());
   if constexpr (requires { a.diagonal_sum(); })
     if (knows(a, Form::diagonal_sum)) return a.diagonal_sum();
-  if constexpr (requires { a.diagonal(); })
-    if (knows(a, Form::diagonal)) return a.diagonal().sum();
-  return tessera::to_dense(a).trace();
+  return factor_diagonal(a).sum();
 }
 
+/// The Frobenius norm; of a factor whose type does not tell it, nor holds a dense matrix, 64 columns are made at a
+/// time.
 template <class A>
 scalar_of<A> factor_norm(const A& a) {
+  using S = scalar_of<A>;
   if constexpr (requires { a.frobenius_norm(); })
     if (knows(a, Form::frobenius_norm)) return a.frobenius_norm();
-  return tessera::to_dense(a).stableNorm();
+  if constexpr (is_ref<A>) {
+    return factor_norm(a.get());
+  } else if constexpr (is_scaled<A>) {
+    return std::abs(a.factor()) * factor_norm(a.inner());
+  } else if constexpr (is_transposed<A>) {
+    return factor_norm(a.inner());
+  } else if constexpr (has(properties_of<A>, Property::orthogonal)) {
+    return std::sqrt(static_cast<S>(a.rows()));
+  } else {
+    Eigen::VectorX<S> norms(a.cols());
+    if constexpr (requires {
+                    { a.view() } -> std::convertible_to<MatrixView<const S>>;
+                  }) {
+      const MatrixView<const S> entries = a.view();
+      for (Index j = 0; j < norms.size(); ++j) norms[j] = eigen_map(entries).col(j).stableNorm();
+    } else {
+      constexpr Index width = 64;
+      for (Index first = 0; first < norms.size(); first += width) {
+        const Index count = std::min(width, norms.size() - first);
+        Eigen::MatrixX<S> unit = Eigen::MatrixX<S>::Zero(a.cols(), count), columns(a.rows(), count);
+        unit.middleRows(first, count).setIdentity();
+        a.apply(default_context(), Op::none, S(1), view(std::as_const(unit)), S(0), view(columns));
+        for (Index j = 0; j < count; ++j) norms[first + j] = columns.col(j).stableNorm();
+      }
+    }
+    return norms.stableNorm();
+  }
 }
 
 /// det A of a square A.
 template <class A>
 LogDeterminant<scalar_of<A>> factor_log_determinant(const A& a) {
+  if constexpr (is_ref<A>) return factor_log_determinant(a.get());
   if constexpr (requires { a.log_determinant(); })
     if (knows(a, Form::log_determinant)) return a.log_determinant();
   return lu_log_determinant(Eigen::MatrixX<scalar_of<A>>(tessera::to_dense(a)));
@@ -45,6 +84,7 @@ template <class A>
 Eigen::VectorX<scalar_of<A>> factor_singular_values(const A& a) {
   using S = scalar_of<A>;
   using Matrix = Eigen::MatrixX<S>;
+  if constexpr (is_ref<A>) return factor_singular_values(a.get());
   if constexpr (requires { a.singular_values(); })
     if (knows(a, Form::singular_values)) return a.singular_values();
   const Index count = std::min(a.rows(), a.cols());
@@ -63,6 +103,7 @@ auto factor_eigenvalues(const A& a) {
   using Matrix = Eigen::MatrixX<S>;
   using T = std::conditional_t<has(properties_of<A>, Property::symmetric), S, std::complex<S>>;
   Eigen::VectorX<T> values;
+  if constexpr (is_ref<A>) return factor_eigenvalues(a.get());
   if constexpr (requires { a.eigenvalues(); })
     if (knows(a, Form::eigenvalues)) {
       if constexpr (std::same_as<T, S>)
