@@ -218,6 +218,10 @@ TEST(JsonVsa, RefusesLengthsAndDepths) {
   }
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
   EXPECT_THROW(json_to_vsa<float>(json::parse(deep), 2), unsupported_error);
+  EXPECT_THROW(vsa_symbol<float>(-1, "v"), shape_error);
+  for (const json& wrong : {json("\xff"), json{{"a\xc3", 1}}, json::array({1, "\xed\xa0\x80"})})
+    EXPECT_THROW(json_to_vsa<float>(wrong, 8), format_error);
+  EXPECT_THROW(json_to_vsa<float>(json(std::nan("")), 8), unsupported_error);
 }
 
 BitVector random_bits(Index n, std::uint64_t seed) {

@@ -104,6 +104,14 @@ TEST(ModeGpt, SparsityFollowsImportance) {
 
 TEST(ModeGpt, RefusesWhatHasNoShares) {
   const double nan = std::nan("");
+  const Eigen::MatrixXd W = drawn(6, 4, 1), C = Eigen::MatrixXd::Identity(4, 4), H = Eigen::MatrixXd::Identity(6, 6);
+  Eigen::MatrixXd bad = W;
+  bad.row(5).setConstant(nan);
+  EXPECT_THROW(cr_qk_compress(bad, W, C, 2), unsupported_error);
+  EXPECT_THROW(cr_qk_compress(W, bad, C, 2), unsupported_error);
+  EXPECT_THROW(cr_qk_compress(W, W, Eigen::MatrixXd(nan * C), 2), unsupported_error);
+  EXPECT_THROW(nystrom_mlp_compress(bad, W, Eigen::MatrixXd(W.transpose()), H, 2), unsupported_error);
+  EXPECT_THROW(svd_vo_compress(bad, Eigen::MatrixXd(W.transpose()), C, 2), unsupported_error);
   const Eigen::VectorXd importance = Eigen::VectorXd::LinSpaced(4, 1, 2);
   EXPECT_EQ(allocate_sparsity(Eigen::VectorXd(0), 0.5).size(), 0);
   for (const double sparsity : {-0.1, 1.0, nan})
@@ -113,6 +121,18 @@ TEST(ModeGpt, RefusesWhatHasNoShares) {
   EXPECT_THROW(allocate_sparsity(Eigen::VectorXd::Constant(4, nan), 0.5), unsupported_error);
   EXPECT_THROW(svd_vo_compress(drawn(6, 8, 1), drawn(4, 6, 2), Eigen::MatrixXd(Eigen::MatrixXd::Identity(8, 8)), 5),
                shape_error);
+}
+
+TEST(Factors, AreOfAnyScale) {  // where the Gram matrix would be 0 or infinite
+  const Eigen::MatrixXd a = Eigen::MatrixXd::Random(12, 7);
+  for (const double c : {1e-160, 1e160})
+    for (const Eigen::MatrixXd& A : {Eigen::MatrixXd(c * a), Eigen::MatrixXd(c * a.transpose())})
+      for (const auto& f : {best_factors(A, 3), randomized_factors(A, 3, {.power_iterations = 6})}) {
+        const Eigen::VectorXd exact = Eigen::JacobiSVD<Eigen::MatrixXd>(a).singularValues();
+        EXPECT_TRUE((f.values / c).isApprox(exact.head(3), 1e-6));
+        EXPECT_NEAR((A - f.left * f.right).stableNorm() / c, exact.tail(4).norm(), 1e-6);
+        EXPECT_NEAR(f.left.col(1).norm() / f.right.row(1).norm(), 1, 1e-12);
+      }
 }
 
 TEST(Factors, RefusesRanksAndTakesEmptyMatrices) {

@@ -70,6 +70,15 @@ TEST(Svd, FindsTheLargest) {
   EXPECT_TRUE(found.values.isApprox(exact.singularValues().head(4), 1e-9));
   EXPECT_LE((a * found.V - found.U * found.values.asDiagonal()).norm(), 1e-8);
   EXPECT_LE((found.U.transpose() * found.U - MatrixXd::Identity(4, 4)).norm(), 1e-6);
+  for (const double c : {1e-200, 1e200}) {  // whose squares are 0 or infinite
+    const auto scaled = svd(Dense<double>(MatrixXd(c * a)), 4);
+    ASSERT_TRUE(scaled.status.converged);
+    EXPECT_TRUE((scaled.values / c).isApprox(exact.singularValues().head(4), 1e-9));
+    EXPECT_LE((scaled.U.transpose() * scaled.U - MatrixXd::Identity(4, 4)).norm(), 1e-6);
+    const MatrixXd s = a.transpose() * a;
+    const auto of_symmetric = eigs(symmetric(Any(Dense<double>(MatrixXd(c * s)))), 2);
+    EXPECT_TRUE((of_symmetric.values / c).isApprox(exact.singularValues().head(2).cwiseAbs2(), 1e-9));
+  }
 }
 
 TEST(Eigs, OfMatricesThatStopTheIteration) {

@@ -3,16 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/banded.hpp>
+#include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
+#include <tessera/matrix/eigen_sparse.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
+#include <tessera/matrix/khatri_rao.hpp>
 #include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/triangular.hpp>
@@ -201,6 +205,24 @@ TEST(Logdet, ClosedFormsFollowTheStructure) {
   EXPECT_THROW(logdet(Dense<double>(2, 3)), shape_error);
 }
 
+TEST(Logdet, OfNothingIsOneAndOfRectanglesIsRefused) {
+  const Dense<double> none(0, 0);
+  for (const auto& found : {logdet(none), logdet(Hidden<double>(none)), logdet(none * none), logdet(2.0 * none)}) {
+    EXPECT_EQ(found.value.sign, 1);
+    EXPECT_EQ(found.value.log_abs, 0);
+    EXPECT_TRUE(found.status.converged);
+  }
+  EXPECT_EQ(norm(eigen_sparse(Eigen::SparseMatrix<double>(0, 4))), 0);
+  EXPECT_EQ(norm(Dense<double>(4, 0)), 0);
+  EXPECT_FALSE(closed_log_determinant(Dense<double>(3, 5), false).has_value());
+  try {
+    closed_log_determinant(Dense<double>(3, 5), true);
+    ADD_FAILURE();
+  } catch (const shape_error& e) {
+    EXPECT_EQ(std::string(e.what()), "tessera: determinant of (Dense 3x5): 3 rows != 5 columns");
+  }
+}
+
 TEST(Logdet, QuadratureEstimatesWithItsError) {
   const Index n = 60;
   const MatrixXd s = with_spectrum(n, 0.5, 20);
@@ -261,6 +283,35 @@ TEST(DiagAndNorm, AreThoseOfTheDenseMatrix) {
   EXPECT_NEAR(spectral_norm(Diagonal<double>(VectorView<const double>(a.data(), 5))),
               a.col(0).head(5).cwiseAbs().maxCoeff(), 1e-15);
   EXPECT_EQ(spectral_norm(permutation<double>(p)), 1.0);
+}
+
+TEST(Scale, ChangesNoMethodsResult) {  // the squares of these entries are 0 or infinite
+  const Index n = 40;
+  const MatrixXd s = with_spectrum(n, 0.5, 20);
+  const double exact = VectorXd::LinSpaced(n, 0.5, 20).array().log().sum();
+  const VectorXd b = VectorXd::Random(n);
+  for (const double c : {1e-200, 1e200}) {
+    const Any A = Dense<double>(MatrixXd(c * s));
+    EXPECT_NEAR(norm(A) / c, s.norm(), 1e-12 * s.norm());
+    EXPECT_NEAR(spectral_norm(A).value / c, 20, 1e-6);
+    EXPECT_NEAR(condition(A), 40, 1e-4);
+    for (const auto& estimate : {logdet(A), logdet(positive_semidefinite(A))})
+      EXPECT_NEAR(estimate.value.log_abs, exact + static_cast<double>(n) * std::log(c), 5 * estimate.status.error);
+    for (const auto& found : {solve(Hidden<double>(A), b), solve(symmetric(Hidden<double>(A)), b)}) {
+      EXPECT_TRUE(found.status.converged) << found.status.method;
+      EXPECT_LE((s * (c * found.x) - b).norm(), 1e-7 * b.norm()) << found.status.method;
+    }
+    EXPECT_THROW(symmetric(Dense<double>(MatrixXd(c * MatrixXd::Random(9, 9))), checked), property_error);
+    Buffer<double> t(11);
+    std::copy(b.data(), b.data() + t.size(), t.data());
+    for (double& x : t) x *= c;
+    const Circulant<double> C(t);
+    EXPECT_NEAR(norm(C) / c, C.to_dense().stableNorm() / c, 1e-13);
+    const Toeplitz<double> T(4, 8, t);
+    EXPECT_NEAR(norm(T) / c, T.to_dense().stableNorm() / c, 1e-13);
+    const auto K = khatri_rao(MatrixXd(c * s), MatrixXd(s.topRows(3)));
+    EXPECT_NEAR(norm(K) / c, K.to_dense().stableNorm() / c, 1e-11);
+  }
 }
 
 TEST(Condition, IsKnownOrEstimated) {

@@ -41,9 +41,12 @@ constexpr std::uint64_t vsa_hash(std::string_view text, std::uint64_t seed = 0) 
   return h;
 }
 
-/// A random unit vector (d) of a symbol: nearly orthogonal to every other symbol's.
+/// A random unit vector (d) of a symbol: nearly orthogonal to every other symbol's. Throws shape_error for a negative
+/// d.
 template <class S>
 Eigen::VectorX<S> vsa_symbol(Index d, std::string_view name, std::uint64_t seed = 1) {
+  if (d < 0)
+    throw shape_error(detail::concat("tessera: vsa_symbol(", d, ", \"", name, "\"): expected a size of 0 or more"));
   Eigen::VectorX<S> v(d);
   const Philox draws(vsa_hash(name, seed), 0x5b0);
   for (Index i = 0; i < d; ++i) v[i] = static_cast<S>(draws.normal(static_cast<std::uint64_t>(i)));
@@ -64,8 +67,7 @@ class VsaRole : public OperatorBase<VsaRole<S>> {
   Index rows() const { return h_.rows(); }
   Index cols() const { return h_.rows(); }
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index d = rows();
     Workspace::Scope scope(ctx.workspace);
     const MatrixView<S> T(scope.take<S>(d * X.cols()), {d, X.cols()}, {1, d});

@@ -59,7 +59,7 @@ BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::Mat
   });
   const auto is_low_rank = [](const auto& c) { return c.name.starts_with("low rank"); };
   const auto thin = std::find_if(all.begin(), all.end(), is_low_rank);
-  const double size = gram == nullptr ? W.norm() : std::sqrt(std::max(0.0, (W * *gram).cwiseProduct(W).sum()));
+  const double size = gram == nullptr ? W.stableNorm() : std::sqrt(std::max(0.0, (W * *gram).cwiseProduct(W).sum()));
   constexpr double rounding = 1e-7;  // of what low rank could have reached
   best.low_rank_error = thin != all.end() ? thin->weighted_error : size;
   best.beats_low_rank = !all.empty() && !is_low_rank(all.front()) &&

@@ -35,6 +35,20 @@ inline void check_rank(Index R) {
   if (R < 0) throw shape_error(concat("tessera: factors of rank ", R, ": expected 0 or more"));
 }
 
+/// A power of four at A's largest entry where the squares of its entries, or their sums, leave the range; else 1.
+template <class Matrix>
+double square_scale(const Matrix& A) {
+  const double most = A.size() > 0 ? A.cwiseAbs().maxCoeff() : 0;
+  const bool far = most > 0 && std::isfinite(most) && std::abs(std::ilogb(most)) > 300;
+  return far ? std::ldexp(1.0, std::ilogb(most) / 2 * 2) : 1.0;
+}
+inline ThinFactors scaled_up(ThinFactors f, double scale) {
+  f.values *= scale;
+  f.left *= std::sqrt(scale);
+  f.right *= std::sqrt(scale);
+  return f;
+}
+
 /// Eigenvectors of the R largest eigenvalues of a symmetric matrix, largest first. Throws shape_error for R < 0.
 template <class Matrix>
 Eigen::MatrixXd leading_eigenvectors(const Matrix& symmetric, Index R, Eigen::VectorXd* values = nullptr) {
@@ -54,6 +68,8 @@ template <class Matrix>
 ThinFactors best_factors(const Matrix& A, Index R) {
   detail::check_rank(R);
   if (A.size() == 0 || R == 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  if (const double scale = detail::square_scale(A); scale != 1)
+    return detail::scaled_up(best_factors(Eigen::MatrixXd(A / scale), R), scale);
   if (A.rows() >= A.cols())
     return detail::balanced(A, detail::leading_eigenvectors(Eigen::MatrixXd(A.transpose() * A), R));
   ThinFactors f = best_factors(Eigen::MatrixXd(A.transpose()), R);
@@ -83,6 +99,8 @@ ThinFactors randomized_factors(const Matrix& A, Index R, const RandomizedOptions
   R = std::min(R, most);
   const Index width = R + std::min(options.oversampling, most - R);
   if (R == 0) return {Eigen::MatrixXd(A.rows(), 0), Eigen::MatrixXd(0, A.cols()), {}};
+  if (const double scale = detail::square_scale(A); scale != 1)
+    return detail::scaled_up(randomized_factors(Eigen::MatrixXd(A / scale), R, options), scale);
   const Philox draws(options.seed);
   Eigen::MatrixXd sketch(A.cols(), width);
   for (Index i = 0; i < sketch.size(); ++i) sketch.data()[i] = draws.normal(static_cast<std::uint64_t>(i));

@@ -35,6 +35,12 @@ inline void check_moments(const char* what, const Eigen::MatrixXd& C, Index feat
     throw shape_error(concat("tessera: ", what, ": moments ", shape_text(C.rows(), C.cols()), ", expected ",
                              shape_text(features, features)));
 }
+inline void check_finite(const char* what, const char* name, const Eigen::MatrixXd& W) {
+  for (Index i = 0; i < W.rows(); ++i)
+    if (!W.row(i).allFinite())
+      throw unsupported_error(concat("tessera: ", what, ": ", name, " ", shape_text(W.rows(), W.cols()),
+                                     " with an entry in row ", i, " that is not finite: expected finite ones"));
+}
 }  // namespace detail
 
 /// A gated MLP with k of its hidden units.
@@ -44,7 +50,8 @@ struct CompressedMlp {
 };
 
 /// Type I, Nyström: k hidden units by ridge leverage scores of C_σ (H,H), the moments of the hidden activations, then
-/// the least-squares Wd' = Wd C S (Sᵀ C S)⁻¹ for those units. O(H³). Throws shape_error.
+/// the least-squares Wd' = Wd C S (Sᵀ C S)⁻¹ for those units. O(H³). Throws shape_error, and
+/// unsupported_error where an entry is not finite.
 template <class Matrix>
 CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const Matrix& down, const Matrix& hidden,
                                    Index k, double ridge = 1e-6) {
@@ -54,6 +61,10 @@ CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const M
     throw shape_error(detail::concat("tessera: nystrom_mlp_compress of ", H, " hidden units to ", k, " with down (",
                                      detail::shape_text(down.rows(), down.cols()), ") and gate (",
                                      detail::shape_text(gate.rows(), gate.cols()), ")"));
+  detail::check_finite("nystrom_mlp_compress", "up", up);
+  detail::check_finite("nystrom_mlp_compress", "gate", gate);
+  detail::check_finite("nystrom_mlp_compress", "down", down);
+  detail::check_finite("nystrom_mlp_compress", "moments", hidden);
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(hidden);
   // The ridge that the k kept directions stand out of: the mean of the eigenvalues beyond them.
   const Eigen::VectorXd values = spectrum.eigenvalues().cwiseMax(0.0);
@@ -73,7 +84,8 @@ CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const M
 }
 
 /// Type II, CR: the k of the head's coordinates with the largest ‖C^½ w_q,i‖·‖C^½ w_k,i‖; Wq and Wk (d,in) keep those
-/// rows. Products of queries and keys lose the terms of the others only.
+/// rows. Products of queries and keys lose the terms of the others only. Throws shape_error, and unsupported_error
+/// where an entry is not finite.
 struct CompressedQk {
   std::vector<Index> kept;
   Eigen::MatrixXd query, key;  // (k,in)
@@ -85,6 +97,9 @@ CompressedQk cr_qk_compress(const Matrix& query, const Matrix& key, const Matrix
     throw shape_error(detail::concat("tessera: cr_qk_compress of queries (",
                                      detail::shape_text(query.rows(), query.cols()), ") and keys (",
                                      detail::shape_text(key.rows(), key.cols()), ") to ", k, " coordinates"));
+  detail::check_finite("cr_qk_compress", "queries", query);
+  detail::check_finite("cr_qk_compress", "keys", key);
+  detail::check_finite("cr_qk_compress", "moments", moments);
   const auto energy = [&](const Eigen::MatrixXd& W) -> Eigen::VectorXd {
     return (W * moments).cwiseProduct(W).rowwise().sum().cwiseMax(0.0).cwiseSqrt();
   };
@@ -108,6 +123,9 @@ CompressedVo svd_vo_compress(const Matrix& value, const Matrix& output, const Ma
                                      detail::shape_text(value.rows(), value.cols()), ") and outputs (",
                                      detail::shape_text(output.rows(), output.cols()), ") to ", k,
                                      ": expected fitting shapes, and 1 to as many as the rows of both"));
+  detail::check_finite("svd_vo_compress", "values", value);
+  detail::check_finite("svd_vo_compress", "outputs", output);
+  detail::check_finite("svd_vo_compress", "moments", moments);
   // The leading directions Q of Wo Wv C Wvᵀ Woᵀ: Q (Qᵀ Wo Wv) is the optimum in the norm of C.
   const Eigen::MatrixXd both = output * value;
   Eigen::MatrixXd covariance = both * moments * both.transpose();

@@ -54,8 +54,8 @@ Eigen::MatrixXd dense_double(const W& w) {
 template <LinearOperator A>
 ProjectionReport projection_report(const Eigen::MatrixXd& W, const A& a) {
   const double size = static_cast<double>(W.rows()) * static_cast<double>(W.cols());
-  return {(W - tessera::to_dense(a).template cast<double>()).norm(),
-          W.norm(),
+  return {(W - tessera::to_dense(a).template cast<double>()).stableNorm(),
+          W.stableNorm(),
           static_cast<double>(bytes(a)),
           size * sizeof(scalar_of<A>),
           flops(a, 1),

@@ -100,14 +100,16 @@ void sort_values(V& values, Which which) {
 
 /// Of few rows: all of it, dense. Spectra wants k + 1 < N.
 template <bool is_symmetric, class S>
-auto spectrum(const LinearMap<S>& map, Index k, const EigsOptions& options) {
+auto spectrum(const LinearMap<S>& unscaled, Index k, const EigsOptions& options) {
   using T = std::conditional_t<is_symmetric, S, std::complex<S>>;
   using V = Eigen::VectorX<T>;
   using M = Eigen::MatrixX<T>;
   Spectrum<V, M> out;
-  const Index n = map.rows();
+  const Index n = unscaled.rows();
   k = std::min(k, n);
   if (k == 0) return out;
+  const S scale = binary_scale(unscaled);
+  const LinearMap<S> map = unscaled.scaled(S(1) / scale);
   const bool dense = n <= 64 || k + 2 > n;
   V values;
   M vectors;
@@ -172,7 +174,7 @@ auto spectrum(const LinearMap<S>& map, Index k, const EigsOptions& options) {
         break;
       }
   const Index count = std::min<Index>(k, values.size());
-  out.values = sorted.head(count);
+  out.values = scale * sorted.head(count);
   if (options.vectors) {
     out.vectors.resize(n, count);
     for (Index i = 0; i < count; ++i) out.vectors.col(i) = vectors.col(order[static_cast<std::size_t>(i)]);
@@ -233,11 +235,12 @@ SingularValues<scalar_of<A>> svd(Context& ctx, const A& a, Index k, EigsOptions 
       out.status.converged = !out.values.hasNaN();
       return out;
     }
-  const detail::GramOf<A> gram{&a};
+  const S scale = detail::binary_scale(LinearMap<S>(ctx, a));
+  const detail::GramOf<A> gram{&a, scale};
   options.which = Which::largest;
   const auto of_gram = detail::spectrum<true>(LinearMap<S>(ctx, gram), k, options);
   out.status = of_gram.status;
-  out.values = of_gram.values.unaryExpr([](S x) { return x < S(0) ? S(0) : std::sqrt(x); });
+  out.values = of_gram.values.unaryExpr([scale](S x) { return x < S(0) ? S(0) : scale * std::sqrt(x); });
   if (options.vectors && k > 0) {
     out.V = of_gram.vectors;
     out.U = LinearMap<S>(ctx, a).times(out.V);

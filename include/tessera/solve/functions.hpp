@@ -27,7 +27,7 @@ class PseudoInverse : public OperatorBase<PseudoInverse<A>> {
   Index rows() const { return inner_.cols(); }
   Index cols() const { return inner_.rows(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Transposed<Ref<A>> At{Ref<A>(inner_)};
     const LinearMap<Scalar> map = op == Op::none ? LinearMap<Scalar>(ctx, inner_) : LinearMap<Scalar>(ctx, At);
     Eigen::VectorX<Scalar> x;
@@ -65,7 +65,7 @@ class LanczosFunction : public OperatorBase<LanczosFunction<A>> {
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const LinearMap<Scalar> map(ctx, inner_);
     for (Index j = 0; j < X.cols(); ++j) {
       const Eigen::VectorX<Scalar> b = detail::eigen_map(X).col(j);
@@ -101,10 +101,10 @@ class Exponential : public OperatorBase<Exponential<A>> {
     const LinearMap<Scalar> map(default_context(), inner_);
     Eigen::MatrixX<Scalar> v = detail::random_normal<Scalar>(inner_.cols(), 3);
     Scalar growth = 0;
-    for (int i = 0; i < 8 && v.norm() > Scalar(0); ++i) {
-      const Scalar before = v.norm();
+    for (int i = 0; i < 8 && v.stableNorm() > Scalar(0); ++i) {
+      const Scalar before = v.stableNorm();
       v = map.times(v / before, i % 2 == 0 ? Op::none : Op::transpose);
-      if (!(v.norm() <= growth)) growth = v.norm();
+      if (!(v.stableNorm() <= growth)) growth = v.stableNorm();
     }
     constexpr double limit = 1e6;
     const double steps = std::ceil(static_cast<double>(growth) * 1.25);
@@ -116,7 +116,7 @@ class Exponential : public OperatorBase<Exponential<A>> {
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const LinearMap<Scalar> map(ctx, inner_);
     Eigen::MatrixX<Scalar> sum = detail::eigen_map(X), term;
     for (Index s = 0; s < steps_; ++s) {

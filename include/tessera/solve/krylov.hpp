@@ -114,7 +114,7 @@ Status minres(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<
     ++status.iterations;
     const S alpha = v.dot(Av);
     Av -= alpha * v + beta * v_old;
-    const S beta_next = Av.norm();
+    const S beta_next = Av.stableNorm();
     scale = std::max({scale, std::abs(alpha), beta_next});
     const S r3 = s_old * beta, r2 = s * alpha + c_old * c * beta, r1_hat = c * alpha - s * c_old * beta;
     const S r1 = std::hypot(r1_hat, beta_next);
@@ -162,24 +162,23 @@ Status lsqr(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>
   if (beta == S(0) || A.cols() == 0) return status;
   u /= beta;
   A.apply(Op::transpose, S(1), view(u), S(0), view(v));
-  S alpha = v.norm();
+  S alpha = v.stableNorm();
   if (alpha == S(0)) return status;  // x = 0 is the solution
   v /= alpha;
   Vector w = v;
   S phi = beta, rho = alpha;
-  double norm_A = static_cast<double>(alpha) * static_cast<double>(alpha);
+  double norm_A = static_cast<double>(alpha);
   status.error = 1;
   const Index limit = options.iterations_for(A.rows(), A.cols());
   while (status.iterations < limit) {
     A.apply(Op::none, S(1), view(v), -alpha, view(u));
     status.iterations += 2;
-    beta = u.norm();
+    beta = u.stableNorm();
     if (beta > S(0)) u /= beta;
     A.apply(Op::transpose, S(1), view(u), -beta, view(v));
-    alpha = v.norm();
+    alpha = v.stableNorm();
     if (alpha > S(0)) v /= alpha;
-    norm_A +=
-        static_cast<double>(alpha) * static_cast<double>(alpha) + static_cast<double>(beta) * static_cast<double>(beta);
+    norm_A = std::hypot(norm_A, static_cast<double>(alpha), static_cast<double>(beta));
     const S r = std::hypot(rho, beta), c = rho / r, s = beta / r;
     const S theta = s * alpha, step = c * phi;
     rho = -c * alpha;
@@ -188,7 +187,7 @@ Status lsqr(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Eigen::VectorX<S>
     w = v - (theta / r) * w;
     const double residual = std::abs(static_cast<double>(phi));
     const double normal = std::abs(static_cast<double>(alpha * c));  // |Aᵀr| / |r|
-    status.error = std::min(residual / static_cast<double>(norm_b), normal / std::sqrt(norm_A));
+    status.error = std::min(residual / static_cast<double>(norm_b), normal / norm_A);
     if (!(status.error > tolerance)) break;
   }
   status.converged = status.error <= tolerance;

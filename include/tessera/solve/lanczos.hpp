@@ -67,7 +67,7 @@ Lanczos<S> lanczos(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Index step
     alpha[k] = out.V.col(k).dot(w);
     const auto before = out.V.leftCols(k + 1);
     for (int twice = 0; twice < 2; ++twice) w -= (before * (before.transpose() * w).eval()).eval();
-    beta[k] = w.norm();
+    beta[k] = w.stableNorm();
     scale = std::max({scale, std::abs(alpha[k]), beta[k]});
     if (k + 1 == steps || beta[k] <= 4 * std::numeric_limits<S>::epsilon() * scale) break;
     out.V.col(k + 1) = w / beta[k];
@@ -75,8 +75,9 @@ Lanczos<S> lanczos(const LinearMap<S>& A, const Eigen::VectorX<S>& b, Index step
   const Index size = std::min(k + 1, steps);
   out.V.conservativeResize(Eigen::NoChange, size);
   Eigen::SelfAdjointEigenSolver<Eigen::MatrixX<S>> eigen;
-  eigen.computeFromTridiagonal(alpha.head(size), beta.head(std::max<Index>(size - 1, 0)));
-  out.values = eigen.eigenvalues();
+  const S unit = scale > S(0) && std::isfinite(scale) ? std::ldexp(S(1), std::ilogb(scale)) : S(1);  // it squares them
+  eigen.computeFromTridiagonal(alpha.head(size) / unit, beta.head(std::max<Index>(size - 1, 0)) / unit);
+  out.values = unit * eigen.eigenvalues();
   out.vectors = eigen.eigenvectors();
   return out;
 }

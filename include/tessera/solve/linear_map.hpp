@@ -1,7 +1,9 @@
 /// An operator with its type erased, for methods that only multiply: they are compiled once a Scalar.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <Eigen/Core>
 
@@ -31,7 +33,13 @@ class LinearMap {
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
   void apply(Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    apply_(a_, *ctx_, op, alpha, X, beta, Y);
+    apply_(a_, *ctx_, op, alpha * factor_, X, beta, Y);
+  }
+  /// factor * A
+  LinearMap scaled(S factor) const {
+    LinearMap map = *this;
+    map.factor_ *= factor;
+    return map;
   }
   /// op(A) X
   Matrix times(const Matrix& X, Op op = Op::none) const {
@@ -44,6 +52,7 @@ class LinearMap {
   Context* ctx_;
   const void* a_;
   Index rows_, cols_;
+  S factor_ = 1;
   void (*apply_)(const void*, Context&, Op, S, MatrixView<const S>, S, MatrixView<S>);
 };
 
@@ -71,6 +80,22 @@ Eigen::VectorX<S> random_normal(Index n, std::uint64_t seed) {
   Eigen::VectorX<S> x(n);
   for (Index i = 0; i < n; ++i) x[i] = static_cast<S>(draws.normal(static_cast<std::uint64_t>(i)));
   return x;
+}
+/// A power of two at the size of A's values, over which A's products and their squares stay in range; 1 of an A that is
+/// zero or not finite. One product, or two.
+template <class S>
+S binary_scale(const LinearMap<S>& A) {
+  using L = std::numeric_limits<S>;
+  if (A.rows() == 0 || A.cols() == 0) return S(1);
+  const Eigen::VectorX<S> x = random_normal<S>(A.cols(), 17);
+  for (const int less : {0, L::max_exponent / 2}) {  // the second where the first overflows
+    const Eigen::VectorX<S> y = A.times(std::ldexp(S(1), -less) * x);
+    if (!y.allFinite()) continue;
+    const S most = y.cwiseAbs().maxCoeff();
+    if (most == S(0)) break;
+    return std::ldexp(S(1), std::clamp(std::ilogb(most) + less, L::min_exponent + 2, L::max_exponent - 2));
+  }
+  return S(1);
 }
 }  // namespace detail
 

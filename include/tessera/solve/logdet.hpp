@@ -72,6 +72,10 @@ Closed<scalar_of<A>> closed_logdet(Context& ctx, const A& a) {
   using S = scalar_of<A>;
   Closed<S> out;
   if (a.rows() != a.cols()) return out;
+  if (a.rows() == 0) {
+    out.method = "the empty product";
+    return out;
+  }
   if constexpr (is_ref<A>) {
     return closed_logdet<compute>(ctx, a.get());
   } else if constexpr (requires { a.log_determinant(); }) {
@@ -174,9 +178,9 @@ auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum) {
   }
 }
 
-/// The mean over probes z of zᵀ f(A) z, ½ of it for AᵀA, and its standard error.
+/// The mean over probes z of zᵀ log(A/scale) z, ½ of it for AᵀA, whose scale is in it, and its standard error.
 template <class S>
-LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram, QuadratureOptions options) {
+LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram, S scale, QuadratureOptions options) {
   check_count("probes", options.probes);
   check_count("steps of Lanczos", options.steps);
   LogDeterminantResult<S> out;
@@ -184,7 +188,7 @@ LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram,
   const Eigen::MatrixX<S> Z = random_signs<S>(map.cols(), options.probes, options.seed);
   Eigen::VectorX<S> samples(options.probes);
   for (Index i = 0; i < options.probes; ++i) {
-    const auto process = lanczos<S>(map, Z.col(i), options.steps);
+    const auto process = lanczos<S>(of_gram ? map : map.scaled(S(1) / scale), Z.col(i), options.steps);
     out.status.iterations += process.values.size() * (of_gram ? 2 : 1);
     if (process.values.size() > 0 && process.values[0] <= S(0)) {
       out.value = LogDeterminant<S>::of(S(0));
@@ -193,28 +197,29 @@ LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram,
     }
     samples[i] = process.quadratic([](S x) { return std::log(x); }) * (of_gram ? S(0.5) : S(1));
   }
-  out.value.log_abs = samples.mean();
+  out.value.log_abs = samples.mean() + static_cast<S>(map.cols()) * std::log(scale);
   out.status.converged = std::isfinite(out.value.log_abs);
   out.value.sign = of_gram ? 0 : 1;
   out.status.error = options.probes > 1
-                         ? static_cast<double>((samples.array() - samples.mean()).matrix().norm()) /
+                         ? static_cast<double>((samples.array() - samples.mean()).matrix().stableNorm()) /
                                std::sqrt(static_cast<double>(options.probes) * static_cast<double>(options.probes - 1))
                          : 0;
   return out;
 }
 
-/// AᵀA as an operator of its own.
+/// (A/scale)ᵀ(A/scale) as an operator of its own.
 template <class A>
 struct GramOf {
   using Scalar = scalar_of<A>;
   const A* a;
+  Scalar scale;
   Index rows() const { return a->cols(); }
   Index cols() const { return a->cols(); }
   void apply(Context& ctx, Op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
     Workspace::Scope scope(ctx.workspace);
     const auto T = scratch_like(scope, Y, a->rows(), X.cols());
-    a->apply(ctx, Op::none, Scalar(1), X, Scalar(0), T);
-    a->apply(ctx, Op::transpose, alpha, T, beta, Y);
+    a->apply(ctx, Op::none, Scalar(1) / scale, X, Scalar(0), T);
+    a->apply(ctx, Op::transpose, alpha / scale, T, beta, Y);
   }
   template <class F>
   void for_each_buffer(F&& f) const {
@@ -231,9 +236,11 @@ void check_square_for(const char* what, const A& a) {
 
 }  // namespace detail
 
-/// The determinant of A if its structure tells it; without `compute` only whether.
+/// The determinant of A if its structure tells it; without `compute` only whether. Throws shape_error where it is to
+/// compute that of an A that is not square.
 template <LinearOperator A>
 std::optional<LogDeterminant<scalar_of<A>>> closed_log_determinant(const A& a, bool compute) {
+  if (compute) detail::check_square_for("determinant", a);
   const auto closed =
       compute ? detail::closed_logdet<true>(default_context(), a) : detail::closed_logdet<false>(default_context(), a);
   if (closed.method == nullptr) return std::nullopt;
@@ -250,10 +257,12 @@ LogDeterminantResult<scalar_of<A>> logdet(Context& ctx, const A& a, QuadratureOp
   const auto closed = detail::closed_logdet<true>(ctx, a);
   if (closed.method != nullptr)
     return {closed.value, {closed.method, closed.value.log_abs < std::numeric_limits<S>::infinity()}};
+  const LinearMap<S> map(ctx, a);
+  const S scale = detail::binary_scale(map);
   if (has(held_properties(a), Property::psd) || detail::is_gram(a))
-    return detail::quadrature_logdet<S>(LinearMap<S>(ctx, a), false, options);
-  const detail::GramOf<A> gram{&a};
-  return detail::quadrature_logdet<S>(LinearMap<S>(ctx, gram), true, options);
+    return detail::quadrature_logdet<S>(map, false, scale, options);
+  const detail::GramOf<A> gram{&a, scale};
+  return detail::quadrature_logdet<S>(LinearMap<S>(ctx, gram), true, scale, options);
 }
 template <LinearOperator A>
 auto logdet(const A& a, QuadratureOptions options = {}) {

@@ -98,13 +98,14 @@ Estimate<S> hutch_plus_plus(const LinearMap<S>& A, TraceOptions options) {
   out.status.method = "Hutch++";
   out.status.iterations = 3 * third;
   const Matrix sketch = A.times(random_signs<S>(n, third, options.seed));
-  const Matrix Q = Eigen::HouseholderQR<Matrix>(sketch).householderQ() * Matrix::Identity(n, third);
+  const S scale = binary_scale<S>(Eigen::VectorX<S>(sketch.col(0)));
+  const Matrix Q = Eigen::HouseholderQR<Matrix>(sketch / scale).householderQ() * Matrix::Identity(n, third);
   Matrix G = random_signs<S>(n, third, options.seed + 1);
   G -= (Q * (Q.transpose() * G).eval()).eval();
   const S exact = Q.cwiseProduct(A.times(Q)).sum();
   const Eigen::VectorX<S> samples = G.cwiseProduct(A.times(G)).colwise().sum();
   out.value = exact + samples.mean();
-  out.status.error = static_cast<double>((samples.array() - samples.mean()).matrix().norm()) /
+  out.status.error = static_cast<double>((samples.array() - samples.mean()).matrix().stableNorm()) /
                      std::sqrt(static_cast<double>(third) * static_cast<double>(third - 1));
   return out;
 }
@@ -162,9 +163,9 @@ template <LinearOperator A>
 scalar_of<A> norm(Context& ctx, const A& a) {
   using S = scalar_of<A>;
   if (const auto closed = closed_norm(a, true)) return *closed;
-  S sum = 0;
-  detail::for_each_column(LinearMap<S>(ctx, a), [&](Index, const auto& column) { sum += column.squaredNorm(); });
-  return std::sqrt(sum);
+  Eigen::VectorX<S> norms(a.cols());
+  detail::for_each_column(LinearMap<S>(ctx, a), [&](Index j, const auto& column) { norms[j] = column.stableNorm(); });
+  return norms.stableNorm();
 }
 template <LinearOperator A>
 auto norm(const A& a) {
@@ -185,13 +186,14 @@ Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64)
     out.value = s->size() > 0 ? (*s)[0] : S(0);
     out.status.method = "the type's singular_values()";
   } else {
-    const detail::GramOf<A> gram{&a};
+    const S scale = detail::binary_scale(LinearMap<S>(ctx, a));
+    const detail::GramOf<A> gram{&a, scale};
     out.status.method = "Lanczos on AᵀA";
     const auto process = lanczos<S>(LinearMap<S>(ctx, gram), detail::random_normal<S>(a.cols(), 7), steps);
     const Index k = process.values.size();
     out.status.iterations = 2 * k;
     if (k > 0 && a.rows() > 0) {
-      out.value = std::sqrt(std::max(process.values[k - 1], S(0)));
+      out.value = scale * std::sqrt(std::max(process.values[k - 1], S(0)));
       out.status.error = k == a.cols() ? 0 : std::abs(static_cast<double>(process.vectors(k - 1, k - 1)));
     }
   }
@@ -241,8 +243,9 @@ Estimate<scalar_of<A>> condition(Context& ctx, const A& a, Index steps = 64) {
         return out;
       }
     const Transposed<Ref<A>> at{Ref<A>(a)};
-    const detail::GramOf<A> gram{&a};
-    const detail::GramOf<Transposed<Ref<A>>> wide{&at};
+    const S scale = detail::binary_scale(LinearMap<S>(ctx, a));
+    const detail::GramOf<A> gram{&a, scale};
+    const detail::GramOf<Transposed<Ref<A>>> wide{&at, scale};
     const auto map = a.rows() < a.cols() ? LinearMap<S>(ctx, wide) : LinearMap<S>(ctx, gram);
     const auto process = lanczos<S>(map, detail::random_normal<S>(count, 7), steps);
     const Index k = process.values.size();
