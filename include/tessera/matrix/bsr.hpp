@@ -61,6 +61,20 @@ class Bsr : public detail::SparseRows<Bsr<T>, T> {
     detail::show_buffers(f, block_ptr_, block_col_, values_);
   }
 
+  bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                     MatrixView<accum_t<T>> Y) const {
+    BsrArgs<T> args;
+    Workspace::Scope scope(ctx.workspace);
+    fill(args, alpha, beta, Y);
+    args.panels = detail::panels_of(ctx, scope, X);
+    launch(ctx, BsrKernels::select(ctx, args), args, block_ptr_.size() - 1, std::max<Index>(1, 256 / block_rows_));
+    return true;
+  }
+  void explain(Context& ctx, Op op, Index n, const KernelSink& sink) const {
+    BsrArgs<T> args;
+    fill(args, 1, 0, MatrixView<accum_t<T>>(nullptr, {rows_, n}, {1, rows_}));
+    if (op == Op::none) BsrKernels::explain(ctx, args, sink);
+  }
   Index most_nonzeros(Index begin, Index end) const {
     const Index blocks = block_ptr_[(end - 1) / block_rows_ + 1] - block_ptr_[begin / block_rows_];
     return blocks * block_cols_ * std::min(end - begin, block_rows_);
@@ -79,6 +93,18 @@ class Bsr : public detail::SparseRows<Bsr<T>, T> {
   }
 
  private:
+  void fill(BsrArgs<T>& args, accum_t<T> alpha, accum_t<T> beta, MatrixView<accum_t<T>> Y) const {
+    args.rows = rows_;
+    args.cols = cols_;
+    args.alpha = alpha;
+    args.beta = beta;
+    args.Y = Y;
+    args.block_rows = block_rows_;
+    args.block_cols = block_cols_;
+    args.block_ptr = block_ptr_.data();
+    args.block_col = block_col_.data();
+    args.values = values_.data();
+  }
   Index rows_, cols_, block_rows_, block_cols_;
   Buffer<std::int32_t> block_ptr_, block_col_;
   Buffer<T> values_;

@@ -42,7 +42,9 @@ class Nm : public detail::SparseRows<Nm<T>, T> {
                                 "; expected ascending places below ", m);
   }
 
-  static Index bits(Index m) { return std::max<Index>(1, static_cast<Index>(std::bit_width(static_cast<std::uint64_t>(m - 1)))); }
+  static Index bits(Index m) {
+    return std::max<Index>(1, static_cast<Index>(std::bit_width(static_cast<std::uint64_t>(m - 1))));
+  }
   static Index line(Index cols, Index n, Index m) { return ((cols + m - 1) / m * n * bits(m) + 7) / 8; }
 
   Index rows() const { return rows_; }
@@ -65,16 +67,31 @@ class Nm : public detail::SparseRows<Nm<T>, T> {
     detail::show_buffers(f, values_, codes_);
   }
 
+  /// More than 4 columns take the kernels of compressed rows, which read A once for many.
+  bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                     MatrixView<accum_t<T>> Y) const {
+    if (Y.cols() > 4) return false;
+    Workspace::Scope scope(ctx.workspace);
+    const auto x = detail::columns_of(ctx, scope, X);
+    const NmArgs<T> args{{},       cols_,          n_, m_, bits(m_), line_, values_.data(), codes_.data(), alpha, beta,
+                         x.data(), x.col_stride(), Y};
+    launch(ctx, NmKernels::select(ctx, args), args, rows_, 64);
+    return true;
+  }
   Index most_nonzeros(Index begin, Index end) const { return (end - begin) * groups_ * n_; }
   void decode(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx, Index* position) const {
     std::int32_t to = 0;
+    const Index width = bits(m_), mask = (Index{1} << width) - 1;
     for (Index i = begin; i < end; ++i) {
-      for (Index k = 0; k < groups_ * n_; ++k) {
-        const Index j = k / n_ * m_ + place(i, k);
-        if (j >= cols_) continue;
-        position[to] = i * groups_ * n_ + k;
-        col_idx[to++] = static_cast<std::int32_t>(j);
-      }
+      Index at = i * groups_ * n_, bit = i * line_ * 8;
+      for (Index first = 0; first < cols_; first += m_)
+        for (Index k = 0; k < n_; ++k, ++at, bit += width) {
+          const std::uint8_t* const from = codes_.data() + bit / 8;
+          const Index j = first + (((from[0] | from[1] << 8) >> (bit % 8)) & mask);
+          if (j >= cols_) continue;
+          position[to] = at;
+          col_idx[to++] = static_cast<std::int32_t>(j);
+        }
       row_ptr[i - begin + 1] = to;
     }
   }

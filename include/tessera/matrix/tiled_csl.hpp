@@ -61,6 +61,22 @@ class TiledCsl : public detail::SparseRows<TiledCsl<T>, T> {
     detail::show_buffers(f, tile_ptr_, places_, values_);
   }
 
+  bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                     MatrixView<accum_t<T>> Y) const {
+    CslArgs<T> args;
+    Workspace::Scope scope(ctx.workspace);
+    args.rows = rows_;
+    args.cols = cols_;
+    args.alpha = alpha;
+    args.beta = beta;
+    args.Y = Y;
+    args.tile_ptr = tile_ptr_.data();
+    args.places = places_.data();
+    args.values = values_.data();
+    args.panels = detail::panels_of(ctx, scope, X);
+    launch(ctx, CslKernels::select(ctx, args), args, (rows_ + tile - 1) / tile, 1);
+    return true;
+  }
   /// begin is the first row of a tile.
   Index most_nonzeros(Index begin, Index) const {
     const Index t = begin / tile * across_;

@@ -35,7 +35,7 @@ concept SparseIndex = std::same_as<I, std::int32_t> || std::same_as<I, std::int6
 template <class T, SparseIndex I>
 struct SpmmArgs : KernelArgs {
   using S = accum_t<T>;
-  static constexpr Index pad = 32 / static_cast<Index>(sizeof(S)), most_rows = 64;
+  static constexpr Index pad = 32 / static_cast<Index>(sizeof(S));
 
   Op op = Op::none;
   Index rows = 0, cols = 0;
@@ -46,7 +46,7 @@ struct SpmmArgs : KernelArgs {
   MatrixView<const S> X;
   MatrixView<S> Y;
 
-  Index row_step = most_rows, col_step = 1, panel = 1;
+  Index row_step = 64, col_step = 1, panel = 1;
   Index block = 0;  // columns of A that meet a panel together
   const S* panels = nullptr;
 

@@ -1,7 +1,7 @@
 // Products with compressed rows, for every lane; included inside its target region, in a namespace of its own.
 // A row sums up to 8 vectors of columns in registers while its nonzeros pass by: a value is broadcast, the row of X it
 // meets is loaded (E. Elsen et al., "Fast Sparse ConvNets", 2020, §3). Where rows are long, `block` columns of A at a
-// time meet 64 rows, so that their part of X stays in the first cache. One column is summed in numbers: gathers are
+// time meet the rows of a piece, so that their part of X stays in the first cache. One column is summed in numbers: gathers are
 // slower. The transpose adds rows of X, in registers, to the rows of Y that a row of A names.
 
 template <class Lane>

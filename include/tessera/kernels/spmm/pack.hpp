@@ -35,12 +35,11 @@ template <class T, class I>
 void cut_forward(SpmmArgs<T, I>& a, Index nonzeros) {
   using S = accum_t<T>;
   const Index n = a.Y.cols();
-  const double density =
-      static_cast<double>(nonzeros) / (static_cast<double>(a.rows) * static_cast<double>(a.cols));
-  a.row_step = n == 1 ? 1024 : SpmmArgs<T, I>::most_rows;
+  const double density = static_cast<double>(nonzeros) / (static_cast<double>(a.rows) * static_cast<double>(a.cols));
   a.col_step = n;
   constexpr Index wide = 256 / static_cast<Index>(sizeof(S));
   a.panel = n == 1 ? 1 : density >= 0.15 ? wide : wide / 2;
+  a.row_step = n == 1 ? 1024 : n > a.panel ? 256 : 64;  // a panel is read anew for each piece
   const Index line = std::min(a.panel, n) * static_cast<Index>(sizeof(S));
   const auto& caches = cache_sizes();
   const Index first = std::max<Index>(1, caches.l1 / line), second = std::max<Index>(1, caches.l2 / line);

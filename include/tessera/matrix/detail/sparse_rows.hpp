@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <tessera/kernels/sparse_formats/list.hpp>
 #include <tessera/matrix/csr.hpp>
 
 namespace tessera::inline TESSERA_ABI::detail {
@@ -177,6 +178,25 @@ class SparseRows : public OperatorBase<Derived> {
   }
 };
 
+/// X (K,N) in the panels of PanelArgs.
+template <class S>
+const S* panels_of(Context& ctx, Workspace::Scope& scope, MatrixView<const S> X) {
+  constexpr Index panel = PanelArgs<S>::panel, pad = PanelArgs<S>::pad, slack = 128 / static_cast<Index>(sizeof(S));
+  const Index before = (X.cols() - 1) / panel * panel;
+  const Index size = (before + (X.cols() - before + pad - 1) / pad * pad) * X.rows();
+  S* const panels = scope.take<S>(size + slack);
+  pack_panels(ctx, X, panel, pad, panels);
+  std::fill_n(panels + size, slack, S(0));
+  return panels;
+}
+/// X with contiguous columns: itself, if they are.
+template <class S>
+MatrixView<const S> columns_of(Context& ctx, Workspace::Scope& scope, MatrixView<const S> X) {
+  if (X.row_stride() == 1) return X;
+  S* const columns = scope.take<S>(X.size());
+  pack_panels(ctx, X, Index{1}, Index{1}, columns);
+  return {columns, {X.rows(), X.cols()}, {1, X.rows()}};
+}
 /// Throws format_error unless sizes are 0 or more and fit the 32-bit columns of these formats.
 inline void check_sparse_shape(const char* type, Index rows, Index cols) {
   constexpr Index most = std::numeric_limits<std::int32_t>::max();
