@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole suite, from a bare Debian machine on: installs what is missing, then checks the formatting, builds and tests
-# with g++, builds and tests with the newest clang under AddressSanitizer and UndefinedBehaviorSanitizer, and builds with
+# with g++, builds and tests with the newest clang under AddressSanitizer and UndefinedBehaviorSanitizer, and compiles with
 # the oldest clang. The last line counts test cases; builds and scripts count as one each.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -54,11 +54,19 @@ suite() {  # suite BUILD CTEST-ARGUMENT…: counts the cases of each test progra
   echo "==== tests of $build: $p passed, $f failed, $s skipped in $((SECONDS - start)) s"
 }
 
-build() {  # build PRESET DIRECTORY CONFIGURE-ARGUMENT…
+configure() {  # configure PRESET DIRECTORY ARGUMENT…
   local preset=$1 directory=$2
   shift 2
   cmake --preset "$preset" -B "$directory" "$@" >"/tmp/configure.$$" 2>&1 || { cat "/tmp/configure.$$"; return 1; }
-  cmake --build "$directory" -j "$(nproc)"
+}
+
+build() {  # build PRESET DIRECTORY ARGUMENT…
+  configure "$@" && cmake --build "$2" -j "$(nproc)"
+}
+
+syntax() {  # syntax PRESET DIRECTORY ARGUMENT…
+  configure "$@" -DTESSERA_BUILD_BENCH=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON &&
+    python3 tests/support/syntax.py "$2"
 }
 
 formatted() {
@@ -80,7 +88,10 @@ check "build release" build release build/release "$release_limit" && suite buil
 # Sanitizers and the newest clang are one build, so that all of it fits into the time there is.
 check "build asan with clang-$newest" build asan "build/check-asan-$newest" -DCMAKE_CXX_COMPILER="clang++-$newest" \
   "$limit" "$lanes" && suite "build/check-asan-$newest" -E '@' -LE 'slow|build'
-check "build clang-14" build clang-14 build/check-clang-14 -DCMAKE_CXX_FLAGS_RELEASE="-O0 -DNDEBUG" "$limit"
+# The oldest clang: benchmarks, which hold the kernels of all processors, as objects; of all else what the language says.
+check "build benchmarks with clang-14" build clang-14 build/check-clang-14-bench -DCMAKE_CXX_FLAGS_RELEASE="-O0 -DNDEBUG" \
+  -DTESSERA_BUILD_TESTS=OFF -DTESSERA_BUILD_EXAMPLES=OFF
+check "syntax with clang-14" syntax clang-14 build/check-clang-14 "$limit"
 
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -13,7 +13,7 @@
 #include <tessera/core/context.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class E>
 void expect_each_piece_once(E& executor, Index pieces) {

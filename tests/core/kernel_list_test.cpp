@@ -7,7 +7,7 @@
 #include <tessera/kernels/kernel.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 struct ToyArgs : KernelArgs {
   Index n = 0;

@@ -12,7 +12,7 @@
 #include <tessera/core/workspace.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % cache_line == 0; }
 

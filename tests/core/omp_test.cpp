@@ -10,7 +10,7 @@
 #include <tessera/core/omp.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 static_assert(Executor<omp>);
 

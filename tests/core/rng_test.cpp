@@ -7,7 +7,7 @@
 #include <tessera/core/rng.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Four = std::array<std::uint32_t, 4>;
 

@@ -11,7 +11,7 @@
 #include <tessera/core/types.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 class SmallFloat : public ::testing::Test {

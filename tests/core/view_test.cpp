@@ -7,7 +7,7 @@
 #include <tessera/core/view.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class F>
 std::string message_of(F&& f) {

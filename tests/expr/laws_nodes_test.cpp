@@ -45,7 +45,7 @@ struct Truth<Product<A, B>> {
   static double extra(const T&, Op, Index, VectorView<const scalar_of<A>>) { return 0; }
 };
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 Dense<float> random_dense(Index rows, Index cols, std::uint64_t seed) {
   const auto values = random_buffer<float>(rows * cols, seed);

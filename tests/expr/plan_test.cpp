@@ -9,7 +9,7 @@
 #include <tessera/matrix/dense.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXf;
 using Eigen::VectorXf;

@@ -17,7 +17,7 @@
 #include "tokenizer.hpp"
 
 namespace tessera::fuzz {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Bytes = std::vector<std::uint8_t>;
 using Target = void (*)(std::span<const std::uint8_t>);

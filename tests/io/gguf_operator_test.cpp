@@ -5,7 +5,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(GgufOperator, TensorsAreOperatorsWhereTheyLie) {
   TESSERA_DATA_OR_SKIP(path, "golden.gguf");

@@ -7,7 +7,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// The bytes of a file by hand.
 struct Bytes {

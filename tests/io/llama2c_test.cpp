@@ -5,7 +5,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 constexpr Llama2cConfig small{.dim = 8,
                               .hidden_dim = 6,

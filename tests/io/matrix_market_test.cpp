@@ -8,7 +8,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Complex = std::complex<double>;
 

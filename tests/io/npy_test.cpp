@@ -7,7 +7,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 std::string file_of(int major, std::string_view header, std::string_view data) {
   std::string text(detail::npy_magic);

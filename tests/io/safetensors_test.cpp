@@ -5,7 +5,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 std::string file_of(std::string_view json, std::string_view data) {
   std::string text;

@@ -6,7 +6,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 struct Piece {
   std::string text;

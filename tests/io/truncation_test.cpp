@@ -12,7 +12,7 @@
 #include "io_test.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Reader = std::function<void(const ByteSource&)>;
 

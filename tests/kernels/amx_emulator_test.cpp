@@ -12,7 +12,7 @@
 
 #if TESSERA_TEST_AMX
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using amx::TileConfig;
 

@@ -7,7 +7,7 @@
 #include <tessera/kernels/gemm/packed.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 Buffer<T> draws(Index n, std::uint64_t seed) {

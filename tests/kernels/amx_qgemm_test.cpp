@@ -5,7 +5,7 @@
 #include "kernels/qgemm_suite.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using namespace test;
 

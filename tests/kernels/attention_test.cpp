@@ -11,7 +11,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 

@@ -9,7 +9,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Unpack, EveryKernelEqualsTheReference) {
   for (const auto& kernel : UnpackKernels::entries<UnpackArgs>) {

@@ -9,7 +9,7 @@
 #include <tessera/kernels/banded/banded.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 enum class Layout { columns, rows, spread };
 

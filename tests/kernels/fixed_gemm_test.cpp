@@ -12,7 +12,7 @@
 #include <tessera/kernels/fixed_round/list.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// Rows, columns, or neither contiguous.
 template <class T>

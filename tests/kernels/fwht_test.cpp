@@ -11,7 +11,7 @@
 #include <tessera/kernels/fwht/fwht.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::random_buffer;
 

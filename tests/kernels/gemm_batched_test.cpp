@@ -10,7 +10,7 @@
 #include <vector>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// `columns`: columns contiguous instead of rows; `gap` entries between lines and between matrices.
 template <class T>

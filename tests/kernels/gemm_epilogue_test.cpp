@@ -7,7 +7,7 @@
 #include <string>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using namespace epilogue;
 using namespace test;

@@ -9,7 +9,7 @@
 #include <tessera/kernels/gemm/gemm.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 MatrixView<T> placed(Buffer<T>& memory, Index rows, Index cols, bool by_rows, Index step) {

@@ -10,7 +10,7 @@
 #include <tessera/kernels/gemm/gemm.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 enum class Order { rows, columns, spread };
 

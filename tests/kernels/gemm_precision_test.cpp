@@ -10,7 +10,7 @@
 #include <tessera/kernels/gemm/precision.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Limits = std::numeric_limits<float>;
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// Where a matrix lies: row- or column-major, with a gap, a step, reversed or misaligned.
 struct Layout {

@@ -8,7 +8,7 @@
 #include <tessera/kernels/gemv/gemv.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// m x k in memory of its own, entries between those of the matrix NaN.
 template <class T>

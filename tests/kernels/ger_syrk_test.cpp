@@ -9,7 +9,7 @@
 #include <tessera/kernels/ger/ger.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 enum class Order { rows, columns, spread };
 

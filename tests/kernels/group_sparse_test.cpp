@@ -10,7 +10,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// Rows of very different numbers of groups, some empty.
 GroupSparse random_matrix(Index M, Index K, std::uint64_t seed) {

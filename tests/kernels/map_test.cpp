@@ -11,7 +11,7 @@
 #include <tessera/kernels/map/map.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using namespace tessera::simd;
 using test::random_buffer;

@@ -2,7 +2,7 @@
 #include "kernels/qgemm_laws.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using IntegersFormats = ::testing::Types<GroupAffine<8>, GroupAffine<4, 128>, GroupAffine<3>, GroupAffine<2, 32>,
                                          GroupAffine<8, 64, false>, GroupAffine<4, 128, false>,

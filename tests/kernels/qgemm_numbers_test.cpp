@@ -16,7 +16,7 @@ struct NotAScale {
 static_assert(!PanelFormat<NotAScale> && PanelFormat<MXFP4> && PanelFormat<NF4Double<256>>);
 static_assert(!PanelFormat<GroupAffine<7>> && !PanelFormat<GroupAffine<2, 16>>);
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using NumbersFormats =
     ::testing::Types<MXFP4, NVFP4, MXINT8, MXFP8_E4M3, MXFP8_E5M2, FP8_E4M3, FP8_E5M2, NF4, NF4Double<16>>;

@@ -13,7 +13,7 @@
 #include <tessera/kernels/rows/rows.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::random_buffer;
 using Wide = long double;

@@ -11,7 +11,7 @@
 #include <tessera/kernels/spmm/spmm.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 enum class Layout { columns, rows, spread };
 

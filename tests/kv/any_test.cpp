@@ -10,7 +10,7 @@
 #include "kv/support.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Bf16, RoundsAsTheTypeDoes) {
   Context ctx;

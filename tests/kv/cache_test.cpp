@@ -8,7 +8,7 @@
 #include "kv/support.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// How far a decoded number may be from x, its `group` being the numbers that share a grid with it.
 template <class C>

@@ -32,7 +32,7 @@ void operator delete(void* memory, std::align_val_t align) noexcept {
 void operator delete(void* memory, std::size_t, std::align_val_t align) noexcept { ::operator delete(memory, align); }
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 // ---- what does not compile ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@
 #include <tessera/io/matrix_market.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 Buffer<T> buffer(std::initializer_list<T> list) {

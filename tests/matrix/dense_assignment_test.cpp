@@ -9,7 +9,7 @@
 
 #include "support/oracle.hpp"
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using namespace tessera;
 using Eigen::MatrixXd;

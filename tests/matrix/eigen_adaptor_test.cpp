@@ -10,7 +10,7 @@
 #include <tessera/matrix/low_rank.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class S, class A>
 void solve_with(const A& a, bool symmetric) {

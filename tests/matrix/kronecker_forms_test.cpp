@@ -22,7 +22,7 @@
 #include <tessera/solve/trace.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(KroneckerForms, TraceNormAndDeterminantAreTheFactors) {
   const Eigen::MatrixXd A = Eigen::MatrixXd::Random(3, 3), B = Eigen::MatrixXd::Random(4, 4);

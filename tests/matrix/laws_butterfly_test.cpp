@@ -27,7 +27,7 @@ struct Truth<Butterfly<P>> {
   static double extra(const A&, Op, Index, VectorView<const accum_t<P>>) { return 0; }
 };
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class P>
 struct ButterflyCase {

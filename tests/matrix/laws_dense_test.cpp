@@ -2,7 +2,7 @@
 #include <tessera/matrix/dense.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 struct DenseCase {

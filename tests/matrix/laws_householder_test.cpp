@@ -26,7 +26,7 @@ struct Truth<HouseholderProduct<S>> {  // norms bound the rounding of reflection
   static double extra(const A&, Op, Index, VectorView<const S>) { return 0; }
 };
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class S>
 struct HouseholderCase {

@@ -32,7 +32,7 @@ struct KroneckerTruth {
   static double extra(const A&, Op, Index, VectorView<const scalar_of<A>>) { return 0; }
 };
 
-namespace {
+namespace TESSERA_TEST_FILE {
 template <class S>
 Dense<S> random_factor(Index rows, Index cols, std::uint64_t seed) {
   const auto values = random_buffer<S>(rows * cols, seed);
@@ -117,7 +117,7 @@ void for_each_parameter(KhatriRao<S>& a, F&& f) {
   for_each_parameter(a.right(), f);
 }
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class S>
 struct TripleCase {

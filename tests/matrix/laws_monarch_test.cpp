@@ -107,7 +107,7 @@ struct Truth<MonarchConvolution<T>> {
   static double extra(const A&, Op, Index, VectorView<const T>) { return 0; }
 };
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class P>
 Monarch<P> random_monarch(Index rows, Index cols, Index l, Index k, Index rank, std::uint64_t seed) {

@@ -6,7 +6,7 @@
 #include "../../examples/second_difference.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 struct SecondDifferenceCase {
   using Operator = SecondDifference;

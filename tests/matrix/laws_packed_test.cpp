@@ -3,7 +3,7 @@
 #include <tessera/matrix/packed.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 struct PackedCase {

@@ -57,14 +57,24 @@ struct BlockParts {
     return part_value(a, magnitude);
   }
 };
+template <class A>
+constexpr bool is_quantized = false;
+template <class F>
+constexpr bool is_quantized<Quantized<F>> = true;
+template <class F>
+constexpr bool is_quantized<ScaledRows<F>> = true;
 template <class U, class V>
-struct Truth<LowRank<U, V>> : StructureTruth<LowRank<U, V>, LowRankParts> {};
+requires(is_quantized<U> || is_quantized<V>) struct Truth<LowRank<U, V>> : StructureTruth<LowRank<U, V>, LowRankParts> {
+};
 template <class... As>
-struct Truth<Kronecker<As...>> : StructureTruth<Kronecker<As...>, KroneckerParts> {};
+requires(is_quantized<As> || ...) struct Truth<Kronecker<As...>> : StructureTruth<Kronecker<As...>, KroneckerParts> {
+};
 template <class B>
-struct Truth<BlockDiagonal<B>> : StructureTruth<BlockDiagonal<B>, BlockParts> {};
+requires is_quantized<B>
+struct Truth<BlockDiagonal<B>> : StructureTruth<BlockDiagonal<B>, BlockParts> {
+};
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 Dense<float> random_dense(Index rows, Index cols, std::uint64_t seed) {
   const auto values = random_buffer<float>(rows * cols, seed);

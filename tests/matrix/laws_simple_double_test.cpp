@@ -4,7 +4,7 @@
 #include <tessera/matrix/inverse.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;

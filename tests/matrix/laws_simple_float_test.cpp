@@ -2,7 +2,7 @@
 #include <matrix/simple_cases.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Real = float;
 using Types = ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>,

@@ -13,7 +13,7 @@
 #include <tessera/matrix/tiled_csl.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// `convert(Csr<T>)` of a few patterns.
 template <class Op, class T, Op (*convert)(Csr<T>)>

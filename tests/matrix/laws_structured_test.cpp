@@ -37,7 +37,7 @@ void for_each_parameter(BlockDiagonal<B>& a, F&& f) {
   for (Index i = 0; i < static_cast<Index>(a.blocks().size()); ++i) for_each_parameter(a.block(i), f);
 }
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class S>
 Dense<S> random_dense(Index rows, Index cols, std::uint64_t seed) {

@@ -40,7 +40,7 @@ struct Truth<Dft<S>> : FftTruth<Dft<S>> {};
 template <class S>
 struct Truth<Dct<S>> : FftTruth<Dct<S>> {};
 
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class S>
 struct HadamardCase {

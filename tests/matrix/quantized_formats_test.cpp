@@ -10,7 +10,7 @@
 #include "matrix/quantized_support.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// The same from blocks as files hold them.
 template <class F>

@@ -18,7 +18,7 @@
 #include "support/shared_kernels.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// A scale for each row or for all, with minima and without: half a step of error, and lawful products.
 template <class F>

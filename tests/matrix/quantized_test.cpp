@@ -13,7 +13,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 static_assert(LinearOperator<Quantized<Q8_0>> && LinearOperator<QuantizedView<Q4_K>>);
 

@@ -39,7 +39,7 @@
 #include <tessera/matrix/triangular.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXd;
 using Any = AnyOperator<double>;

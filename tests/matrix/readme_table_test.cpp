@@ -41,7 +41,7 @@
 #include <tessera/solve/functions.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 constexpr Index n = 16;
 constexpr std::pair<const char*, Form> names[] = {

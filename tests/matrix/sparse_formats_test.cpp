@@ -17,7 +17,7 @@
 #include <tessera/matrix/tiled_csl.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class T>
 Buffer<T> buffer(std::initializer_list<T> list) {

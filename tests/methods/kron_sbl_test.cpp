@@ -16,7 +16,7 @@
 #include <tessera/methods/kron_sbl.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Complex = std::complex<double>;
 

@@ -18,7 +18,7 @@
 #include <tessera/methods/json_vsa.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using nlohmann::json;
 

@@ -7,7 +7,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::random_buffer;
 

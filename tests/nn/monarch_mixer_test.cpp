@@ -11,7 +11,7 @@
 #include "gradient_check.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Layer = nn::MonarchMixer<Monarch<double>, Monarch<double>>;
 

@@ -12,7 +12,7 @@
 #include "support/oracle.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::expect_gradient;
 using test::inner;

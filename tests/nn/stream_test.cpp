@@ -33,7 +33,7 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 [[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 struct Copy {
   template <class V>

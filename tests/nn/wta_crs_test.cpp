@@ -11,7 +11,7 @@
 #include <tessera/nn/wta_crs.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXd;
 

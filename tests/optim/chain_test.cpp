@@ -11,7 +11,7 @@
 #include "optim/model.hpp"
 
 namespace tessera::optim {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Clip, LeavesSmallGradientsBitForBit) {
   Model<float> model(5, 4);

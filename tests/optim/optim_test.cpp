@@ -12,7 +12,7 @@
 #include "optim/model.hpp"
 
 namespace tessera::optim {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Schedules, WarmupCosineHasOptaxsValues) {
   const warmup_cosine schedule{.init = 0.1, .peak = 1, .warmup_steps = 10, .decay_steps = 110, .end = 0.2};

@@ -11,7 +11,7 @@
 #include <tessera/project/modegpt.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 Eigen::MatrixXd drawn(Index rows, Index cols, std::uint64_t seed) {
   Eigen::MatrixXd A(rows, cols);

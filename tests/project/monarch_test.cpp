@@ -15,7 +15,7 @@
 #include <tessera/project/reverse_sparsify.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 Eigen::MatrixXd gaussian(Index rows, Index cols, std::uint64_t seed) {
   Eigen::MatrixXd A(rows, cols);

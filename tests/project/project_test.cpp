@@ -16,7 +16,7 @@
 #include <tessera/project/low_rank.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Thin = LowRank<Dense<double>, Dense<double>>;
 

@@ -15,7 +15,7 @@
 #include <tessera/project/toeplitz.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(ProjectToeplitz, MeansOfDiagonals) {
   const auto check = [](auto projected, const Eigen::MatrixXd& W) {

@@ -12,7 +12,7 @@
 #include <tessera/quant/bit_planes.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 Eigen::MatrixXf random_values(Index rows, Index cols, std::uint64_t seed) {
   Eigen::MatrixXf M(rows, cols);

@@ -13,7 +13,7 @@
 #include "quant/layers.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::normal_matrix;
 using test::RowMatrixf;

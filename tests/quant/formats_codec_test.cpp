@@ -16,7 +16,7 @@
 #include "quant/golden.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Values = std::vector<float>;
 using Bytes = std::vector<std::byte>;

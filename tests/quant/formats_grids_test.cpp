@@ -13,7 +13,7 @@
 #include <vector>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 struct FormatNames {
   template <class F>

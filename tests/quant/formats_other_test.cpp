@@ -12,7 +12,7 @@
 #include <vector>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class List>
 struct TestTypes;

@@ -13,7 +13,7 @@
 #include <tessera/quant/quantizers/scale_search.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class List>
 struct TestTypes;

@@ -5,7 +5,7 @@
 #include <tessera/matrix/quantized.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 template <class F>
 void expect_product_of_the_decoded(double most_lost) {

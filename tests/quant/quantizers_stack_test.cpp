@@ -8,7 +8,7 @@
 #include "quant/layers.hpp"
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::RowMatrixf;
 

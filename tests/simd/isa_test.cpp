@@ -9,7 +9,7 @@
 #include <tessera/simd/isa.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Isa, SetsHoldWhatWasPut) {
   const IsaSet none;

@@ -14,7 +14,7 @@
 #include <tessera/kernels/map/map.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 /// |got - want| in units in the last place of `want` as a T.
 template <class T>

@@ -7,7 +7,7 @@
 #include <tessera/simd/roof.hpp>
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 TEST(Roof, RegistersAreMeasuredWhereThereIsAnInstruction) {
   if (active_isa().has(Isa::avx2)) {

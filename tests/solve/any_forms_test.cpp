@@ -19,7 +19,7 @@
 #include "solve/spectrum.hpp"
 
 namespace tessera::test {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;

@@ -14,7 +14,7 @@
 #include <tessera/sparse/typed_linear.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::Sparse;
 using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -19,7 +19,7 @@
 #include <tessera/sparse/triangular_solve.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::Sparse;
 using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -12,7 +12,7 @@
 #include <tessera/sparse/spgemm_atomic.hpp>
 
 namespace tessera {
-namespace {
+namespace TESSERA_TEST_FILE {
 
 using test::Sparse;
 
