@@ -2,6 +2,15 @@
 /// opt-in: <tessera/core/omp.hpp>.
 #pragma once
 
+#include <tessera/compress/magnitude.hpp>
+#include <tessera/compress/mask.hpp>
+#include <tessera/compress/n_of_m.hpp>
+#include <tessera/compress/prune_grow.hpp>
+#include <tessera/compress/random.hpp>
+#include <tessera/compress/soup.hpp>
+#include <tessera/compress/sparse_gpt.hpp>
+#include <tessera/compress/subnetwork_search.hpp>
+#include <tessera/compress/taylor.hpp>
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/config.hpp>
 #include <tessera/core/context.hpp>

@@ -241,7 +241,7 @@ TEST(Spgemm, RefusesByName) {
   }
   const std::vector<std::int16_t> zeros(300);
   const std::vector<float> ones(300, 1.0f);
-  const SparseRows<float, std::int16_t> tall{300, 1, column.data(), zeros.data(), ones.data()},
+  const CsrArrays<float, std::int16_t> tall{300, 1, column.data(), zeros.data(), ones.data()},
       wide{1, 300, row.data(), indices.data(), ones.data()};
   EXPECT_THROW(spgemm(ctx, tall, wide, PlusTimes<float>{}), unsupported_error);
   EXPECT_EQ(spgemm(ctx, wide, tall, PlusTimes<float>{}).values[0], 300.0f);

@@ -17,7 +17,7 @@ enum class Kept { either, both, first_only };
 /// Rows of x and y merged; value(p, q) of the stored values, nullptr where there is none. Two passes, counts and
 /// entries.
 template <class T, class I, class F>
-Csr<T, I> merged(Context& ctx, const char* what, const SparseRows<T, I>& x, const SparseRows<T, I>& y, Kept kept,
+Csr<T, I> merged(Context& ctx, const char* what, const CsrArrays<T, I>& x, const CsrArrays<T, I>& y, Kept kept,
                  F&& value) {
   if (x.rows != y.rows || x.cols != y.cols)
     throw shape_error(concat("tessera: ", what, " of (", csr_text(x.rows, x.cols), ") and (", csr_text(y.rows, y.cols),

@@ -44,7 +44,7 @@ struct ShortestPaths {
   std::vector<std::pair<double, Index>> heap;
 
   template <class T, class I>
-  void run(const SparseRows<T, I>& a, EdgeLength length, Index source) {
+  void run(const CsrArrays<T, I>& a, EdgeLength length, Index source) {
     const auto n = static_cast<std::size_t>(a.rows);
     distance.assign(n, far);
     paths.assign(n, 0);
@@ -76,14 +76,14 @@ struct ShortestPaths {
     }
   }
   template <class T, class I>
-  static double step(const SparseRows<T, I>& a, EdgeLength length, Index e) {
+  static double step(const CsrArrays<T, I>& a, EdgeLength length, Index e) {
     return length == EdgeLength::unit ? 1.0 : static_cast<double>(a.values[e]);
   }
 };
 
 /// f(i, paths from i) for every vertex, shared out between threads.
 template <class T, class I, class F>
-void from_every_vertex(Context& ctx, const SparseRows<T, I>& a, EdgeLength length, F&& f) {
+void from_every_vertex(Context& ctx, const CsrArrays<T, I>& a, EdgeLength length, F&& f) {
   for_each_chunk(ctx, a.rows, 16, [&](Context&, Index begin, Index end) {
     ShortestPaths from;
     for (Index i = begin; i < end; ++i) {

@@ -29,7 +29,7 @@ template <CompressedRows A>
 using index_of = std::remove_cvref_t<decltype(*std::declval<const A&>().col_idx().data())>;
 
 template <CompressedRows A>
-SparseRows<element_of<A>, index_of<A>> sparse_rows(const A& a) {
+CsrArrays<element_of<A>, index_of<A>> sparse_rows(const A& a) {
   return {a.rows(), a.cols(), a.row_ptr().data(), a.col_idx().data(), a.values().data()};
 }
 

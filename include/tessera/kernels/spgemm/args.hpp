@@ -12,7 +12,7 @@ namespace tessera::inline TESSERA_ABI {
 
 /// A sparse (rows, cols) by rows: row i is [row_ptr[i], row_ptr[i + 1]), its columns rising.
 template <class T, class I>
-struct SparseRows {
+struct CsrArrays {
   Index rows = 0, cols = 0;
   const I* row_ptr = nullptr;  // (rows + 1)
   const I* col_idx = nullptr;  // (nnz)
@@ -26,7 +26,7 @@ struct SparseRows {
 /// order of A's entries, from zero().
 template <class T, class I, class S>
 struct SpgemmArgs : KernelArgs {
-  SparseRows<T, I> A, B;          // (M,K), (K,N)
+  CsrArrays<T, I> A, B;          // (M,K), (K,N)
   const I* mask_ptr = nullptr;    // (M + 1), or none
   const I* mask_idx = nullptr;    // columns that may be written
   const Index* pieces = nullptr;  // first rows

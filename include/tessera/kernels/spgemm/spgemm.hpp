@@ -24,7 +24,7 @@ struct SpgemmReport {
 
 /// The arrays of a sparse result by rows.
 template <class T, class I>
-struct SparseArrays {
+struct CsrBuffers {
   Buffer<I> row_ptr;  // (rows + 1)
   Buffer<I> col_idx;  // (nnz)
   Buffer<T> values;   // (nnz)
@@ -38,8 +38,8 @@ struct SparseArrays {
 /// bits for any number of threads. O(products); beside the result, 8 bytes a piece and, a thread, some multiple of the
 /// longest row. Throws shape_error, and unsupported_error when C has more entries than I counts.
 template <class T, class I, class S>
-SparseArrays<T, I> spgemm(Context& ctx, const SparseRows<T, I>& A, const SparseRows<T, I>& B, const S& semiring,
-                          const std::type_identity_t<SparseRows<T, I>>* mask = nullptr, SpgemmOptions options = {},
+CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<T, I>& B, const S& semiring,
+                          const std::type_identity_t<CsrArrays<T, I>>* mask = nullptr, SpgemmOptions options = {},
                           SpgemmReport* report = nullptr) {
   if (A.cols != B.rows || (mask != nullptr && (mask->rows != A.rows || mask->cols != B.cols)))
     throw shape_error(detail::concat(
@@ -51,7 +51,7 @@ SparseArrays<T, I> spgemm(Context& ctx, const SparseRows<T, I>& A, const SparseR
     throw unsupported_error(detail::concat("tessera: spgemm of (Csr ", detail::shape_text(A.rows, A.cols), ") * (Csr ",
                                            detail::shape_text(B.rows, B.cols), "): a row's entries do not fit ",
                                            std::numeric_limits<I>::max(), "; expected 64-bit indices"));
-  SparseArrays<T, I> C;
+  CsrBuffers<T, I> C;
   C.row_ptr = Buffer<I>(A.rows + 1);
   SpgemmArgs<T, I, S> args;
   args.A = A;
