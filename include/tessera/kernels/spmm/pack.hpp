@@ -15,10 +15,7 @@ void pack_panels(Context& ctx, MatrixView<const S> X, Index panel, Index pad, S*
       const Index columns = std::min(panel, X.cols() - j), width = (columns + pad - 1) / pad * pad;
       S* const base = to + j * K;
       if (X.col_stride() == 1) {
-        for (Index k = begin; k < end; ++k) {
-          const S* const from = X.data() + k * X.row_stride() + j;
-          for (Index c = 0; c < columns; ++c) base[k * width + c] = from[c];
-        }
+        for (Index k = begin; k < end; ++k) std::copy_n(X.data() + k * X.row_stride() + j, columns, base + k * width);
       } else {
         for (Index c = 0; c < columns; ++c)
           for (Index k = begin; k < end; ++k) base[k * width + c] = X(k, j + c);

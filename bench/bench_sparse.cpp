@@ -1,0 +1,178 @@
+/// Sparse matrices times dense ones: useful GFLOP/s (two operations a nonzero that is not padding and a column) beside
+/// the FMA roof, or, for a vector, GB/s of the format's own bytes beside reading as many. Peers: Eigen's compressed
+/// rows (vs_eigen), this library's dense product (vs_dense), its compressed rows where the row is of another format
+/// (vs_csr). One thread. spmm/<format>/4096x4096x<columns>/<percent of zeros>; spmm/crossover/… shows from which
+/// sparsity on compressed rows win over the dense product.
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <harness.hpp>
+#include <peer_sparse.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/nm.hpp>
+#include <tessera/matrix/sell.hpp>
+#include <tessera/matrix/tiled_csl.hpp>
+
+namespace {
+
+using namespace tessera;
+
+/// (n, n), about `zeros` percent of it zeros, which come in blocks of `down` rows.
+Csr<float> random_sparse(Index n, int zeros, Index down) {
+  Buffer<float> dense(n * n);
+  const Philox draws(7);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j)
+      if (draws.uniform(static_cast<std::uint64_t>(i / down * n + j)) >= static_cast<float>(zeros) / 100)
+        dense[i * n + j] = static_cast<float>((i + j) % 15) - 7.5f;
+  return csr_from_dense(MatrixView<float>(dense.data(), n, n));
+}
+/// Two of each four columns.
+Csr<float> two_of_four(Index n) {
+  Buffer<float> dense(n * n);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j)
+      if ((i + j) % 4 < 2) dense[i * n + j] = static_cast<float>((i + j) % 15) - 7.5f;
+  return csr_from_dense(MatrixView<float>(dense.data(), n, n));
+}
+/// Five points a place of a grid of n x n.
+Csr<float> poisson(Index n) {
+  Coo<float> list;
+  list.rows = list.cols = n * n;
+  const auto put = [&](Index i, Index j, float v) {
+    list.row.push_back(i);
+    list.col.push_back(j);
+    list.value.push_back(v);
+  };
+  for (Index i = 0; i < n * n; ++i) {
+    put(i, i, 4);
+    if (i >= n) put(i, i - n, -1);
+    if (i + n < n * n) put(i, i + n, -1);
+    if (i % n > 0) put(i, i - 1, -1);
+    if (i % n < n - 1) put(i, i + 1, -1);
+  }
+  return csr_from_coo<float>(list);
+}
+
+template <class A>
+struct Operands {
+  Csr<float> csr{};
+  A a{};
+  Buffer<float> dense{}, x{}, y{}, other{};
+  Context ctx{};
+  bool made = false;
+};
+
+std::function<void()> release;
+
+template <class A>
+void product_row(const std::string& name, Index n, std::function<Csr<float>()> make,
+                 std::function<A(const Csr<float>&)> convert, bool with_dense = true) {
+  auto o = std::make_shared<Operands<A>>();
+  const auto prepare = [=] {
+    if (o->made) return;
+    if (release) release();  // of rows before
+    release = [=] { *o = Operands<A>(); };
+    o->made = true;
+    o->csr = make();
+    o->a = convert(o->csr);
+    o->x = Buffer<float>(o->csr.cols() * n);
+    std::fill(o->x.begin(), o->x.end(), 0.5f);
+    o->y = Buffer<float>(o->csr.rows() * n);
+    if (!with_dense) return;
+    o->dense = Buffer<float>(o->csr.rows() * o->csr.cols());
+    for (Index i = 0; i < o->dense.size(); ++i) o->dense[i] = 0.25f;
+  };
+  const auto in = [=] { return MatrixView<const float>(o->x.data(), o->csr.cols(), n); };
+  const auto out = [=] { return MatrixView<float>(o->y.data(), o->csr.rows(), n); };
+  std::vector<bench::Peer> peers{{"eigen", [=] {
+                                    prepare();
+                                    peers::eigen_sparse(o->csr.rows(), o->csr.cols(), o->csr.nnz(),
+                                                        o->csr.row_ptr().data(), o->csr.col_idx().data(),
+                                                        o->csr.values().data(), o->x.data(), o->y.data(), n);
+                                  }}};
+  if (with_dense)
+    peers.push_back({"dense", [=] {
+                       prepare();
+                       const MatrixView<const float> dense(o->dense.data(), o->csr.rows(), o->csr.cols());
+                       gemm(o->ctx, 1.0f, dense, in(), 0.0f, out());
+                     }});
+  if constexpr (!std::same_as<A, Csr<float>>)
+    peers.push_back({"csr", [=] {
+                       prepare();
+                       o->csr.apply(o->ctx, Op::none, 1, in(), 0, out());
+                     }});
+  auto measured = std::make_shared<std::optional<bench::Rounds>>();  // the library calls a benchmark more than once
+  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+    prepare();
+    const auto run = [=] { o->a.apply(o->ctx, Op::none, 1, in(), 0, out()); };
+    const auto roof = [=] {
+      if (n > 1) return bench::fma_roof<float>();
+      if (o->other.size() == 0) o->other = Buffer<float>(static_cast<Index>(bytes(o->a)) / 4);
+      return bench::read_roof(o->other);
+    };
+    if (!*measured) *measured = bench::take_turns(roof, run, peers);
+    const bench::Rounds& rounds = **measured;
+    for (auto _ : state) run();
+    const double flops = 2.0 * static_cast<double>(o->csr.nnz()) * static_cast<double>(n);
+    const double work = n > 1 ? flops : static_cast<double>(bytes(o->a));
+    state.counters["GFLOPs"] = flops / rounds.ours * 1e-9;
+    if (n == 1) state.counters["GBs"] = work / rounds.ours * 1e-9;
+    state.counters["roof"] = work / rounds.ours * 1e-9 / rounds.roof;
+    for (std::size_t p = 0; p < peers.size(); ++p)
+      state.counters["vs_" + peers[p].name] = rounds.peers[p] / rounds.ours;
+  })->Unit(benchmark::kMicrosecond);
+}
+
+Csr<float> itself(const Csr<float>& A) { return A; }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  constexpr Index N = 4096;
+  const auto shape = [](const char* format, Index n, int zeros) {
+    return detail::concat(n == 1 ? "spmv/" : "spmm/", format, "/f32/4096x4096x", n, '/', zeros, '%');
+  };
+  for (const Index n : {32, 128})
+    for (const int zeros : {50, 80, 90, 99})
+      product_row<Csr<float>>(
+          shape("csr", n, zeros), n, [=] { return random_sparse(N, zeros, 1); }, itself);
+  for (const int zeros : {20, 40, 60, 70})
+    product_row<Csr<float>>(
+        detail::concat("spmm/crossover/f32/4096x4096x128/", zeros, '%'), 128,
+        [=] { return random_sparse(N, zeros, 1); }, itself);
+  for (const Index n : {16, 32, 128})
+    for (const int zeros : {50, 70, 80, 90}) {
+      product_row<Bsr<float>>(
+          shape("bsr4x1", n, zeros), n, [=] { return random_sparse(N, zeros, 4); },
+          [](const Csr<float>& A) { return bsr_from_csr(A, 4, 1); });
+      if (n < 128)
+        product_row<TiledCsl<float>>(
+            shape("tiled_csl", n, zeros), n, [=] { return random_sparse(N, zeros, 1); }, tiled_csl_from_csr<float>);
+    }
+  for (const int zeros : {50, 80, 90, 99}) {
+    product_row<Csr<float>>(
+        shape("csr", 1, zeros), 1, [=] { return random_sparse(N, zeros, 1); }, itself);
+    product_row<Sell<float>>(
+        shape("sell", 1, zeros), 1, [=] { return random_sparse(N, zeros, 1); },
+        [](const Csr<float>& A) { return sell_from_csr(A); });
+  }
+  for (const Index n : {1, 4})
+    product_row<Nm<float>>(
+        shape("2:4", n, 50), n, [=] { return two_of_four(N); },
+        [](const Csr<float>& A) { return nm_from_csr(A, 2, 4); });
+  product_row<Csr<float>>(
+      "spmv/csr/f32/poisson512", 1, [] { return poisson(512); }, itself, false);
+  product_row<Sell<float>>(
+      "spmv/sell/f32/poisson512", 1, [] { return poisson(512); }, [](const Csr<float>& A) { return sell_from_csr(A); },
+      false);
+  return tessera::bench::run_rows(argc, argv);
+}
