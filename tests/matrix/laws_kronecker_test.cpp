@@ -86,6 +86,19 @@ struct Truth<SumOf<A>> {
   }
 };
 
+/// Of two products the first's result is rounded: entries of `to_dense` and a bound of their size.
+template <class L, class R, class M>
+struct Truth<detail::KroneckerPair<L, R, M>> {
+  using A = detail::KroneckerPair<L, R, M>;
+  static Eigen::MatrixXd value(const A& a) { return to_dense(a).template cast<double>(); }
+  static Eigen::MatrixXd magnitude(const A& a) {
+    const Eigen::MatrixXd v = value(a);
+    return Eigen::MatrixXd::Constant(v.rows(), v.cols(), v.size() > 0 ? 4 * v.cwiseAbs().maxCoeff() : 0.0);
+  }
+  static double roundings(const A& a, Op) { return 2 * static_cast<double>(a.rows() + a.cols()) + 16; }
+  static double extra(const A&, Op, Index, VectorView<const scalar_of<L>>) { return 0; }
+};
+
 template <class S>
 struct Truth<KhatriRao<S>> {
   using A = KhatriRao<S>;
@@ -146,12 +159,25 @@ struct MixedCase {
                      Permutation<double>(p))};
   }
 };
+template <class S>
 struct RunTimeCase {
-  using Operator = KroneckerOf<Dense<float>>;
+  using Operator = KroneckerOf<Dense<S>>;
   static std::vector<Operator> samples() {
-    std::vector<Dense<float>> four;
-    for (std::uint64_t i = 0; i < 4; ++i) four.push_back(random_factor<float>(3, 3, 30 + i));
-    return {Operator({}), Operator({random_factor<float>(5, 4, 35)}), Operator(std::move(four))};
+    std::vector<Dense<S>> four;
+    for (std::uint64_t i = 0; i < 4; ++i) four.push_back(random_factor<S>(3, 3, 30 + i));
+    return {Operator({}), Operator({random_factor<S>(5, 4, 35)}), Operator(std::move(four))};
+  }
+};
+struct PairCase {  // merged, and two products whose factors do not fit
+  using Two = Kronecker<Dense<double>, Dense<double>>;
+  using Operator = decltype(std::declval<const Two&>() * std::declval<const Two&>());
+  static Two make(Index a, Index b, Index c, Index d, std::uint64_t seed) {
+    return Two(random_factor<double>(a, b, seed), random_factor<double>(c, d, seed + 1));
+  }
+  static std::vector<Operator> samples() {
+    const Two all[] = {make(3, 4, 2, 5, 41), make(4, 2, 5, 3, 43), make(1, 2, 2, 5, 45), make(5, 1, 2, 2, 47),
+                       make(2, 3, 1, 2, 49)};
+    return {all[0] * all[1], all[2] * all[3], all[3] * all[4]};
   }
 };
 struct SumOfProductsCase {
@@ -182,9 +208,9 @@ struct KhatriRaoCase {
   }
 };
 
-using KroneckerTypes =
-    ::testing::Types<TripleCase<float>, TripleCase<double>, BigFactorCase, MixedCase, RunTimeCase, SumOfProductsCase,
-                     KroneckerSumCase, KhatriRaoCase<float>, KhatriRaoCase<double>>;
+using KroneckerTypes = ::testing::Types<TripleCase<float>, TripleCase<double>, BigFactorCase, MixedCase,
+                                        RunTimeCase<float>, RunTimeCase<double>, PairCase, SumOfProductsCase,
+                                        KroneckerSumCase, KhatriRaoCase<float>, KhatriRaoCase<double>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(KroneckerFamily, OperatorLaws, KroneckerTypes);
 
 TEST(Kronecker, ProductsMergeFactorByFactor) {  // (A⊗B)(C⊗D) = AC ⊗ BD

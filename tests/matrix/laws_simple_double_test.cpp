@@ -4,17 +4,55 @@
 #include <tessera/matrix/inverse.hpp>
 
 namespace tessera::test {
+/// Solutions' errors scale with the condition, not with the entries of the inverse.
+template <class A>
+struct InverseTruth {
+  static Eigen::MatrixXd value(const A& a) { return to_dense(a); }
+  static Eigen::MatrixXd magnitude(const A& a) {
+    const Eigen::MatrixXd v = value(a);
+    return Eigen::MatrixXd::Constant(v.rows(), v.cols(), v.size() > 0 ? 4 * v.cwiseAbs().maxCoeff() : 0.0);
+  }
+  static double roundings(const A& a, Op) { return 2.0 * static_cast<double>(a.rows()) + 16; }
+  static double extra(const A&, Op, Index, VectorView<const double>) { return 0; }
+};
+template <>
+struct Truth<LuInverse<double>> : InverseTruth<LuInverse<double>> {};
+template <>
+struct Truth<BandedInverse<double>> : InverseTruth<BandedInverse<double>> {};
+
 namespace TESSERA_TEST_FILE {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
+/// Of what is inverted: well conditioned, or an error would be its condition times larger.
+struct LuInverseCase {
+  using Operator = LuInverse<double>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const Index n : {0, 1, 2, 17, 40})
+      all.emplace_back(MatrixXd(random_dense<double>(n, n, 96).to_dense() / 8 + 3 * MatrixXd::Identity(n, n)));
+    return all;
+  }
+};
+struct BandedInverseCase {
+  using Operator = BandedInverse<double>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const auto& [n, lower, upper] :
+         std::vector<std::array<Index, 3>>{{0, 1, 1}, {1, 0, 0}, {20, 1, 1}, {23, 3, 2}})
+      all.push_back(inverted(random_banded<double>(n, n, lower, upper, 12)));
+    return all;
+  }
+};
+
 using Real = double;
-using Types = ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>,
-                               TriangularCase<Real, Shape::unit_upper>, TriangularCase<Real, Shape::upper>,
-                               TriangularCase<Real, Shape::unit_lower>, DiagonalPlusLowRankCase<Real>, RangeCase<Real>,
-                               GatherCase<Real>, StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>,
-                               Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>, LolduCase<Real>>;
+using Types =
+    ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>, TriangularCase<Real, Shape::unit_upper>,
+                     TriangularCase<Real, Shape::upper>, TriangularCase<Real, Shape::unit_lower>,
+                     DiagonalPlusLowRankCase<Real>, RangeCase<Real>, GatherCase<Real>, StackCase<Real, true>,
+                     StackCase<Real, false>, MixedStackCase<Real>, Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>,
+                     LolduCase<Real>, LuInverseCase, BandedInverseCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Double, OperatorLaws, Types);
 
 /// det by LU in double, to compare with.
