@@ -9,6 +9,7 @@
 #include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/dft.hpp>
 #include <tessera/matrix/hadamard.hpp>
+#include <tessera/methods/vsa.hpp>
 
 namespace tessera::test {
 
@@ -39,6 +40,14 @@ template <class S>
 struct Truth<Dft<S>> : FftTruth<Dft<S>> {};
 template <class S>
 struct Truth<Dct<S>> : FftTruth<Dct<S>> {};
+template <class S>
+struct Truth<VsaRole<S>> {  // two transforms: rounding scales with norms
+  using A = VsaRole<S>;
+  static Eigen::MatrixXd value(const A& a) { return to_dense(a).template cast<double>(); }
+  static Eigen::MatrixXd magnitude(const A& a) { return Eigen::MatrixXd::Ones(a.rows(), a.rows()); }
+  static double roundings(const A& a, Op) { return 4 * std::log2(static_cast<double>(a.rows()) + 1) + 12; }
+  static double extra(const A&, Op, Index, VectorView<const S>) { return 0; }
+};
 
 namespace TESSERA_TEST_FILE {
 
@@ -46,6 +55,13 @@ template <class S>
 struct HadamardCase {
   using Operator = Hadamard<S>;
   static std::vector<Operator> samples() { return {Operator(1), Operator(2), Operator(16), Operator(128)}; }
+};
+template <class S>
+struct RoleCase {
+  using Operator = VsaRole<S>;
+  static std::vector<Operator> samples() {
+    return {Operator(1, "a"), Operator(2, "b"), Operator(16, "c"), Operator(64, "d", 7)};
+  }
 };
 template <class A>
 struct ShiftedCase {
@@ -89,11 +105,11 @@ struct TransformCase {
 };
 
 using TransformTypes =
-    ::testing::Types<HadamardCase<float>, HadamardCase<double>, ShiftedCase<Toeplitz<float>>,
-                     ShiftedCase<Toeplitz<double>>, ShiftedCase<Hankel<float>>, ShiftedCase<Hankel<double>>,
-                     CirculantCase<float>, CirculantCase<double>, BlockCirculantCase<float>, BlockCirculantCase<double>,
-                     TransformCase<Dft<float>>, TransformCase<Dft<double>>, TransformCase<Dct<float>>,
-                     TransformCase<Dct<double>>>;
+    ::testing::Types<RoleCase<float>, RoleCase<double>, HadamardCase<float>, HadamardCase<double>,
+                     ShiftedCase<Toeplitz<float>>, ShiftedCase<Toeplitz<double>>, ShiftedCase<Hankel<float>>,
+                     ShiftedCase<Hankel<double>>, CirculantCase<float>, CirculantCase<double>,
+                     BlockCirculantCase<float>, BlockCirculantCase<double>, TransformCase<Dft<float>>,
+                     TransformCase<Dft<double>>, TransformCase<Dct<float>>, TransformCase<Dct<double>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Transforms, OperatorLaws, TransformTypes);
 
 TEST(Hadamard, IsItsOwnInverse) {
