@@ -71,8 +71,9 @@ struct PermutationCase {
   }
 };
 
+template <class S>
 struct IdentityCase {
-  using Operator = Identity<float>;
+  using Operator = Identity<S>;
   static std::vector<Operator> samples() { return {Operator(0), Operator(1), Operator(20)}; }
 };
 
@@ -81,12 +82,13 @@ struct ZeroCase {
   static std::vector<Operator> samples() { return {Operator(0, 0), Operator(1, 1), Operator(20, 7), Operator(3, 0)}; }
 };
 
+template <class S>
 struct LowRankCase {
-  using Operator = LowRank<Dense<double>, Dense<double>>;
+  using Operator = LowRank<Dense<S>, Dense<S>>;
   static std::vector<Operator> samples() {
     std::vector<Operator> all;
     for (const auto& [m, n, r] : std::vector<std::array<Index, 3>>{{1, 1, 1}, {20, 13, 4}, {9, 30, 2}, {5, 5, 0}})
-      all.emplace_back(random_dense<double>(m, r, 42), random_dense<double>(n, r, 43));
+      all.emplace_back(random_dense<S>(m, r, 42), random_dense<S>(n, r, 43));
     return all;
   }
 };
@@ -100,14 +102,14 @@ struct Bf16LowRankCase {
   }
 };
 
+template <class S>
 struct BlockDiagonalCase {
-  using Operator = BlockDiagonal<Dense<double>>;
+  using Operator = BlockDiagonal<Dense<S>>;
   static std::vector<Operator> samples() {
-    std::vector<Dense<double>> many;
-    for (std::uint64_t i = 0; i < 12; ++i) many.push_back(random_dense<double>(4, 4, 60 + i));
-    return {Operator(), block_diagonal(random_dense<double>(3, 5, 46), random_dense<double>(6, 2, 47)),
-            block_diagonal(random_dense<double>(7, 7, 48), random_dense<double>(4, 4, 49)),
-            block_diagonal(std::move(many))};
+    std::vector<Dense<S>> many;
+    for (std::uint64_t i = 0; i < 12; ++i) many.push_back(random_dense<S>(4, 4, 60 + i));
+    return {Operator(), block_diagonal(random_dense<S>(3, 5, 46), random_dense<S>(6, 2, 47)),
+            block_diagonal(random_dense<S>(7, 7, 48), random_dense<S>(4, 4, 49)), block_diagonal(std::move(many))};
   }
 };
 
@@ -119,9 +121,36 @@ struct MixedBlocksCase {
   }
 };
 
+/// A tag changes no product, but for Aᵀ of what is symmetric.
+template <Property P>
+struct TaggedCase {
+  using Operator = Tagged<Dense<double>, P>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const Index n : {0, 1, 19}) {
+      Eigen::MatrixXd A = random_dense<double>(n, n, 53).to_dense();
+      if (has(P, Property::symmetric)) A = (A + A.transpose()).eval();
+      if (has(P, Property::lower)) A = Eigen::MatrixXd(A.triangularView<Eigen::Lower>());
+      A.diagonal().array() += 9;
+      all.emplace_back(Dense<double>(A));
+    }
+    return all;
+  }
+};
+struct TaggedOrthogonalCase {  // two reflections of a sort: a permutation with signs
+  using Operator = Tagged<Dense<float>, Property::orthogonal>;
+  static std::vector<Operator> samples() {
+    Eigen::MatrixXf Q = Eigen::MatrixXf::Zero(9, 9);
+    for (Index i = 0; i < 9; ++i) Q(i, (i * 4 + 2) % 9) = i % 2 == 0 ? 1.0f : -1.0f;
+    return {Operator(Dense<float>(Q))};
+  }
+};
+
 using Types =
     ::testing::Types<DiagonalCase<float>, DiagonalCase<double>, PermutationCase<float>, PermutationCase<double>,
-                     IdentityCase, ZeroCase, LowRankCase, Bf16LowRankCase, BlockDiagonalCase, MixedBlocksCase>;
+                     IdentityCase<float>, IdentityCase<double>, ZeroCase, LowRankCase<float>, LowRankCase<double>,
+                     Bf16LowRankCase, BlockDiagonalCase<float>, BlockDiagonalCase<double>, MixedBlocksCase,
+                     TaggedCase<Property::symmetric>, TaggedCase<Property::lower>, TaggedOrthogonalCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Structured, OperatorLaws, Types);
 
 TEST(Permutation, ComposesAndInverts) {
