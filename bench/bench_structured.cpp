@@ -2,6 +2,7 @@
 /// by this library (vs_dense) and by Eigen, compiled for this machine (vs_eigen). One thread. Rows named
 /// <structure>/crossover/<n> show from which size structure wins.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -14,12 +15,16 @@
 #include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/fwht/fwht.hpp>
 #include <tessera/matrix/butterfly.hpp>
+#include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/hadamard.hpp>
 #include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_product.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
+#include <tessera/matrix/toeplitz.hpp>
+#include <tessera/methods/kron_sbl.hpp>
 
 namespace {
 
@@ -220,13 +225,15 @@ void low_rank_rows() {
     product_row<A>(detail::concat("low_rank/crossover/4096x4096r", rank, "x1"), 1, [=] { return make(4096, rank); });
 }
 
+template <class A>
+A fill(A matrix) {
+  const auto values = draws(matrix.parameter_count(), 7);
+  std::copy(values.begin(), values.end(), matrix.parameters().begin());
+  return matrix;
+}
+
 /// Monarch matrices of higher order, down to a butterfly.
 void chain_rows() {
-  const auto fill = [](auto matrix) {
-    const auto values = draws(matrix.parameter_count(), 7);
-    std::copy(values.begin(), values.end(), matrix.parameters().begin());
-    return matrix;
-  };
   for (Index columns : {64, 1}) {
     product_row<MonarchChain<float>>(detail::concat("monarch_chain/f32/16x16x16x", columns), columns, [=] {
       return fill(MonarchChain<float>({16, 16, 16}));
@@ -234,6 +241,79 @@ void chain_rows() {
     product_row<Butterfly<float>>(detail::concat("butterfly/f32/4096x", columns), columns,
                                   [=] { return fill(Butterfly<float>(4096)); });
   }
+}
+
+/// Shifted sequences, and from which size they and the fast transforms win. Vectors of them are measured by the flops
+/// of the dense product: what they read is next to nothing.
+template <class A>
+void counted_row(const std::string& name, Index columns, std::function<A()> make) {
+  auto c = std::make_shared<Case<A>>();
+  c->make = std::move(make);
+  c->n = columns;
+  const A sample = c->make();
+  bench::row(name, "dense_GFLOPs", 2.0 * static_cast<double>(sample.rows() * sample.cols() * columns), {},
+             [=] {
+               c->prepare();
+               c->a->apply(c->ctx, Op::none, 1.0f, c->in(), 0.0f, c->out());
+             },
+             {{"dense",
+               [=] {
+                 gemm(c->ctx, 1.0f, MatrixView<const float>(c->dense.data(), c->a->rows(), c->a->cols()), c->in(), 0.0f,
+                      c->out());
+               }},
+              {"eigen", [=] {
+                 peers::eigen_dense(c->dense.data(), c->x.data(), c->y.data(), c->a->rows(), columns, c->a->cols());
+               }}});
+}
+void transform_rows() {
+  const auto circulant = [](Index n) { return Circulant<float>(draws(n, 16)); };
+  for (Index columns : {1, 64}) {
+    counted_row<Circulant<float>>(detail::concat("circulant/f32/4096x", columns), columns,
+                                  [=] { return circulant(4096); });
+    counted_row<Toeplitz<float>>(detail::concat("toeplitz/f32/4096x4096x", columns), columns,
+                                 [] { return Toeplitz<float>(4096, 4096, draws(8191, 17)); });
+    for (Index n : {64, 256, 1024}) {
+      counted_row<Circulant<float>>(detail::concat("circulant/crossover/", n, 'x', columns), columns,
+                                    [=] { return circulant(n); });
+      counted_row<Hadamard<float>>(detail::concat("fwht/crossover/", n, 'x', columns), columns,
+                                   [=] { return Hadamard<float>(n); });
+    }
+    for (Index n : {16, 64, 256, 1024})
+      counted_row<Butterfly<float>>(detail::concat("butterfly/crossover/", n, 'x', columns), columns,
+                                    [=] { return fill(Butterfly<float>(n)); });
+    for (Index b : {4, 8})
+      counted_row<MonarchChain<float>>(detail::concat("monarch_chain/crossover/", b, 'x', b, 'x', b, 'x', columns),
+                                       columns, [=] {
+                                         return fill(MonarchChain<float>({b, b, b}));
+                                       });
+  }
+}
+
+/// Sparse Bayesian learning to a change of 1e-4 by SVDs, and by alternating minimisation: 8 of 343 unknowns, 125
+/// measurements, 20 dB.
+void kron_sbl_row() {
+  std::vector<Eigen::MatrixXd> H;
+  Eigen::VectorXd y = Eigen::VectorXd::Ones(1);
+  for (std::uint64_t f = 0; f < 3; ++f) {
+    Eigen::MatrixXd h(5, 7);
+    const auto values = draws(35, 18 + f);
+    for (Index i = 0; i < 35; ++i) h.data()[i] = static_cast<double>(values[i]);
+    const Eigen::VectorXd part = h.col(1) - 0.5 * h.col(4);
+    Eigen::VectorXd next(y.size() * 5);
+    for (Index i = 0; i < y.size(); ++i) next.segment(5 * i, 5) = y[i] * part;
+    y = next;
+    H.push_back(h);
+  }
+  const double noise = y.squaredNorm() / static_cast<double>(y.size()) / 100;
+  const auto values = draws(y.size(), 21);
+  for (Index i = 0; i < y.size(); ++i) y[i] += std::sqrt(12 * noise) * static_cast<double>(values[i]);
+  const auto solve = [=](KronSblMethod method) {
+    KronSblOptions<double> options;
+    options.method = method;
+    benchmark::DoNotOptimize(kron_sbl<double>(H, y, noise, options).x.data());
+  };
+  bench::row("kron_sbl/f64/5x7x3/svd", "solutions_a_second", 1e9, {}, [=] { solve(KronSblMethod::svd); },
+             {{"alternating", [=] { solve(KronSblMethod::alternating); }}});
 }
 
 /// A Kronecker product of three factors; what Eigen multiplies is its KroneckerProduct, materialised beforehand.
@@ -321,6 +401,8 @@ int main(int argc, char** argv) {
   coded_rows();
   low_rank_rows();
   chain_rows();
+  transform_rows();
+  kron_sbl_row();
   kronecker_rows();
   fwht_row(4096, 256);
   fwht_row(256, 4096);

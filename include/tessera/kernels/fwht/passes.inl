@@ -2,7 +2,8 @@
 // mul, `all` and `within`, which loads a register and combines inside it; `most` registers are combined at once.
 // Included once a lane, inside its namespace and, for hot lanes, its target region.
 // Tried on Zen 3: differences as multiply-adds by 1, so that they don't wait for the two pipes of additions (5%
-// slower); asking for the next vector while passes run (nothing).
+// slower); the scale in the last level's multiply-adds, half an instruction a register less (nothing); asking for the
+// next vector while passes run (nothing).
 
 template <class L>
 struct FwhtPasses {
