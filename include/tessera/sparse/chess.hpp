@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -45,7 +46,8 @@ void sum_of_rows(Context& ctx, MatrixView<const T> W, const std::int32_t* rows, 
 /// |x_c|·weight_c <= τ, that is |x_c| <= t_c: channels are compared by what leaving them out costs. J. He et al.,
 /// "CHESS: Optimizing LLM Inference via Channel-Wise Thresholding and Selective Sparsification" (2024), §3.2, weight_c
 /// there being E|up_c| for x the gate's activations. Equal weights give one threshold for all (CATS). A channel of
-/// weight 0 is always left out. O(samples·C). Throws shape_error, unsupported_error unless 0 <= sparsity <= 1.
+/// weight 0 is left out at any sparsity but 0. O(samples·C). Throws shape_error, unsupported_error unless 0 <= sparsity
+/// <= 1.
 template <std::floating_point T>
 std::vector<T> chess_calibrate(MatrixView<const T> activations, std::span<const T> weight, double sparsity) {
   if (static_cast<Index>(weight.size()) != activations.cols() || !(sparsity >= 0 && sparsity <= 1))
@@ -64,7 +66,8 @@ std::vector<T> chess_calibrate(MatrixView<const T> activations, std::span<const 
     level = cost[left_out - 1];
   }
   std::vector<T> threshold;
-  for (const T w : weight) threshold.push_back(level < T(0) ? T(-1) : level / w);
+  for (const T w : weight)
+    threshold.push_back(level < T(0) ? T(-1) : w > T(0) ? level / w : std::numeric_limits<T>::infinity());
   return threshold;
 }
 

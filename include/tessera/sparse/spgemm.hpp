@@ -27,7 +27,7 @@ requires std::same_as<element_of<A>, element_of<B>> && std::same_as<index_of<A>,
         Csr<element_of<A>, index_of<A>> spgemm_masked(Context& ctx, const M& mask, const A& a, const B& b,
                                                       const S& semiring = {}, SpgemmReport* report = nullptr) {
   const CsrArrays<element_of<A>, index_of<A>> pattern{mask.rows(), mask.cols(), mask.row_ptr().data(),
-                                                       mask.col_idx().data(), nullptr};
+                                                      mask.col_idx().data(), nullptr};
   auto C = spgemm(ctx, sparse_rows(a), sparse_rows(b), semiring, &pattern, {}, report);
   return {trusted, a.rows(), b.cols(), std::move(C.row_ptr), std::move(C.col_idx), std::move(C.values)};
 }

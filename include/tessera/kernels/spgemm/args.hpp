@@ -26,7 +26,7 @@ struct CsrArrays {
 /// order of A's entries, from zero().
 template <class T, class I, class S>
 struct SpgemmArgs : KernelArgs {
-  CsrArrays<T, I> A, B;          // (M,K), (K,N)
+  CsrArrays<T, I> A, B;           // (M,K), (K,N)
   const I* mask_ptr = nullptr;    // (M + 1), or none
   const I* mask_idx = nullptr;    // columns that may be written
   const Index* pieces = nullptr;  // first rows

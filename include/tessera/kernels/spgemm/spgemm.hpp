@@ -39,8 +39,8 @@ struct CsrBuffers {
 /// longest row. Throws shape_error, and unsupported_error when C has more entries than I counts.
 template <class T, class I, class S>
 CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<T, I>& B, const S& semiring,
-                          const std::type_identity_t<CsrArrays<T, I>>* mask = nullptr, SpgemmOptions options = {},
-                          SpgemmReport* report = nullptr) {
+                        const std::type_identity_t<CsrArrays<T, I>>* mask = nullptr, SpgemmOptions options = {},
+                        SpgemmReport* report = nullptr) {
   if (A.cols != B.rows || (mask != nullptr && (mask->rows != A.rows || mask->cols != B.cols)))
     throw shape_error(detail::concat(
         "tessera: spgemm of (Csr ", detail::shape_text(A.rows, A.cols), ") * (Csr ", detail::shape_text(B.rows, B.cols),
