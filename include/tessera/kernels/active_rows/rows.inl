@@ -1,5 +1,5 @@
-// Eight rows at a time over a block of y that stays in the first cache: y is read and written once for eight rows, which
-// are eight streams of contiguous memory.
+// Eight rows at a time over a block of y that stays in the first cache: y is read and written once for eight rows,
+// which are eight streams of contiguous memory.
 
 template <class V>
 struct ActiveRowsSum {

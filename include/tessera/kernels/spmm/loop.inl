@@ -1,8 +1,8 @@
 // Products with compressed rows, for every lane; included inside its target region, in a namespace of its own.
 // A row sums up to 8 vectors of columns in registers while its nonzeros pass by: a value is broadcast, the row of X it
 // meets is loaded (E. Elsen et al., "Fast Sparse ConvNets", 2020, §3). Where rows are long, `block` columns of A at a
-// time meet the rows of a piece, so that their part of X stays in the first cache. One column is summed in numbers: gathers are
-// slower. The transpose adds rows of X, in registers, to the rows of Y that a row of A names.
+// time meet the rows of a piece, so that their part of X stays in the first cache. One column is summed in numbers:
+// gathers are slower. The transpose adds rows of X, in registers, to the rows of Y that a row of A names.
 
 template <class Lane>
 struct SpmmLoop {
@@ -99,11 +99,20 @@ struct SpmmLoop {
         const int V = vectors >= 8 ? 8 : vectors >= 4 ? 4 : static_cast<int>(vectors);
         const Index count = V * W < panel.columns - c ? V * W : panel.columns - c;
         switch (V) {
-          case 8: rows<8, 1>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch); break;
-          case 4: rows<4, 2>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch); break;
-          case 3: rows<3, 2>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch); break;
-          case 2: rows<2, 4>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch); break;
-          default: rows<1, 4>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
+          case 8:
+            rows<8, 1>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
+            break;
+          case 4:
+            rows<4, 2>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
+            break;
+          case 3:
+            rows<3, 2>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
+            break;
+          case 2:
+            rows<2, 4>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
+            break;
+          default:
+            rows<1, 4>(a, begin, end, panel.x + c, panel.stride, j + c, count, scratch);
         }
         c += count;
       }
@@ -125,8 +134,7 @@ struct SpmmLoop {
     for (Index i = begin; i < end; ++i) next[i - begin] = static_cast<Index>(a.row_ptr[i]);
     for (Index limit = a.block; limit < a.cols + a.block; limit += a.block)
       for (Index i = begin; i < end; ++i)
-        next[i - begin] =
-            row<V, U, false>(a, next[i - begin], i, limit, x, stride, j, count, sums + (i - begin) * n);
+        next[i - begin] = row<V, U, false>(a, next[i - begin], i, limit, x, stride, j, count, sums + (i - begin) * n);
     finish(a, begin, end, j, count, sums, n, a.alpha);
   }
   /// Y = alpha * sums + beta * Y in these rows and columns, in the order they lie in memory.
@@ -207,15 +215,23 @@ struct SpmmLoop {
       const int V = vectors >= 4 ? 4 : static_cast<int>(vectors);
       const Index count = V * W < j_end - j ? V * W : j_end - j;
       switch (V) {
-        case 4: columns<4>(a, begin, end, j, count, scratch); break;
-        case 3: columns<3>(a, begin, end, j, count, scratch); break;
-        case 2: columns<2>(a, begin, end, j, count, scratch); break;
-        default: columns<1>(a, begin, end, j, count, scratch);
+        case 4:
+          columns<4>(a, begin, end, j, count, scratch);
+          break;
+        case 3:
+          columns<3>(a, begin, end, j, count, scratch);
+          break;
+        case 2:
+          columns<2>(a, begin, end, j, count, scratch);
+          break;
+        default:
+          columns<1>(a, begin, end, j, count, scratch);
       }
       j += count;
     }
   }
-  /// Rows [begin, end) and the `count` columns from j of Y = alpha Aᵀ X + beta Y, in place where they are whole vectors.
+  /// Rows [begin, end) and the `count` columns from j of Y = alpha Aᵀ X + beta Y, in place where they are whole
+  /// vectors.
   template <int V, class T, class I>
   static void columns(const SpmmArgs<T, I>& a, Index begin, Index end, Index j, Index count, std::byte* scratch) {
     using S = accum_t<T>;
