@@ -211,6 +211,10 @@ TEST(BlockCirculant, IsBlockDiagonalInFrequencies) {
       Eigen::MatrixXd again = 2 * Z;
       A.apply(two, Op::none, 1.5, view(X), -0.5, view(again));
       EXPECT_EQ(again, Y);
+      std::vector<double> g(static_cast<std::size_t>(A.parameter_count()), 1), exact = g;
+      A.grad(default_context(), view(X), view(Z), 0.5, g);
+      direct.grad(default_context(), view(X), view(Z), 0.5, exact);
+      for (std::size_t i = 0; i < g.size(); ++i) EXPECT_NEAR(g[i], exact[i], 1e-13 * (1 + X.norm() * Z.norm()));
     }
     if (D.rows() != D.cols()) {
       EXPECT_FALSE(A.knows(Form::solve) || A.knows(Form::log_determinant));

@@ -165,11 +165,12 @@ class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   }
   std::span<P> parameters() { return b_; }
   Index parameter_count() const { return b_.size(); }
-  /// B_d's is the sum over i - j = d (mod n) of dY_i X_jᵀ.
+  /// B_d's is the sum over i - j = d (mod n) of dY_i X_jᵀ, of frequencies dŶ_f X̂_fᴴ.
   void grad(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, S beta, std::span<S> dparams) const {
     detail::check_grad(*this, X, dY, dparams);
     for (S& d : dparams) d = beta == S(0) ? S(0) : beta * d;
     if (b_.size() == 0 || X.cols() == 0) return;
+    if (by_fft(X.cols())) return add_grad_by_fft(ctx, X, dY, dparams);
     for (Index i = 0; i < n_; ++i)
       for (Index j = 0; j < n_; ++j)
         gemm(ctx, S(1), dY.slice(0, i * m_, m_), X.slice(0, j * p_, p_).transposed(), S(1),
@@ -184,6 +185,28 @@ class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   /// B̂_f as real matrices (n/2+1, 2m, 2p).
   View<const S, 3> spectrum(Context& ctx, Workspace::Scope& scope) const {
     return detail::block_spectrum(ctx, n_, m_, p_, b_.data(), scope.take<S>(detail::half_spectrum(n_) * 4 * m_ * p_));
+  }
+  void add_grad_by_fft(Context& ctx, MatrixView<const S> X, MatrixView<const S> dY, std::span<S> dparams) const {
+    Workspace::Scope scope(ctx.workspace);
+    const Index half = detail::half_spectrum(n_), m = m_, p = p_, n = n_;
+    const View<S, 3> G(scope.take<S>(half * 4 * m * p), {half, 2 * m, 2 * p}, {4 * m * p, 2 * p, 1});
+    constexpr Index most = 256;
+    for (Index j = 0; j < X.cols(); j += most) {
+      const Index w = std::min(most, X.cols() - j);
+      Workspace::Scope inner(ctx.workspace);
+      const auto x = detail::column_spectra<S>(ctx, n, p, X.slice(1, j, w), inner.take<S>(half * 2 * p * w));
+      const auto y = detail::column_spectra<S>(ctx, n, m, dY.slice(1, j, w), inner.take<S>(half * 2 * m * w));
+      gemm_batched(ctx, S(1), y, turned(x), S(j > 0), G);
+    }
+    detail::lines_of_dft<S>(
+        ctx, n, m * p,
+        [=](Index l, Index f) {
+          const Index r = l / p, c = l % p;
+          return std::complex<S>(G(f, r, c) + G(f, m + r, p + c), G(f, m + r, c) - G(f, r, p + c));
+        },
+        [=](Index l, Index k, S value) {
+          dparams[static_cast<std::size_t>(k * m * p + l)] += value / static_cast<S>(n);
+        });
   }
   static View<const S, 3> turned(View<const S, 3> v) {
     return {v.data(), {v.extent(0), v.extent(2), v.extent(1)}, {v.stride(0), v.stride(2), v.stride(1)}};

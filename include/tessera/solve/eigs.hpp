@@ -115,7 +115,7 @@ auto spectrum(const LinearMap<S>& unscaled, Index k, const EigsOptions& options)
   M vectors;
   if (dense) {
     const Eigen::MatrixX<S> A = map.times(Eigen::MatrixX<S>::Identity(n, n));
-    out.status = {"dense eigenvalues", true, n};
+    out.status = {"dense eigenvalues", true, n + 1};
     if constexpr (is_symmetric) {
       const Eigen::SelfAdjointEigenSolver<Eigen::MatrixX<S>> solver(A);
       out.status.converged = solver.info() == Eigen::Success;
@@ -150,7 +150,7 @@ auto spectrum(const LinearMap<S>& unscaled, Index k, const EigsOptions& options)
       values.setConstant(k, out.status.converged ? T(0) : T(std::numeric_limits<S>::quiet_NaN()));
       vectors = M::Identity(n, k);
     }
-    out.status.iterations = products.products;
+    out.status.iterations = products.products + 1;
 #else
     static_assert(!std::is_same_v<S, S>, "tessera: eigs() and svd() need Spectra (Debian: libspectra-dev)");
 #endif
@@ -240,6 +240,7 @@ SingularValues<scalar_of<A>> svd(Context& ctx, const A& a, Index k, EigsOptions 
   options.which = Which::largest;
   const auto of_gram = detail::spectrum<true>(LinearMap<S>(ctx, gram), k, options);
   out.status = of_gram.status;
+  out.status.iterations = 2 * of_gram.status.iterations + 1;
   out.values = of_gram.values.unaryExpr([scale](S x) { return x < S(0) ? S(0) : scale * std::sqrt(x); });
   if (options.vectors && k > 0) {
     out.V = of_gram.vectors;

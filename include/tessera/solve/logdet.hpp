@@ -185,6 +185,7 @@ LogDeterminantResult<S> quadrature_logdet(const LinearMap<S>& map, bool of_gram,
   check_count("steps of Lanczos", options.steps);
   LogDeterminantResult<S> out;
   out.status.method = of_gram ? "Lanczos quadrature of AᵀA" : "Lanczos quadrature";
+  out.status.iterations = 1;  // that found the scale
   const Eigen::MatrixX<S> Z = random_signs<S>(map.cols(), options.probes, options.seed);
   Eigen::VectorX<S> samples(options.probes);
   for (Index i = 0; i < options.probes; ++i) {

@@ -191,7 +191,7 @@ Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64)
     out.status.method = "Lanczos on AᵀA";
     const auto process = lanczos<S>(LinearMap<S>(ctx, gram), detail::random_normal<S>(a.cols(), 7), steps);
     const Index k = process.values.size();
-    out.status.iterations = 2 * k;
+    out.status.iterations = 2 * k + 1;
     if (k > 0 && a.rows() > 0) {
       out.value = scale * std::sqrt(std::max(process.values[k - 1], S(0)));
       out.status.error = k == a.cols() ? 0 : std::abs(static_cast<double>(process.vectors(k - 1, k - 1)));
@@ -250,7 +250,7 @@ Estimate<scalar_of<A>> condition(Context& ctx, const A& a, Index steps = 64) {
     const auto process = lanczos<S>(map, detail::random_normal<S>(count, 7), steps);
     const Index k = process.values.size();
     out.status.method = "Lanczos on AᵀA";
-    out.status.iterations = 2 * k;
+    out.status.iterations = 2 * k + 1;
     out.value = k > 0 ? std::sqrt(ratio(process.values[k - 1], process.values[0])) : std::numeric_limits<S>::infinity();
     out.status.error = k == count ? 0 : 1;
   }

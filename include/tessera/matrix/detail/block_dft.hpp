@@ -72,6 +72,20 @@ View<const S, 3> block_spectrum(Context& ctx, Index n, Index m, Index p, const P
   return {to, {half_spectrum(n), 2 * m, 2 * p}, {4 * m * p, 2 * p, 1}};
 }
 
+/// The DFT over n blocks of `size` rows of each column of X (n·size,N), real parts over imaginary ones, by columns, in
+/// `to`: (n/2+1, 2·size, N).
+template <class S>
+View<const S, 3> column_spectra(Context& ctx, Index n, Index size, MatrixView<const S> X, S* to) {
+  const View<S, 3> all(to, {half_spectrum(n), 2 * size, X.cols()}, {2 * size * X.cols(), 1, 2 * size});
+  dft_of_lines<S>(
+      ctx, n, size * X.cols(), [=](Index l, Index k) { return X(k * size + l % size, l / size); },
+      [=](Index l, Index f, std::complex<S> z) {
+        all(f, l % size, l / size) = z.real();
+        all(f, size + l % size, l / size) = z.imag();
+      });
+  return all;
+}
+
 /// Y (n·m,N) = alpha * A X (n·p,N) + beta * Y for an A that is block-diagonal in the DFT over n blocks: `multiply(from,
 /// to)` is given the frequencies of up to 256 columns of X as (n/2+1, 2p, ·), real parts over imaginary ones, and makes
 /// those of A X, (n/2+1, 2m, ·).
@@ -86,15 +100,9 @@ void through_block_dft(Context& ctx, Index n, Index m, Index p, S alpha, MatrixV
     const auto x = X.slice(1, j, w);
     const auto y = Y.slice(1, j, w);
     Workspace::Scope scope(ctx.workspace);
-    const View<S, 3> from(scope.take<S>(half * 2 * p * w), {half, 2 * p, w}, {2 * p * w, 1, 2 * p});
+    const auto from = column_spectra<S>(ctx, n, p, x, scope.take<S>(half * 2 * p * w));
     const View<S, 3> to(scope.take<S>(half * 2 * m * w), {half, 2 * m, w}, {2 * m * w, 1, 2 * m});
-    dft_of_lines<S>(
-        ctx, n, p * w, [=](Index l, Index k) { return x(k * p + l % p, l / p); },
-        [=](Index l, Index f, std::complex<S> z) {
-          from(f, l % p, l / p) = z.real();
-          from(f, p + l % p, l / p) = z.imag();
-        });
-    multiply(View<const S, 3>(from), to);
+    multiply(from, to);
     lines_of_dft<S>(
         ctx, n, m * w, [=](Index l, Index f) { return std::complex<S>(to(f, l % m, l / m), to(f, m + l % m, l / m)); },
         [=](Index l, Index k, S value) {
