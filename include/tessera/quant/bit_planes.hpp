@@ -129,8 +129,7 @@ class BitPlaneMatrix : public OperatorBase<BitPlaneMatrix> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty() || X.empty() || alpha == 0) return detail::scale_by(ctx, beta, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (op == Op::transpose) return apply_transposed(ctx, alpha, X, beta, Y);
     const BitPlanes x = BitPlanes::quantize(ctx, X.transposed(), q_, w_.codes());
     Workspace::Scope scope(ctx.workspace);

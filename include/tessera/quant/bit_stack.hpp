@@ -85,8 +85,7 @@ class BitStack : public OperatorBase<BitStack> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     SignPlanesArgs args;
     args.bytes = (cols_ + 7) / 8;

@@ -140,7 +140,7 @@ class FixedPointMatrix : public OperatorBase<FixedPointMatrix> {
   /// Y (M,N) = alpha * op(W) * X (K,N) + beta * Y.
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     auto* memory = scope.take<std::int16_t>(X.size());
     MatrixView<std::int16_t> Q(memory, X.rows(), X.cols());

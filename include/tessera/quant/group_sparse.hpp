@@ -62,7 +62,7 @@ class GroupSparse : public OperatorBase<GroupSparse> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     constexpr Index size = SparseGroup::size;
     GroupSparseArgs args;
     args.transpose = op == Op::transpose;

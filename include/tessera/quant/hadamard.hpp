@@ -43,8 +43,7 @@ class HadamardRotation : public OperatorBase<HadamardRotation> {
   }
 
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
-    if (Y.empty()) return;
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index n = rows();
     const float scale = alpha / std::sqrt(static_cast<float>(block_));
     for_each_chunk(ctx, X.cols(), 16, [&](Context& worker, Index begin, Index end) {

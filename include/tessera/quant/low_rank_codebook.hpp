@@ -117,10 +117,9 @@ class LowRankCodebook : public OperatorBase<LowRankCodebook> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     const Index N = X.cols();
     detail::scale_by(ctx, beta, Y);
-    if (alpha == 0 || N == 0 || rows_ == 0) return;
     Workspace::Scope scope(ctx.workspace);
     const MatrixView<float> table(scope.take<float>(entries_ * N), entries_, N),
         Z(scope.take<float>(rank_ * N), rank_, N);

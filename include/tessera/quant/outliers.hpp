@@ -59,7 +59,7 @@ class OutlierEntries : public OperatorBase<OutlierEntries> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     if (op == Op::transpose) {  // columns of Y are independent, rows are not
       detail::scale_by(ctx, beta, Y);
       for_each_chunk(ctx, Y.cols(), 8, [&](Context&, Index begin, Index end) {
@@ -118,7 +118,7 @@ class OutlierColumns : public OperatorBase<OutlierColumns> {
 
   template <class = void>
   void apply(Context& ctx, Op op, float alpha, MatrixView<const float> X, float beta, MatrixView<float> Y) const {
-    check_apply(*this, op, X, Y);
+    if (only_scales(ctx, *this, op, alpha, X, beta, Y)) return;
     Workspace::Scope scope(ctx.workspace);
     const Index n = X.cols();
     const MatrixView<float> T(scope.take<float>(count() * n), {count(), n}, {1, count()});
