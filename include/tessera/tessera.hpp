@@ -178,6 +178,7 @@
 #include <tessera/sparse/dass.hpp>
 #include <tessera/sparse/fastrp.hpp>
 #include <tessera/sparse/gather.hpp>
+#include <tessera/sparse/iso_flop.hpp>
 #include <tessera/sparse/reduce.hpp>
 #include <tessera/sparse/rows.hpp>
 #include <tessera/sparse/sddmm.hpp>
