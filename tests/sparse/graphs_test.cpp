@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include <graphs.hpp>
 #include <tessera/sparse/centrality.hpp>
 #include <tessera/sparse/chunked_spmm.hpp>
 #include <tessera/sparse/fastrp.hpp>
 #include <tessera/sparse/typed_linear.hpp>
+#include "graphs.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {

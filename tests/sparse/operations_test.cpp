@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include <graphs.hpp>
 #include <tessera/io/matrix_market.hpp>
 #include <tessera/sparse/add.hpp>
 #include <tessera/sparse/reduce.hpp>
 #include <tessera/sparse/sddmm.hpp>
 #include <tessera/sparse/spgemm.hpp>
 #include <tessera/sparse/triangular_solve.hpp>
+#include "graphs.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include <graphs.hpp>
 #include <tessera/sparse/spgemm.hpp>
 #include <tessera/sparse/spgemm_atomic.hpp>
+#include "graphs.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {
