@@ -1,4 +1,5 @@
-// The closed forms that include/tessera/matrix/README.md lists are those of the types.
+// The closed forms that include/tessera/matrix/README.md lists are those of the types. A program of its own: which
+// forms a type has depends on the headers of solve/ that a unit includes, and a linker keeps one unit's answer for all.
 #include <gtest/gtest.h>
 
 #include <algorithm>
