@@ -21,7 +21,7 @@ Dense random(Index rows, Index cols, std::uint64_t seed) {
 Dense positive(const Dense& A) { return A.cwiseMax(0.0); }
 
 TEST(IsoFlop, MultipliesAsOftenAsTheDenseLayer) {
-  for (const auto [M, N] : {std::pair<Index, Index>{64, 64}, {96, 40}, {1, 7}, {3, 1}, {1, 1}})
+  for (const auto& [M, N] : {std::pair<Index, Index>{64, 64}, {96, 40}, {1, 7}, {3, 1}, {1, 1}})
     for (const IsoFlop kind : kinds) {
       double masks = -1;
       for (const double s : {0.0, 0.5, 0.75, 0.9}) {
