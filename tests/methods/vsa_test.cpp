@@ -114,7 +114,7 @@ Eigen::VectorXd encode(const json& document, Index d,
 }
 
 // A document is bound to a thousand roles, one after another, and taken out again, then asked for its values.
-TEST(JsonVsa, DocumentsSurviveAThousandBindingsOrthogonalOnesAlone) {
+TEST(JsonVsa, DocumentsSurviveAThousandBindingsOrthogonalOnesAloneSlow) {
   const Index d = 512;
   const int count = 1000, roles = 7;
   const json document = json::parse(R"({"name": "Ada", "city": "London", "at": {"street": "Dorset", "no": "7b"}})");
@@ -187,7 +187,7 @@ TEST(JsonVsa, DocumentsSurviveAThousandBindingsOrthogonalOnesAlone) {
 }
 
 // The same depth inside one document: every level is a binding, and 900 unbindings reach what lies at its end.
-TEST(JsonVsa, WhatLiesNineHundredLevelsDeepComesBackFromOrthogonalRoles) {
+TEST(JsonVsa, WhatLiesNineHundredLevelsDeepComesBackFromOrthogonalRolesSlow) {
   const Index d = 512;
   const int levels = 900;
   json nested = "leaf";
