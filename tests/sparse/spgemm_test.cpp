@@ -79,11 +79,9 @@ TEST(Spgemm, HashTablesOfEitherIndex) {
   const Sparse B = test::from_entries(n, n, row, col, value);
   Coo<double> a = to_coo(A), b = to_coo(B);
   const auto A64 = csr_from_coo<double, std::int64_t>(a), B64 = csr_from_coo<double, std::int64_t>(b);
-  Context any;
-  const Sparse C = spgemm(any, A, B);
-  expect_eigen_product(A, B, C);
-  for_each_kernel([&](Context& ctx) {
-    test::expect_same(C, spgemm(ctx, A, B));
+  for_each_kernel([&](Context& ctx) {  // each with bits of its own: one of them has multiply-adds
+    const Sparse C = spgemm(ctx, A, B);
+    expect_eigen_product(A, B, C);
     const auto C64 = spgemm(ctx, A64, B64);
     EXPECT_TRUE(std::equal(C.col_idx().begin(), C.col_idx().end(), C64.col_idx().begin(), C64.col_idx().end()));
     EXPECT_TRUE(std::equal(C.values().begin(), C.values().end(), C64.values().begin(), C64.values().end()));
