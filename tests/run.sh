@@ -86,7 +86,7 @@ if grep -qw avx512f /proc/cpuinfo; then
 else
   release_limit=$limit lanes=-DTESSERA_TEST_LANES=
 fi
-# Without room to begin with, g++ spends an eighth of its time on collecting garbage.
+# Room to begin with spares g++ the collecting of garbage (one test file: 42.6 to 37.4 s).
 check "build release" build release build/release "$release_limit" \
   -DCMAKE_CXX_FLAGS=--param=ggc-min-heapsize=1500000 && suite build/release
 # Sanitizers and the newest clang are one build, so that all of it fits into the time there is.
