@@ -14,6 +14,7 @@
 
 #include <harness.hpp>
 #include <peer_sparse.hpp>
+#include <poisson.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/matrix/bsr.hpp>
@@ -43,25 +44,6 @@ Csr<float> two_of_four(Index n) {
       if ((i + j) % 4 < 2) dense[i * n + j] = static_cast<float>((i + j) % 15) - 7.5f;
   return csr_from_dense(MatrixView<float>(dense.data(), n, n));
 }
-/// Five points a place of a grid of n x n.
-Csr<float> poisson(Index n) {
-  Coo<float> list;
-  list.rows = list.cols = n * n;
-  const auto put = [&](Index i, Index j, float v) {
-    list.row.push_back(i);
-    list.col.push_back(j);
-    list.value.push_back(v);
-  };
-  for (Index i = 0; i < n * n; ++i) {
-    put(i, i, 4);
-    if (i >= n) put(i, i - n, -1);
-    if (i + n < n * n) put(i, i + n, -1);
-    if (i % n > 0) put(i, i - 1, -1);
-    if (i % n < n - 1) put(i, i + 1, -1);
-  }
-  return csr_from_coo<float>(list);
-}
-
 template <class A>
 struct Operands {
   Csr<float> csr{};
@@ -170,9 +152,9 @@ int main(int argc, char** argv) {
         shape("2:4", n, 50), n, [=] { return two_of_four(N); },
         [](const Csr<float>& A) { return nm_from_csr(A, 2, 4); });
   product_row<Csr<float>>(
-      "spmv/csr/f32/poisson512", 1, [] { return poisson(512); }, itself, false);
+      "spmv/csr/f32/poisson512", 1, [] { return poisson<float>(512); }, itself, false);
   product_row<Sell<float>>(
-      "spmv/sell/f32/poisson512", 1, [] { return poisson(512); }, [](const Csr<float>& A) { return sell_from_csr(A); },
-      false);
+      "spmv/sell/f32/poisson512", 1, [] { return poisson<float>(512); },
+      [](const Csr<float>& A) { return sell_from_csr(A); }, false);
   return tessera::bench::run_rows(argc, argv);
 }

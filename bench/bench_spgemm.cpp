@@ -10,30 +10,13 @@
 
 #include <harness.hpp>
 #include <peer_spgemm.hpp>
+#include <poisson.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/sparse/spgemm.hpp>
 
 namespace {
 
 using namespace tessera;
-
-Csr<double> poisson(Index n) {
-  Coo<double> list;
-  list.rows = list.cols = n * n;
-  const auto put = [&](Index i, Index j, double v) {
-    list.row.push_back(i);
-    list.col.push_back(j);
-    list.value.push_back(v);
-  };
-  for (Index i = 0; i < n * n; ++i) {
-    put(i, i, 4);
-    if (i >= n) put(i, i - n, -1);
-    if (i + n < n * n) put(i, i + n, -1);
-    if (i % n > 0) put(i, i - 1, -1);
-    if (i % n < n - 1) put(i, i + 1, -1);
-  }
-  return csr_from_coo<double>(list);
-}
 
 // R-MAT of (.57, .19, .19, .05), eight entries a row before places that repeat are summed.
 Csr<double> rmat(int scale) {
@@ -93,7 +76,7 @@ void product_row(const std::string& name, std::function<Csr<double>()> make, Ind
 int main(int argc, char** argv) {
   for (const Index threads : {1, 2}) {
     product_row(
-        "poisson512", [] { return poisson(512); }, threads, 15, true);
+        "poisson512", [] { return poisson<double>(512); }, threads, 15, true);
     product_row(
         "rmat14", [] { return rmat(14); }, threads, 7, true);
     product_row(
