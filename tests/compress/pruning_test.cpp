@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include <support/oracle.hpp>
+#include <support/row_major.hpp>
 #include <tessera/compress/magnitude.hpp>
 #include <tessera/compress/n_of_m.hpp>
 #include <tessera/compress/prune_grow.hpp>
@@ -18,21 +18,10 @@
 namespace tessera {
 namespace TESSERA_TEST_FILE {
 
-using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using DenseF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-template <class D>
-MatrixView<const typename D::Scalar> view(const D& A) {
-  return {A.data(), A.rows(), A.cols()};
-}
-template <class D>
-MatrixView<typename D::Scalar> view(D& A) {
-  return {A.data(), A.rows(), A.cols()};
-}
-template <class D>
-D random(Index rows, Index cols, std::uint64_t seed) {
-  return Eigen::Map<const D>(test::random_buffer<typename D::Scalar>(rows * cols, seed).data(), rows, cols);
-}
+using test::random;
+using test::view;
+using Dense = test::RowMajor<double>;
+using DenseF = test::RowMajor<float>;
 
 TEST(Mask, BitsAndCompressedRows) {
   const DenseF W = random<DenseF>(7, 19, 1);

@@ -4,20 +4,17 @@
 #include <cmath>
 #include <vector>
 
-#include <support/oracle.hpp>
+#include <support/row_major.hpp>
 #include <tessera/sparse/iso_flop.hpp>
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {
 
-using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using test::random;
+using test::view;
+using Dense = test::RowMajor<double>;
 constexpr IsoFlop kinds[] = {IsoFlop::wide, IsoFlop::parallel, IsoFlop::factorized, IsoFlop::doped};
 
-MatrixView<const double> view(const Dense& A) { return {A.data(), A.rows(), A.cols()}; }
-MatrixView<double> view(Dense& A) { return {A.data(), A.rows(), A.cols()}; }
-Dense random(Index rows, Index cols, std::uint64_t seed) {
-  return Eigen::Map<const Dense>(test::random_buffer<double>(rows * cols, seed).data(), rows, cols);
-}
 Dense positive(const Dense& A) { return A.cwiseMax(0.0); }
 
 TEST(IsoFlop, MultipliesAsOftenAsTheDenseLayer) {
@@ -52,7 +49,7 @@ TEST(IsoFlop, IsItsMaskedDenseFormAndHasItsGradient) {
   for (const IsoFlop kind : kinds) {
     IsoFlopLinear<double> layer(iso_flop_plan(kind, M, N, 0.6), 7);
     const Index rows = layer.plan().rows, cols = layer.plan().cols;
-    const Dense X = random(cols, B, 1), dY = random(rows, B, 2);
+    const Dense X = random<Dense>(cols, B, 1), dY = random<Dense>(rows, B, 2);
     const auto dense = [&] {
       std::vector<Dense> W;
       for (const auto& A : layer.sparse()) W.push_back(A.to_dense());
@@ -105,8 +102,8 @@ double trained(double sparsity, std::uint64_t seed) {
                                        {IsoFlop::wide, 1, wide, 0, {{1, wide, hidden}}}};
   std::vector<IsoFlopLinear<double>> net;
   for (std::size_t l = 0; l < 3; ++l) net.emplace_back(plans[l], seed + 10 * l);
-  Dense T1 = random(24, in, seed + 100), T2 = random(24, 24, seed + 101);
-  const Dense T3 = random(1, 24, seed + 102);
+  Dense T1 = random<Dense>(24, in, seed + 100), T2 = random<Dense>(24, 24, seed + 101);
+  const Dense T3 = random<Dense>(1, 24, seed + 102);
   for (Index i = 0; i < 24; ++i) {
     for (Index j = 0; j < in; ++j)
       if (j < i || j >= i + seen) T1(i, j) = 0;
@@ -114,7 +111,8 @@ double trained(double sparsity, std::uint64_t seed) {
       if ((5 * j + 24 - i) % 24 >= seen) T2(i, j) = 0;
   }
   const auto teacher = [&](const Dense& X) { return Dense(T3 * positive(T2 * positive(T1 * X)) / 24); };
-  const Dense X = random(in, samples, seed + 103), held_out = random(in, 2000, seed + 104), target = teacher(X);
+  const Dense X = random<Dense>(in, samples, seed + 103), held_out = random<Dense>(in, 2000, seed + 104),
+              target = teacher(X);
   Context ctx;
   std::vector<std::vector<double>> m(3), v(3);
   const auto run = [&](const Dense& input, std::vector<Dense>& at) {

@@ -7,28 +7,17 @@
 #include <numeric>
 #include <vector>
 
-#include <support/oracle.hpp>
+#include <support/row_major.hpp>
 #include <tessera/sparse/chess.hpp>
 #include <tessera/sparse/dass.hpp>
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {
 
-using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using DenseF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-template <class D>
-MatrixView<const typename D::Scalar> view(const D& A) {
-  return {A.data(), A.rows(), A.cols()};
-}
-template <class D>
-MatrixView<typename D::Scalar> view(D& A) {
-  return {A.data(), A.rows(), A.cols()};
-}
-template <class D>
-D random(Index rows, Index cols, std::uint64_t seed) {
-  return Eigen::Map<const D>(test::random_buffer<typename D::Scalar>(rows * cols, seed).data(), rows, cols);
-}
+using test::random;
+using test::view;
+using Dense = test::RowMajor<double>;
+using DenseF = test::RowMajor<float>;
 
 TEST(ThresholdedGemv, EveryKernelIsTheMaskedProduct) {
   for (const Index C : {0, 1, 7, 8, 50})
