@@ -43,7 +43,8 @@ struct Row {
   bool structured = false;
   double bytes = 0, ratio = 1;
   Evaluation quality;
-  double decode = 0;  // tok/s
+  double decode = 0;      // tok/s
+  std::size_t place = 0;  // in the order rows were added
 };
 
 class Table {
@@ -51,12 +52,14 @@ class Table {
   Table(std::string title, std::string first) : title_(std::move(title)), first_(std::move(first)) {}
   void add(Row row) {
     row.ratio = rows_.empty() ? 1 : rows_.front().bytes / row.bytes;
+    row.place = rows_.size();
     rows_.push_back(std::move(row));
   }
   /// From more to fewer bytes, structures last as they came. The first row, which the others are compared with, stays.
   void arrange() {
-    std::stable_sort(rows_.begin() + 1, rows_.end(), [](const Row& a, const Row& b) {
-      return a.structured != b.structured ? b.structured : !a.structured && a.bytes > b.bytes;
+    std::sort(rows_.begin() + 1, rows_.end(), [](const Row& a, const Row& b) {
+      if (a.structured != b.structured) return b.structured;
+      return a.structured || a.bytes == b.bytes ? a.place < b.place : a.bytes > b.bytes;
     });
   }
   const std::vector<Row>& rows() const { return rows_; }
@@ -163,7 +166,7 @@ void run(const Options& o) {
     progress.bar(done / steps, format.name);
     const bool first = &format == &weights.front();
     const Network network(ctx, model, format);
-    Row row{format.name, format.structured, static_cast<double>(network.bytes()), 1, {}, 0};
+    Row row{format.name, format.structured, static_cast<double>(network.bytes()), 1, {}, 0, 0};
     row.quality = evaluate(ctx, network, caches.front(), text, 0, first ? nullptr : &reference,
                            first ? &reference : nullptr, tick("weights " + format.name));
     row.decode = decode_speed(ctx, network, caches.front(), speed_tokens.first(static_cast<std::size_t>(context / 4)),
@@ -176,7 +179,7 @@ void run(const Options& o) {
   Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block"),
                  "cache");
   for (const auto& format : caches) {
-    Row row{format.name, false, 0, 1, {}, 0};
+    Row row{format.name, false, 0, 1, {}, 0, 0};
     row.quality = evaluate(ctx, full, format, text, 64, &reference, nullptr, tick("cache " + format.name));
     row.bytes = row.quality.kv_bytes;
     row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
