@@ -49,14 +49,6 @@ TEST(Pinv, IsMoorePenrose) {
   EXPECT_EQ(to_dense(pinv(P)), P.to_dense().transpose());
 }
 
-/// exp by scaling and squaring of a long Taylor series.
-MatrixXd dense_exp(const MatrixXd& a) {
-  MatrixXd scaled = a / 64, sum = MatrixXd::Identity(a.rows(), a.rows()), term = sum;
-  for (int k = 1; k < 30; ++k) sum += term = term * scaled / k;
-  for (int i = 0; i < 6; ++i) sum = (sum * sum).eval();
-  return sum;
-}
-
 TEST(Exp, InClosedFormOrApplied) {
   const MatrixXd s = symmetric_with(VectorXd::LinSpaced(12, -4, 1)), a = MatrixXd::Random(12, 12);
   const Any S = Dense<double>(s), A = Dense<double>(a);

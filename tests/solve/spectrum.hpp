@@ -15,6 +15,14 @@ inline Eigen::MatrixXd symmetric_with(const Eigen::VectorXd& spectrum) {
   return Q * spectrum.asDiagonal() * Q.transpose();
 }
 
+/// exp by scaling and squaring of a long Taylor series.
+inline Eigen::MatrixXd dense_exp(const Eigen::MatrixXd& a) {
+  Eigen::MatrixXd scaled = a / 64, sum = Eigen::MatrixXd::Identity(a.rows(), a.rows()), term = sum;
+  for (int k = 1; k < 30; ++k) sum += term = term * scaled / k;
+  for (int i = 0; i < 6; ++i) sum = (sum * sum).eval();
+  return sum;
+}
+
 /// Any operator, of which nothing is known: what is left are iterations.
 template <class S>
 class Hidden : public OperatorBase<Hidden<S>> {

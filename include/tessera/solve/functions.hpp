@@ -62,6 +62,8 @@ class LanczosFunction : public OperatorBase<LanczosFunction<A>> {
       : inner_(std::move(inner)), f_(f), name_(name), steps_(steps) {
     detail::check_count("steps of Lanczos", steps);
   }
+  const A& inner() const { return inner_; }
+  auto function() const { return f_; }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
@@ -113,6 +115,7 @@ class Exponential : public OperatorBase<Exponential<A>> {
                                              ": expected at most ", limit / 1.25));
     steps_ = std::max<Index>(1, static_cast<Index>(steps));
   }
+  const A& inner() const { return inner_; }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
