@@ -97,6 +97,20 @@ TEST(Banded, SolvesWithPivotingAndKeepsFactors) {
       EXPECT_TRUE(Y.isApprox(2 * X - B, 1e-13));
     }
     EXPECT_NEAR(inv.log_determinant().log_abs, -A.log_determinant().log_abs, 1e-12);
+    static_assert(std::same_as<decltype(inverse(inv)), Banded<double>>);
+    const Banded<double> back = inverse(inv);
+    EXPECT_EQ(back.lower(), A.lower());
+    EXPECT_EQ(back.upper(), A.upper());
+    EXPECT_LE((back.to_dense() - dense).cwiseAbs().maxCoeff(), 1e-14);
+  }
+}
+
+TEST(Banded, ComesBackFromFactorsOfAnyBand) {
+  for (const auto& [n, lower, upper] :
+       std::vector<std::array<Index, 3>>{{0, 0, 0}, {7, 0, 3}, {7, 3, 0}, {9, 8, 8}, {12, 2, 4}}) {
+    auto A = random_banded<double>(n, n, lower, upper);
+    if (n == 7) std::fill_n(A.diagonal(0).data(), n, 0.0);  // singular
+    EXPECT_LE((inverse(BandedInverse<double>(A)).to_dense() - A.to_dense()).norm(), 1e-13) << A.describe();
   }
 }
 

@@ -216,6 +216,10 @@ TEST(IdentityAndZero, VanishFromExpressions) {
   EXPECT_EQ(nothing.rows(), 4);
   EXPECT_EQ(nothing.cols(), 9);
   EXPECT_THROW(W * identity<double>(4), shape_error);
+  EXPECT_THROW(zero<double>(2, 3).log_determinant(), shape_error);
+  EXPECT_THROW(zero<double>(0, 3).log_determinant(), shape_error);
+  EXPECT_EQ(zero<double>(0, 0).log_determinant().sign, 1);
+  EXPECT_EQ(zero<double>(2, 2).log_determinant().sign, 0);
 }
 
 TEST(Diagonal, MultipliesAndAdds) {

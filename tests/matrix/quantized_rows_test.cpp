@@ -91,11 +91,12 @@ void expect_near(const Q& quantized, const A& a, float most_lost) {
   EXPECT_LE((quantized.transpose() * z - D.transpose() * z).eval().norm(), 2 * most_lost * D.norm() * z.norm());
 }
 
+Dense<float> drawn(Index rows, Index cols) {
+  return Dense<float>(Eigen::MatrixXf(Eigen::MatrixXf::Random(rows, cols)));
+}
+
 TEST(QuantizedStructures, ListsSumsAndDiagonalsPlusLowRank) {
   Context ctx;
-  const auto drawn = [](Index rows, Index cols) {
-    return Dense<float>(Eigen::MatrixXf(Eigen::MatrixXf::Random(rows, cols)));
-  };
   std::vector<Dense<float>> factors;
   for (const Index size : {5, 6, 7}) factors.push_back(drawn(size, size + 1));
   const auto list = kronecker(std::move(factors));
@@ -106,6 +107,20 @@ TEST(QuantizedStructures, ListsSumsAndDiagonalsPlusLowRank) {
   expect_near(quantize<Integers<8>>(ctx, sum), sum, 0.02f);
   const DiagonalPlusLowRank<float> A(Diagonal<float>(test::random_buffer<float>(40, 1)), drawn(40, 6), drawn(40, 6));
   expect_near(quantize<Integers<8>>(ctx, A, Activations::exact), A, 0.02f);
+}
+
+TEST(QuantizedStructures, ProductsOfLdu) {
+  Context ctx;
+  const Eigen::MatrixXf W = drawn(40, 33).to_dense(), low = W.leftCols(5) * W.topRows(5);
+  const auto A = ldu_decompose(W), B = ldu_decompose(low, 5);
+  expect_near(quantize<Integers<8>>(ctx, A, Activations::exact), A, 0.02f);
+  expect_near(quantize<Q8_0>(ctx, B, Activations::exact), B, 0.02f);
+  expect_near(quantize<Q8_0>(ctx, Ldu<bf16>(B), Activations::exact), B, 0.02f);
+  Loldu<float> adapted(W, 4);
+  adapted.alpha() = -2;
+  expect_near(quantize<Integers<8>>(ctx, adapted, Activations::exact), adapted, 0.02f);
+  const auto Q = quantize<Integers<4>>(ctx, adapted);
+  EXPECT_LT(3 * bytes(Q), 2 * bytes(adapted));
 }
 
 /// A type of bf16 parameters is what the type of f32 ones is that holds the same numbers.

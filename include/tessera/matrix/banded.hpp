@@ -190,6 +190,8 @@ class BandedInverse : public OperatorBase<BandedInverse<S>> {
     const auto d = lu_->log_determinant();
     return {-d.log_abs, d.sign};
   }
+  /// A back, from its factors.
+  Banded<S> inverted() const { return lu_->template original<Banded<S>>(); }
 
  private:
   std::shared_ptr<const detail::BandedLu<S>> lu_;
@@ -198,6 +200,10 @@ class BandedInverse : public OperatorBase<BandedInverse<S>> {
 template <class S>
 BandedInverse<S> inverted(const Banded<S>& A) {
   return BandedInverse<S>(A);
+}
+template <class S>
+Banded<S> inverted(const BandedInverse<S>& A) {
+  return A.inverted();
 }
 
 /// Aᵀ has the diagonals of A, in reverse.

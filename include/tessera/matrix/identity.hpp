@@ -74,7 +74,12 @@ class Zero : public OperatorBase<Zero<S>> {
   double flops(Index) const { return 0; }
   Eigen::VectorX<S> diagonal() const { return Eigen::VectorX<S>::Zero(std::min(rows_, cols_)); }
   S diagonal_sum() const { return S(0); }
-  LogDeterminant<S> log_determinant() const { return rows_ == 0 ? LogDeterminant<S>{} : LogDeterminant<S>::of(S(0)); }
+  LogDeterminant<S> log_determinant() const {
+    if (rows_ != cols_)
+      throw shape_error(
+          detail::concat("tessera: determinant of (", tessera::describe(*this), "): expected a square matrix"));
+    return rows_ == 0 ? LogDeterminant<S>{} : LogDeterminant<S>::of(S(0));
+  }
   S frobenius_norm() const { return S(0); }
   Eigen::VectorX<S> singular_values() const { return diagonal(); }
   Eigen::MatrixX<S> to_dense() const { return Eigen::MatrixX<S>::Zero(rows_, cols_); }

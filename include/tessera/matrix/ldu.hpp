@@ -195,6 +195,7 @@ class Loldu : public OperatorBase<Loldu<T>> {
   Index cols() const { return R_.cols(); }
   Index rank() const { return ldu_.rank(); }
   const Ldu<T>& adapter() const { return ldu_; }
+  const Dense<T>& residual() const { return R_; }
   std::span<S> z() { return ldu_.parameters(); }
   S& alpha() { return alpha_; }
   S alpha() const { return alpha_; }

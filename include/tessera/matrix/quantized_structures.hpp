@@ -1,4 +1,5 @@
-/// Low-rank, Kronecker, block-diagonal matrices and sums of them whose dense parts are quantized, and what that loses.
+/// Low-rank, LDU, Kronecker, block-diagonal matrices and sums of them whose dense parts are quantized, and what that
+/// loses.
 #pragma once
 
 #include <tuple>
@@ -8,6 +9,7 @@
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/kronecker.hpp>
+#include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/sum_of.hpp>
@@ -80,6 +82,20 @@ auto quantize(Context& ctx, const SumOf<A>& sum) {
 template <PanelFormat F>
 auto quantize(Context& ctx, const DiagonalPlusLowRank<float>& A, Activations mode = Activations::int8) {
   return Diagonal<float>(A.main()) + quantize<F>(ctx, low_rank(A.left(), A.right()), mode);
+}
+
+/// P L diag(d) U Q as the product of its factors, L and U quantized along their rows, their zeros too: products only.
+template <PanelFormat F, DenseElement T>
+requires std::same_as < accum_t<T>,
+float > auto quantize(Context& ctx, const Ldu<T>& A, Activations mode = Activations::int8) {
+  return Permutation<float>(A.P()) * detail::quantized_part<F>(ctx, A.L(), mode) * Diagonal<float>(A.d()) *
+         detail::quantized_part<F>(ctx, A.U(), mode) * Permutation<float>(A.Q());
+}
+/// R + alpha · P L diag(z) U Q, R, L and U quantized along their rows.
+template <PanelFormat F, DenseElement T>
+requires std::same_as < accum_t<T>,
+float > auto quantize(Context& ctx, const Loldu<T>& A, Activations mode = Activations::int8) {
+  return detail::quantized_part<F>(ctx, A.residual(), mode) + A.alpha() * quantize<F>(ctx, A.adapter(), mode);
 }
 
 /// diag(B_0, B_1, …) with every block quantized along its rows.

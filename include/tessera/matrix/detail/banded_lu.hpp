@@ -69,6 +69,30 @@ class BandedLu {
     }
     return d;
   }
+  /// A back: the elimination undone, column by column from the last. As many flops as it took.
+  template <class Banded>
+  Banded original() const {
+    BandedLu lu = *this;
+    for (Index j = n_; j-- > 0;) {
+      S* from = &lu.at(j, j);
+      for (Index i = j + 1; i < below(j); ++i) {
+        S* to = &lu.at(i, j);
+        const S factor = *to;
+        *to = S(0);
+        if (factor == S(0)) continue;
+        for (Index c = 0; c < right(j) - j; ++c) to[c] += factor * from[c];
+      }
+      const Index p = pivots_[static_cast<std::size_t>(j)];
+      if (p != j)
+        for (Index c = j; c < right(j); ++c) std::swap(lu.at(p, c), lu.at(j, c));
+    }
+    Banded A(n_, n_, lower_, width_ - 2 * lower_ - 1);
+    for (Index d = -A.lower(); d <= A.upper(); ++d) {
+      const auto e = A.diagonal(d);
+      for (Index k = 0; k < e.extent(0); ++k) e[k] = lu.at(std::max<Index>(0, -d) + k, std::max<Index>(0, d) + k);
+    }
+    return A;
+  }
 
  private:
   S& at(Index i, Index j) { return entries_[i * width_ + j - i + lower_]; }
