@@ -18,6 +18,8 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/csr_delta.hpp>
+#include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/nm.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/tiled_csl.hpp>
@@ -146,6 +148,8 @@ int main(int argc, char** argv) {
     product_row<Sell<float>>(
         shape("sell", 1, zeros), 1, [=] { return random_sparse(N, zeros, 1); },
         [](const Csr<float>& A) { return sell_from_csr(A); });
+    product_row<CsrDelta<float>>(
+        shape("csr_delta", 1, zeros), 1, [=] { return random_sparse(N, zeros, 1); }, csr_delta_from_csr<float>);
   }
   for (const Index n : {1, 4})
     product_row<Nm<float>>(
@@ -156,5 +160,9 @@ int main(int argc, char** argv) {
   product_row<Sell<float>>(
       "spmv/sell/f32/poisson512", 1, [] { return poisson<float>(512); },
       [](const Csr<float>& A) { return sell_from_csr(A); }, false);
+  product_row<CsrDelta<float>>(
+      "spmv/csr_delta/f32/poisson512", 1, [] { return poisson<float>(512); }, csr_delta_from_csr<float>, false);
+  product_row<Dia<float>>(
+      "spmv/dia/f32/poisson512", 1, [] { return poisson<float>(512); }, dia_from_csr<float>, false);
   return tessera::bench::run_rows(argc, argv);
 }

@@ -60,6 +60,7 @@
 #include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
+#include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/dft.hpp>
 #include <tessera/matrix/dia.hpp>

@@ -22,17 +22,19 @@ MatrixView<T> placed(Buffer<T>& memory, Index rows, Index cols, Layout layout, s
 }
 
 template <class T>
-void check(Context& ctx, Index rows, Index cols, Index lower, Index upper, Index n, Op op, Layout layout, T alpha,
-           T beta) {
-  SCOPED_TRACE(detail::concat(rows, "x", cols, " band ", lower, ",", upper, " n ", n, " layout ", int(layout)));
-  std::vector<Index> starts;
+void check(Context& ctx, Index rows, Index cols, Index lower, Index upper, Index apart, Index n, Op op, Layout layout,
+           T alpha, T beta) {
+  SCOPED_TRACE(
+      detail::concat(rows, "x", cols, " band ", lower, ",", upper, " step ", apart, " n ", n, " layout ", int(layout)));
+  std::vector<Index> starts, offsets;
   Index total = 0;
   Buffer<T> dense(rows * cols);
   for (Index i = 0; i < rows * cols; ++i) dense[i] = T(0);
   const auto values = test::random_buffer<T>(rows * cols + 1, 7);
   Buffer<T> entries(rows * cols + 1);
-  for (Index d = -lower; d <= upper; ++d) {
+  for (Index d = -lower; d <= upper; d += apart) {
     starts.push_back(total);
+    offsets.push_back(d);
     for (Index i = std::max<Index>(0, -d); i < std::min(rows, cols - d); ++i, ++total) {
       entries[total] = values[total];
       dense[i * cols + i + d] = values[total];
@@ -47,7 +49,8 @@ void check(Context& ctx, Index rows, Index cols, Index lower, Index upper, Index
     for (Index i = 0; i < Y.rows(); ++i)
       for (Index j = 0; j < n; ++j) Y(i, j) = std::numeric_limits<T>::quiet_NaN();
   const Buffer<T> before = my;
-  BandedArgs<T> args{{}, op, rows, cols, lower, upper, entries.data(), starts.data(), alpha, beta, X, Y};
+  const auto count = static_cast<Index>(starts.size());
+  BandedArgs<T> args{{}, op, rows, cols, count, offsets.data(), starts.data(), entries.data(), alpha, beta, X, Y};
   try {
     banded(ctx, args);
   } catch (const unsupported_error&) {
@@ -67,22 +70,25 @@ void check(Context& ctx, Index rows, Index cols, Index lower, Index upper, Index
 template <class T>
 void check_all(Context& ctx) {
   int turn = 0;
-  for (const auto& [rows, cols, lower, upper] : std::vector<std::array<Index, 4>>{{1, 1, 0, 0},
-                                                                                  {9, 9, 1, 1},
-                                                                                  {33, 33, 0, 0},
-                                                                                  {70, 70, 1, 1},
-                                                                                  {101, 101, 3, 2},
-                                                                                  {40, 75, 5, 44},
-                                                                                  {75, 40, 60, 3},
-                                                                                  {64, 64, 63, 63},
-                                                                                  {20, 90, 2, 2},
-                                                                                  {1030, 1030, 4, 0}})
+  for (const auto& [rows, cols, lower, upper, apart] : std::vector<std::array<Index, 5>>{{1, 1, 0, 0, 1},
+                                                                                         {9, 9, 1, 1, 1},
+                                                                                         {33, 33, 0, 0, 1},
+                                                                                         {70, 70, 1, 1, 1},
+                                                                                         {101, 101, 3, 2, 1},
+                                                                                         {40, 75, 5, 44, 1},
+                                                                                         {75, 40, 60, 3, 1},
+                                                                                         {64, 64, 63, 63, 1},
+                                                                                         {20, 90, 2, 2, 1},
+                                                                                         {1030, 1030, 4, 0, 1},
+                                                                                         {90, 90, 60, 60, 30},
+                                                                                         {90, 50, 80, 40, 17},
+                                                                                         {45, 120, 44, 110, 9}})
     for (const Op op : {Op::none, Op::transpose})
       for (const Index n : {1, 2, 5, 9, 33})
         for (const Layout layout : {Layout::columns, Layout::rows, Layout::spread}) {
           if (rows > 500 && n > 2) continue;
           const T beta[] = {T(0), T(1), T(-0.5)};
-          check<T>(ctx, rows, cols, lower, upper, n, op, layout, turn % 2 == 0 ? T(1) : T(-1.5), beta[turn % 3]);
+          check<T>(ctx, rows, cols, lower, upper, apart, n, op, layout, turn % 2 == 0 ? T(1) : T(-1.5), beta[turn % 3]);
           ++turn;
         }
 }
@@ -101,7 +107,7 @@ TEST(Banded, EveryKernelAgrees) {
 TEST(Banded, ThreadsDoNotChangeBits) {
   const Index n = 9001;
   const auto entries = test::random_buffer<float>(3 * n, 1), x = test::random_buffer<float>(n, 2);
-  const std::vector<Index> starts = {0, n - 1, 2 * n - 1};
+  const std::vector<Index> starts = {0, n - 1, 2 * n - 1}, offsets = {-1, 0, 1};
   Buffer<float> y[2] = {Buffer<float>(n), Buffer<float>(n)};
   for (const int t : {0, 1}) {
     Context ctx = Context::with_threads(1 + 2 * t);
@@ -109,10 +115,10 @@ TEST(Banded, ThreadsDoNotChangeBits) {
                            Op::transpose,
                            n,
                            n,
-                           1,
-                           1,
-                           entries.data(),
+                           3,
+                           offsets.data(),
                            starts.data(),
+                           entries.data(),
                            1,
                            0,
                            MatrixView<const float>(x.data(), {n, 1}, {1, n}),
@@ -130,10 +136,10 @@ TEST(Banded, RefusesWhatDoesNotFit) {
                          Op::none,
                          2,
                          2,
-                         0,
-                         0,
-                         &entry,
+                         1,
                          &start,
+                         &start,
+                         &entry,
                          1,
                          0,
                          MatrixView<const float>(x, {3, 1}, {1, 3}),

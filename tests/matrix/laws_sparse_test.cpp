@@ -6,6 +6,7 @@
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
+#include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/hypersparse.hpp>
 #include <tessera/matrix/nm.hpp>
@@ -82,6 +83,10 @@ Bitmap<T> bits(Csr<T> A) {
   return bitmap_from_csr(A);
 }
 template <class T>
+CsrDelta<T> distances(Csr<T> A) {
+  return csr_delta_from_csr(A);
+}
+template <class T>
 Dia<T> diagonals(Csr<T> A) {
   return dia_from_csr(A);
 }
@@ -100,6 +105,7 @@ using Types = ::testing::Types<
     SparseCase<Nm<float>, float, some_of_each<float, 4, 8>>, SparseCase<TiledCsl<float>, float, tiles<float>>,
     SparseCase<TiledCsl<double>, double, tiles<double>>, SparseCase<Bitmap<float>, float, bits<float>>,
     SparseCase<Bitmap<double>, double, bits<double>>, SparseCase<Dia<float>, float, diagonals<float>>,
+    SparseCase<CsrDelta<float>, float, distances<float>>, SparseCase<CsrDelta<double>, double, distances<double>>,
     SparseCase<Dia<double>, double, diagonals<double>>, SparseCase<Hypersparse<float>, float, filled_rows<float>>,
     SparseCase<Hypersparse<double>, double, filled_rows<double>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Sparse, OperatorLaws, Types);

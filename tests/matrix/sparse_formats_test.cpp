@@ -4,12 +4,14 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <io/io_test.hpp>
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/csc.hpp>
+#include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/hypersparse.hpp>
 #include <tessera/matrix/nm.hpp>
@@ -44,6 +46,7 @@ TEST(SparseFormats, ConversionsRoundTrip) {
     expect_same(csc_from_csr(A).to_csr(), A);
     expect_same(hypersparse_from_csr(A).to_csr(), A);
     expect_same(bitmap_from_csr(A).to_csr(), A);
+    expect_same(csr_delta_from_csr(A).to_csr(), A);
     expect_same(tiled_csl_from_csr(A).to_csr(), A);
     expect_same(dia_from_csr(A).to_csr(), A);
     for (const auto& [r, c] : {std::pair<Index, Index>{1, 1}, {4, 1}, {16, 1}, {3, 5}, {64, 64}})
@@ -59,6 +62,7 @@ TEST(SparseFormats, WhatTheyTake) {
   EXPECT_EQ(nm_from_csr(A, 2, 4).bytes(), 128u * 64 * 4 + 128 * 16 + 8);      // 4.25 bytes a nonzero
   EXPECT_EQ(tiled_csl_from_csr(A).bytes(), 128u * 64 * 6 + 5 * 8);            // 6
   EXPECT_EQ(bitmap_from_csr(A).bytes(), 128u * 64 * 4 + 128 * 16 + 129 * 8);  // 1 bit a position
+  EXPECT_EQ(csr_delta_from_csr(A).bytes(), 128u * 64 * 6 + 129 * 8 + 128 * 4);
   EXPECT_EQ(A.bytes(), 128u * 64 * 8 + 129 * 4);
 }
 
@@ -114,6 +118,49 @@ TEST(SparseFormats, CorruptGroupsAreRefused) {
   EXPECT_REFUSED(make(1, 33, 4, buffer<std::uint8_t>({0x4})), format_error, "1:33");
   EXPECT_REFUSED(nm_from_csr(csr_from_coo<float>(filled<float>(3, 8, [](Index i, Index) { return i == 1; })), 2, 4),
                  format_error, "row 1 has 4 nonzeros in group 0; expected 2 of 4");
+}
+
+TEST(SparseFormats, DistancesReachFar) {
+  Csr<double> A = csr_from_coo<double>({.rows = 3,
+                                        .cols = 300000,
+                                        .row = {0, 0, 0, 0, 2, 2},
+                                        .col = {5, 65540, 65541, 299999, 0, 65535},
+                                        .value = {1, 2, 3, 4, 5, 6}});
+  const auto delta = csr_delta_from_csr(A);
+  EXPECT_TRUE(std::ranges::equal(delta.row_ptr(), std::vector<std::int32_t>{0, 3, 3, 4}));
+  EXPECT_TRUE(std::ranges::equal(delta.base(), std::vector<std::int32_t>{5, 65541, 299999, 0}));
+  expect_same(delta.to_csr(), A);
+  Eigen::VectorXd x = Eigen::VectorXd::LinSpaced(300000, 1, 300000);
+  const Eigen::VectorXd y = delta * x;
+  EXPECT_EQ(y[0], 6 + 2 * 65541.0 + 3 * 65542.0 + 4 * 300000.0);
+  EXPECT_EQ(y[1], 0);
+  EXPECT_EQ(y[2], 5 + 6 * 65536.0);
+}
+
+TEST(SparseFormats, CorruptDistancesAreRefused) {
+  const auto make = [](Counts rows, Counts units, Counts base, std::initializer_list<std::uint16_t> distances,
+                       Index values) {
+    return CsrDelta<float>(2, 9, std::move(rows), std::move(units), std::move(base), buffer(distances), floats(values));
+  };
+  EXPECT_NO_THROW(make(counts({0, 2, 3}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4));
+  EXPECT_REFUSED(make(counts({0, 2}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "row_ptr has 2");
+  EXPECT_REFUSED(make(counts({0, 4, 3}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "row_ptr goes from 0 to 4");
+  EXPECT_REFUSED(make(counts({0, 2, 2}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "row_ptr ends at 2");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({0, 2, 1, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "unit_ptr goes from 2 to 1");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({1, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "unit_ptr[0] is 1");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({0, 2, 3, 4}), counts({1, -4, 8}), {0, 2, 1, 0}, 4), format_error,
+                 "base[1] is -4");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({0, 2, 3, 4}), counts({1, 3, 8}), {0, 2, 0, 0}, 4), format_error,
+                 "distances[2] of row 0 leads to column 3");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1, 1}, 4), format_error,
+                 "distances[3] of row 1 leads to column 9");
+  EXPECT_REFUSED(make(counts({0, 2, 3}), counts({0, 2, 3, 4}), counts({1, 4, 8}), {0, 2, 1}, 4), format_error,
+                 "distances has 3");
 }
 
 TEST(SparseFormats, OtherCorruptStructuresAreRefused) {
@@ -194,6 +241,8 @@ void check_all() {
       for (const auto& [r, c] : {std::pair<Index, Index>{4, 1}, {16, 1}, {7, 2}})
         check<BsrKernels, BsrArgs<T>>(bsr_from_csr(A, r, c), A);
       check<CslKernels, CslArgs<T>>(tiled_csl_from_csr(A), A);
+      check<CsrDeltaKernels, CsrDeltaArgs<T>>(csr_delta_from_csr(A), A);
+      check<BandedKernels, BandedArgs<T>>(dia_from_csr(A), A);
       if constexpr (std::floating_point<T>)
         for (const Index slice : {8, 32, 5}) check<SellKernels, SellArgs<T>>(sell_from_csr(A, slice, 64), A);
     }

@@ -37,8 +37,10 @@ class Banded : public OperatorBase<Banded<S>> {
       throw shape_error(detail::concat("tessera: Banded(", rows, ", ", cols, ", ", lower, ", ", upper,
                                        "): expected entries that can be counted"));
     starts_.reserve(static_cast<std::size_t>(count) + 1);
+    offsets_.reserve(static_cast<std::size_t>(count));
     for (Index d = -lower_; d <= upper_; ++d) {
       starts_.push_back(total);
+      offsets_.push_back(d);
       total += length(d);
     }
     starts_.push_back(total);
@@ -134,11 +136,12 @@ class Banded : public OperatorBase<Banded<S>> {
   Index start(Index d) const { return starts_[static_cast<std::size_t>(d + lower_)]; }
 
   BandedArgs<S> arguments(Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    return {{}, op, rows_, cols_, lower_, upper_, entries_.data(), starts_.data(), alpha, beta, X, Y};
+    const Index count = static_cast<Index>(offsets_.size());
+    return {{}, op, rows_, cols_, count, offsets_.data(), starts_.data(), entries_.data(), alpha, beta, X, Y};
   }
 
   Index rows_, cols_, lower_, upper_;
-  std::vector<Index> starts_;
+  std::vector<Index> starts_, offsets_;
   Buffer<S> entries_;
 };
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include <tessera/kernels/banded/banded.hpp>
 #include <tessera/matrix/detail/sparse_rows.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -35,6 +36,8 @@ class Dia : public detail::SparseRows<Dia<T>, T> {
     if (values_.size() != offsets_.size() * rows)
       detail::refuse_sparse("Dia", rows, cols, "values has ", values_.size(), " entries; expected ",
                             offsets_.size() * rows);
+    starts_ = Buffer<Index>(offsets_.size());
+    for (Index d = 0; d < offsets_.size(); ++d) starts_[d] = d * rows + std::max<Index>(0, -offsets_[d]);
   }
 
   Index rows() const { return rows_; }
@@ -42,10 +45,31 @@ class Dia : public detail::SparseRows<Dia<T>, T> {
   std::span<const Index> offsets() const { return detail::span_of(offsets_); }
   std::span<const T> values() const { return detail::span_of(values_); }
   std::span<T> parameters() requires std::floating_point<T> { return values_; }
-  std::size_t bytes() const { return offsets_.bytes() + values_.bytes(); }
+  std::size_t bytes() const { return offsets_.bytes() + starts_.bytes() + values_.bytes(); }
   template <class F>
   void for_each_buffer(F&& f) const {
-    detail::show_buffers(f, offsets_, values_);
+    detail::show_buffers(f, offsets_, starts_, values_);
+  }
+
+  /// Diagonals of what is summed pass by in vectors, transposed too; others are told as compressed rows.
+  bool apply_either(Context& ctx, Op op, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                    MatrixView<accum_t<T>> Y) const {
+    if constexpr (std::same_as<T, accum_t<T>> && std::floating_point<T>) {
+      banded(ctx, BandedArgs<T>{{},
+                                op,
+                                rows_,
+                                cols_,
+                                offsets_.size(),
+                                offsets_.data(),
+                                starts_.data(),
+                                values_.data(),
+                                alpha,
+                                beta,
+                                X,
+                                Y});
+      return true;
+    }
+    return false;
   }
 
   Index most_nonzeros(Index begin, Index end) const { return (end - begin) * offsets_.size(); }
@@ -64,7 +88,7 @@ class Dia : public detail::SparseRows<Dia<T>, T> {
 
  private:
   Index rows_, cols_;
-  Buffer<Index> offsets_;
+  Buffer<Index> offsets_, starts_;
   Buffer<T> values_;
 };
 

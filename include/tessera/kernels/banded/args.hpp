@@ -18,24 +18,26 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; A (rows,cols) by its diagonals from -lower to upper, each contiguous,
-/// that of A(i,i+d) from starts[d + lower]. beta == 0 never reads Y. A RowRange is one of Y's rows.
+/// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; A (rows,cols) by its diagonals, ascending, each contiguous: entries
+/// (i, i + offsets[d]) from starts[d] on, the first in row max(0, -offsets[d]). beta == 0 never reads Y. A RowRange is
+/// one of Y's rows.
 template <class T>
 struct BandedArgs : KernelArgs {
   Op op = Op::none;
-  Index rows = 0, cols = 0, lower = 0, upper = 0;
-  const T* entries = nullptr;
+  Index rows = 0, cols = 0, diagonals = 0;
+  const Index* offsets = nullptr;
   const Index* starts = nullptr;
+  const T* entries = nullptr;
   T alpha = 1, beta = 0;
   MatrixView<const T> X;
   MatrixView<T> Y;
 
-  // Of op(A): diagonal d, its rows, and its entry in row i.
-  Index lowest() const { return op == Op::none ? -lower : -upper; }
-  Index highest() const { return op == Op::none ? upper : lower; }
-  Index first(Index d) const { return d < 0 ? -d : 0; }
-  Index last(Index d) const { return std::min(Y.rows(), X.rows() - d); }
-  const T* at(Index d, Index i) const { return entries + starts[(op == Op::none ? d : -d) + lower] + (i - first(d)); }
+  // Of op(A)'s k-th diagonal: where it is, its rows, and its entry in row i.
+  Index stored(Index k) const { return op == Op::none ? k : diagonals - 1 - k; }
+  Index offset(Index k) const { return op == Op::none ? offsets[k] : -offsets[stored(k)]; }
+  Index first(Index k) const { return std::max<Index>(0, -offset(k)); }
+  Index last(Index k) const { return std::min(Y.rows(), X.rows() - offset(k)); }
+  const T* at(Index k, Index i) const { return entries + starts[stored(k)] + (i - first(k)); }
   bool columns_contiguous() const {
     return (X.row_stride() == 1 || X.rows() < 2) && (Y.row_stride() == 1 || Y.rows() < 2);
   }

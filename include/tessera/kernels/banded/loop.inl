@@ -1,7 +1,7 @@
-// Products with bands, for every lane; included inside its target region, in a namespace of its own. A block of rows
-// sums over all diagonals in registers and is written once; diagonals that begin or end within it are summed first, one
-// number at a time.
-// Tried: three diagonals a pass over y (26-30% of a copy from cache), y read and written once for every three.
+// Products with diagonals, for every lane; included inside its target region, in a namespace of its own. A block of
+// rows sums over all diagonals in registers and is written once; diagonals that begin or end within it are summed
+// first, one number at a time. Tried: three diagonals a pass over y (26-30% of a copy from cache), y read and written
+// once for every three.
 
 template <class Lane>
 struct BandedLoop {
@@ -22,31 +22,33 @@ struct BandedLoop {
   template <class T>
   static constexpr Index width = simd::Vec<T, Lane>::width;
 
-  /// The diagonals [lo, hi] have all rows [i, i + n).
+  /// The diagonals [begin, end) have all rows [i, i + n).
   struct Whole {
-    Index lo, hi;
+    Index begin, end;
   };
   template <class T>
   static Whole whole(const BandedArgs<T>& a, Index i, Index n) {
-    const Index lo = a.lowest(), hi = a.highest(), left = -i, right = a.X.rows() - i - n;
-    return {lo > left ? lo : left, hi < right ? hi : right};
+    Whole w{0, a.diagonals};
+    while (w.begin < w.end && a.offset(w.begin) < -i) ++w.begin;
+    while (w.end > w.begin && a.offset(w.end - 1) > a.X.rows() - i - n) --w.end;
+    return w;
   }
-  /// sum (n) += the diagonals [from, to] in rows [i, i + n), where they have them.
+  /// sum (n) += the diagonals [from, to) in rows [i, i + n), where they have them.
   template <class T>
   static void add_parts(const BandedArgs<T>& a, Index from, Index to, Index i, Index n, const T* x, T* sum) {
-    for (Index d = from; d <= to; ++d) {
-      const Index begin = a.first(d) > i ? a.first(d) : i, end = a.last(d) < i + n ? a.last(d) : i + n;
+    for (Index k = from; k < to; ++k) {
+      const Index begin = a.first(k) > i ? a.first(k) : i, end = a.last(k) < i + n ? a.last(k) : i + n;
       if (begin >= end) continue;
-      const T* e = a.at(d, begin);
-      for (Index r = begin; r < end; ++r) sum[r - i] += e[r - begin] * x[r + d];
+      const T* const e = a.at(k, begin);
+      const T* const from_x = x + a.offset(k);
+      for (Index r = begin; r < end; ++r) sum[r - i] += e[r - begin] * from_x[r];
     }
   }
   /// The same of all diagonals but the whole ones.
   template <class T>
   static void add_ragged(const BandedArgs<T>& a, Whole w, Index i, Index n, const T* x, T* sum) {
-    if (w.lo > w.hi) return add_parts(a, a.lowest(), a.highest(), i, n, x, sum);
-    add_parts(a, a.lowest(), w.lo - 1, i, n, x, sum);
-    add_parts(a, w.hi + 1, a.highest(), i, n, x, sum);
+    add_parts(a, 0, w.begin, i, n, x, sum);
+    add_parts(a, w.end, a.diagonals, i, n, x, sum);
   }
 
   /// V vectors of rows of C columns.
@@ -58,16 +60,16 @@ struct BandedLoop {
     const T* const x = a.X.data() + j * step;
     const Whole w = whole(a, i, n);
     Reg sum[C][V];
-    if (w.lo > a.lowest() || w.hi < a.highest()) TESSERA_BANDED_UNROLL
+    if (w.begin > 0 || w.end < a.diagonals) TESSERA_BANDED_UNROLL
     for (int c = 0; c < C; ++c) {
       T ragged[static_cast<std::size_t>(n)] = {};
       add_ragged(a, w, i, n, x + c * step, ragged);
       TESSERA_BANDED_UNROLL
       for (int v = 0; v < V; ++v) sum[c][v] = Reg::load(ragged + v * W);
     }
-    for (Index d = w.lo; d <= w.hi; ++d) {
-      const T* const e = a.at(d, i);
-      const T* const from = x + i + d;
+    for (Index k = w.begin; k < w.end; ++k) {
+      const T* const e = a.at(k, i);
+      const T* const from = x + i + a.offset(k);
       TESSERA_BANDED_UNROLL
       for (int v = 0; v < V; ++v) {
         const Reg entry = Reg::load(e + v * W);
@@ -109,7 +111,7 @@ struct BandedLoop {
     for (; i + W <= end; i += W) block<1, 1>(a, i, j);
     if (i == end) return;
     T sum[static_cast<std::size_t>(W)] = {};
-    add_parts(a, a.lowest(), a.highest(), i, end - i, a.X.data() + j * a.X.col_stride(), sum);
+    add_parts(a, 0, a.diagonals, i, end - i, a.X.data() + j * a.X.col_stride(), sum);
     T* const y = a.Y.data() + j * a.Y.col_stride();
     for (Index r = i; r < end; ++r) y[r] = a.beta == T(0) ? a.alpha * sum[r - i] : a.alpha * sum[r - i] + a.beta * y[r];
   }
@@ -121,9 +123,9 @@ struct BandedLoop {
     constexpr Index W = Reg::width;
     const Whole w = whole(a, i, 1);
     Reg sum[V];
-    for (Index d = w.lo; d <= w.hi; ++d) {
-      const Reg entry(*a.at(d, i));
-      const T* const x = a.X.data() + (i + d) * a.X.row_stride() + j;
+    for (Index k = w.begin; k < w.end; ++k) {
+      const Reg entry(*a.at(k, i));
+      const T* const x = a.X.data() + (i + a.offset(k)) * a.X.row_stride() + j;
       if (count == W) {
         TESSERA_BANDED_UNROLL
         for (int v = 0; v < V; ++v) sum[v] = fma(entry, Reg::load(x + v * W), sum[v]);

@@ -17,8 +17,8 @@ struct BandedRef {
     for (Index i = rows.begin; i < rows.end; ++i)
       for (Index j = 0; j < a.Y.cols(); ++j) {
         T sum = 0;
-        for (Index d = std::max(a.lowest(), -i); d <= std::min(a.highest(), a.X.rows() - 1 - i); ++d)
-          sum += *a.at(d, i) * a.X(i + d, j);
+        for (Index k = 0; k < a.diagonals; ++k)
+          if (i >= a.first(k) && i < a.last(k)) sum += *a.at(k, i) * a.X(i + a.offset(k), j);
         a.Y(i, j) = a.beta == T(0) ? a.alpha * sum : a.alpha * sum + a.beta * a.Y(i, j);
       }
   }

@@ -46,15 +46,13 @@ struct SpmmLoop {
     Index e = static_cast<Index>(a.row_ptr[begin]);
     for (Index i = begin; i < end; ++i) {
       const Index last = static_cast<Index>(a.row_ptr[i + 1]);
-      S s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-      for (; e + 4 <= last; e += 4) {
-        s0 += static_cast<S>(a.values[e]) * x[a.col_idx[e]];
-        s1 += static_cast<S>(a.values[e + 1]) * x[a.col_idx[e + 1]];
-        s2 += static_cast<S>(a.values[e + 2]) * x[a.col_idx[e + 2]];
-        s3 += static_cast<S>(a.values[e + 3]) * x[a.col_idx[e + 3]];
+      S sums[8] = {};
+      for (; e + 8 <= last; e += 8) {
+        TESSERA_SPMM_UNROLL
+        for (int k = 0; k < 8; ++k) sums[k] += static_cast<S>(a.values[e + k]) * x[a.col_idx[e + k]];
       }
-      for (; e < last; ++e) s0 += static_cast<S>(a.values[e]) * x[a.col_idx[e]];
-      const S sum = (s0 + s1) + (s2 + s3);
+      for (; e < last; ++e) sums[0] += static_cast<S>(a.values[e]) * x[a.col_idx[e]];
+      const S sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
       S& y = a.Y(i, 0);
       y = a.beta == S(0) ? a.alpha * sum : a.alpha * sum + a.beta * y;
     }

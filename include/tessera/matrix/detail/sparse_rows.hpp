@@ -17,7 +17,8 @@ namespace tessera::inline TESSERA_ABI::detail {
 /// `Derived` has rows(), cols(), values() of all that is stored, `type_name`, `most_nonzeros(begin, end)`, and
 /// `decode(begin, end, row_ptr, col_idx, position)`: of rows [begin, end), row_ptr from 0, columns ascending, and where
 /// in values() each lies. Entries outside the matrix, padding, are left out. `apply_forward(ctx, alpha, X, beta, Y)`,
-/// if there is one that returns true, takes products with A itself.
+/// if there is one that returns true, takes products with A itself, `apply_either(ctx, op, alpha, X, beta, Y)` those
+/// with its transpose too.
 template <class Derived, class T>
 class SparseRows : public OperatorBase<Derived> {
  public:
@@ -28,6 +29,8 @@ class SparseRows : public OperatorBase<Derived> {
     check_apply(derived(), op, X, Y);
     if (Y.empty()) return;
     if (alpha == Scalar(0) || derived().values().empty()) return scale_plainly(ctx, beta, Y);
+    if constexpr (requires { derived().apply_either(ctx, op, alpha, X, beta, Y); })
+      if (derived().apply_either(ctx, op, alpha, X, beta, Y)) return;
     if constexpr (requires { derived().apply_forward(ctx, alpha, X, beta, Y); })
       if (op == Op::none && derived().apply_forward(ctx, alpha, X, beta, Y)) return;
     if (op == Op::none)
