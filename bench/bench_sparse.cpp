@@ -1,8 +1,8 @@
 /// Sparse matrices times dense ones: useful GFLOP/s (two operations a nonzero that is not padding and a column) beside
 /// the FMA roof, or, for a vector, GB/s of the format's own bytes beside reading as many. Peers: Eigen's compressed
-/// rows (vs_eigen), this library's dense product (vs_dense), its compressed rows where the row is of another format
-/// (vs_csr). One thread. spmm/<format>/4096x4096x<columns>/<percent of zeros>; spmm/crossover/… shows from which
-/// sparsity on compressed rows win over the dense product.
+/// rows (vs_eigen), GraphBLAS's where it is installed, this library's dense product (vs_dense), its compressed rows
+/// where the row is of another format (vs_csr). One thread. spmm/<format>/4096x4096x<columns>/<percent of zeros>;
+/// spmm/crossover/… shows from which sparsity on compressed rows win over the dense product.
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -71,6 +71,11 @@ void product_row(const std::string& name, Index n, std::function<Csr<float>()> m
     o->x = Buffer<float>(o->csr.cols() * n);
     std::fill(o->x.begin(), o->x.end(), 0.5f);
     o->y = Buffer<float>(o->csr.rows() * n);
+#ifdef TESSERA_BENCH_GRAPHBLAS
+    if constexpr (std::same_as<A, Csr<float>>)
+      peers::make_graphblas(o->csr.rows(), o->csr.cols(), o->csr.row_ptr().data(), o->csr.col_idx().data(),
+                            o->csr.values().data(), n);
+#endif
     if (!with_dense) return;
     o->dense = Buffer<float>(o->csr.rows() * o->csr.cols());
     for (Index i = 0; i < o->dense.size(); ++i) o->dense[i] = 0.25f;
@@ -83,6 +88,13 @@ void product_row(const std::string& name, Index n, std::function<Csr<float>()> m
                                                         o->csr.row_ptr().data(), o->csr.col_idx().data(),
                                                         o->csr.values().data(), o->x.data(), o->y.data(), n);
                                   }}};
+#ifdef TESSERA_BENCH_GRAPHBLAS
+  if constexpr (std::same_as<A, Csr<float>>)
+    peers.push_back({"graphblas", [=] {
+                       prepare();
+                       peers::graphblas_sparse();
+                     }});
+#endif
   if (with_dense)
     peers.push_back({"dense", [=] {
                        prepare();

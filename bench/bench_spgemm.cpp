@@ -1,6 +1,7 @@
 /// A·A of sparse f64 matrices with 32-bit indices: spgemm/f64/<matrix>[/threads:2]. GFLOPs count two operations a
-/// product; vs_eigen is Eigen's product, vs_outer every product written out and sorted, both of one thread. Medians of
-/// `rounds` in turns: Eigen takes many seconds for R-MAT of scale 17, which is measured in three and without the sort.
+/// product; vs_eigen is Eigen's product, vs_outer every product written out and sorted, both of one thread,
+/// vs_graphblas SuiteSparse:GraphBLAS with as many threads as ours, where it is installed. Medians of `rounds` in
+/// turns: Eigen takes many seconds for R-MAT of scale 17, which is measured in three and without the sort.
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -47,6 +48,10 @@ void product_row(const std::string& name, std::function<Csr<double>()> make, Ind
         Context ctx = Context::with_threads(threads);
         SpgemmReport report;
         std::vector<double> ours, eigen, sorted;
+#ifdef TESSERA_BENCH_GRAPHBLAS
+        std::vector<double> graphblas;
+        peer.graphblas(static_cast<int>(threads));  // A is made
+#endif
         const auto time = [](std::vector<double>& to, auto&& f) {
           const double start = bench::seconds();
           f();
@@ -56,6 +61,9 @@ void product_row(const std::string& name, std::function<Csr<double>()> make, Ind
           for (int r = 0; r < rounds; ++r) {
             time(ours, [&] { benchmark::DoNotOptimize(spgemm(ctx, A, A, {}, &report).values().data()); });
             time(eigen, [&] { peer.eigen(); });
+#ifdef TESSERA_BENCH_GRAPHBLAS
+            time(graphblas, [&] { peer.graphblas(static_cast<int>(threads)); });
+#endif
             if (outer) time(sorted, [&] { peer.outer_and_sort(); });
           }
         const double median = bench::median(ours);
@@ -64,6 +72,9 @@ void product_row(const std::string& name, std::function<Csr<double>()> make, Ind
         state.counters["best_eigen_ms"] = *std::min_element(eigen.begin(), eigen.end()) * 1e3;
         state.counters["GFLOPs"] = 2e-9 * report.products / median;
         state.counters["vs_eigen"] = bench::median(eigen) / median;
+#ifdef TESSERA_BENCH_GRAPHBLAS
+        state.counters["vs_graphblas"] = bench::median(graphblas) / median;
+#endif
         if (outer) state.counters["vs_outer"] = bench::median(sorted) / median;
         state.counters["auxiliary_kB"] = static_cast<double>(report.auxiliary_bytes) * 1e-3;
       })

@@ -5,6 +5,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef TESSERA_BENCH_GRAPHBLAS
+#include <graphblas.hpp>
+#endif
+
 namespace tessera::bench {
 
 using Rows = Eigen::SparseMatrix<double, Eigen::RowMajor, std::int32_t>;
@@ -13,6 +17,9 @@ using Columns = Eigen::SparseMatrix<double, Eigen::ColMajor, std::int32_t>;
 struct SparsePeer::State {
   Rows rows, product;
   Columns columns;
+#ifdef TESSERA_BENCH_GRAPHBLAS
+  std::unique_ptr<peers::GraphMatrix> graph;
+#endif
 };
 
 SparsePeer::SparsePeer(long n, const std::int32_t* row_ptr, const std::int32_t* col_idx, const double* values)
@@ -51,5 +58,22 @@ void SparsePeer::outer_and_sort() {
   }
   for (std::int32_t i = 0; i < A.rows(); ++i) C.outerIndexPtr()[i + 1] += C.outerIndexPtr()[i];
 }
+
+#ifdef TESSERA_BENCH_GRAPHBLAS
+void SparsePeer::graphblas(int threads) {
+  peers::use_graphblas(threads);
+  const auto n = static_cast<GrB_Index>(state_->rows.rows());
+  if (!state_->graph) {
+    const peers::Places places(state_->rows.rows(), state_->rows.outerIndexPtr(), state_->rows.innerIndexPtr());
+    state_->graph = std::make_unique<peers::GraphMatrix>(GrB_FP64, n, n);
+    peers::check(GrB_Matrix_build_FP64(state_->graph->of, places.row.data(), places.col.data(), state_->rows.valuePtr(),
+                                       places.row.size(), GrB_PLUS_FP64));
+  }
+  peers::GraphMatrix C(GrB_FP64, n, n);
+  peers::check(
+      GrB_mxm(C.of, nullptr, nullptr, GrB_PLUS_TIMES_SEMIRING_FP64, state_->graph->of, state_->graph->of, nullptr));
+  peers::check(GrB_Matrix_wait(C.of, GrB_MATERIALIZE));
+}
+#endif
 
 }  // namespace tessera::bench

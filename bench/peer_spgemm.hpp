@@ -14,6 +14,9 @@ class SparsePeer {
   void eigen();
   /// Every product of the columns of A and the rows of A written out as (place, value), sorted, and summed.
   void outer_and_sort();
+#ifdef TESSERA_BENCH_GRAPHBLAS
+  void graphblas(int threads);
+#endif
 
  private:
   struct State;
