@@ -1,4 +1,4 @@
-/// The matrix of Poisson's equation, for benchmarks of sparse matrices.
+/// The matrix of Poisson's equation, for benchmarks and tests of sparse matrices.
 #pragma once
 
 #include <tessera/matrix/csr.hpp>

@@ -10,6 +10,8 @@
 #include <support/oracle.hpp>
 #include <tessera/matrix/csr.hpp>
 
+#include "../../bench/poisson.hpp"
+
 namespace tessera::test {
 
 using Sparse = Csr<double>;
@@ -71,24 +73,7 @@ inline Sparse banded(Index n, Index half) {
   return csr_from_coo<double>(list);
 }
 
-/// The five-point Laplacian of an n × n grid.
-inline Sparse poisson(Index n) {
-  Coo<double> list;
-  list.rows = list.cols = n * n;
-  const auto put = [&](Index i, Index j, double v) {
-    list.row.push_back(i);
-    list.col.push_back(j);
-    list.value.push_back(v);
-  };
-  for (Index i = 0; i < n * n; ++i) {
-    put(i, i, 4);
-    if (i >= n) put(i, i - n, -1);
-    if (i + n < n * n) put(i, i + n, -1);
-    if (i % n > 0) put(i, i - 1, -1);
-    if (i % n < n - 1) put(i, i + 1, -1);
-  }
-  return csr_from_coo<double>(list);
-}
+inline Sparse poisson(Index n) { return ::poisson<double>(n); }
 
 inline Sparse from_entries(Index rows, Index cols, std::vector<Index> row, std::vector<Index> col,
                            std::vector<double> value) {

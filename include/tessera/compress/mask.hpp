@@ -98,23 +98,31 @@ void apply_mask(const Mask& mask, MatrixView<T> W) {
       if (!mask(i, j)) W(i, j) = T(0);
 }
 
+namespace detail {
+/// value(i, j) on the mask's pattern, asked for row by row. Throws format_error.
+template <class T, class F>
+Csr<T> csr_on(const Mask& mask, F&& value) {
+  const Index nnz = checked_count<std::int32_t>("masked_csr", mask.count());
+  Buffer<std::int32_t> row_ptr(mask.rows() + 1), col_idx(nnz, uninitialized);
+  Buffer<T> values(nnz, uninitialized);
+  Index to = 0;
+  for (Index i = 0; i < mask.rows(); ++i) {
+    for (Index j = 0; j < mask.cols(); ++j)
+      if (mask(i, j)) {
+        col_idx[to] = static_cast<std::int32_t>(j);
+        values[to++] = value(i, j);
+      }
+    row_ptr[i + 1] = static_cast<std::int32_t>(to);
+  }
+  return {trusted, mask.rows(), mask.cols(), std::move(row_ptr), std::move(col_idx), std::move(values)};
+}
+}  // namespace detail
+
 /// W on the mask's pattern; zeros that are kept stay entries. Throws shape_error, format_error.
 template <class T>
 Csr<T> masked_csr(const Mask& mask, MatrixView<const T> W) {
   detail::check_mask("masked_csr", W.rows(), W.cols(), mask);
-  const Index nnz = detail::checked_count<std::int32_t>("masked_csr", mask.count());
-  Buffer<std::int32_t> row_ptr(W.rows() + 1), col_idx(nnz, uninitialized);
-  Buffer<T> values(nnz, uninitialized);
-  Index to = 0;
-  for (Index i = 0; i < W.rows(); ++i) {
-    for (Index j = 0; j < W.cols(); ++j)
-      if (mask(i, j)) {
-        col_idx[to] = static_cast<std::int32_t>(j);
-        values[to++] = W(i, j);
-      }
-    row_ptr[i + 1] = static_cast<std::int32_t>(to);
-  }
-  return {trusted, W.rows(), W.cols(), std::move(row_ptr), std::move(col_idx), std::move(values)};
+  return detail::csr_on<T>(mask, [&](Index i, Index j) { return W(i, j); });
 }
 
 struct PruningReport {

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
-#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include <tessera/compress/mask.hpp>
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/sparse/sddmm.hpp>
@@ -22,22 +22,11 @@ Csr<T> top_k_pattern(MatrixView<const T> W, MatrixView<const T> score, Index kep
   if (score.rows() != W.rows() || score.cols() != W.cols() || kept < 0 || kept > W.size())
     throw shape_error(detail::concat("tessera: top_k_pattern: ", kept, " of (", detail::shape_text(W.rows(), W.cols()),
                                      ") by scores of (", detail::shape_text(score.rows(), score.cols()), ")"));
-  std::vector<Index> order(static_cast<std::size_t>(W.size()));
-  std::iota(order.begin(), order.end(), Index{0});
-  const auto size = [&](Index p) { return std::abs(score(p / W.cols(), p % W.cols())); };
-  std::nth_element(order.begin(), order.begin() + kept, order.end(),
-                   [&](Index p, Index q) { return size(p) != size(q) ? size(p) > size(q) : p < q; });
-  std::sort(order.begin(), order.begin() + kept);
-  Buffer<std::int32_t> row_ptr(W.rows() + 1), col_idx(kept, uninitialized);
-  Buffer<T> values(kept, uninitialized);
-  for (Index e = 0; e < kept; ++e) {
-    const Index p = order[static_cast<std::size_t>(e)];
-    ++row_ptr[p / W.cols() + 1];
-    col_idx[e] = static_cast<std::int32_t>(p % W.cols());
-    values[e] = W(p / W.cols(), p % W.cols());
-  }
-  for (Index i = 0; i < W.rows(); ++i) row_ptr[i + 1] += row_ptr[i];
-  return Csr<T>(W.rows(), W.cols(), std::move(row_ptr), std::move(col_idx), std::move(values));
+  Mask mask(W.rows(), W.cols(), false);
+  for (const Index p : detail::largest(detail::all_places(0, W.size()), kept,
+                                       [&](Index q) { return std::abs(score(q / W.cols(), q % W.cols())); }))
+    mask.set(p, true);
+  return masked_csr(mask, W);
 }
 
 /// Y = (W ∘ mask(score)) X with exactly `kept` weights. H. Mousavi et al., "DASS: Differentiable Architecture Search

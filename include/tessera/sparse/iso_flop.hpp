@@ -88,15 +88,15 @@ class IsoFlopLinear {
       : plan_(std::move(plan)), left_(plan_.rows * plan_.rank), right_(plan_.rank * plan_.cols) {
     const Philox draws(seed);
     std::uint64_t drawn = 0;
-    const auto fill = [&](auto& values, double scale) {
-      for (T& v : values) v = static_cast<T>(scale * draws.normal(drawn++));
+    const auto draw = [&](double scale) { return static_cast<T>(scale * draws.normal(drawn++)); };
+    const auto fill = [&](Buffer<T>& values, double scale) {
+      for (T& v : values) v = draw(scale);
     };
     for (const auto& part : plan_.parts) {
-      Mask mask = random_mask(part.rows, part.cols, part.kept, seed + 1 + sparse_.size());
-      Buffer<T> none(part.rows * part.cols);
-      sparse_.push_back(masked_csr(mask, MatrixView<const T>(none.data(), part.rows, part.cols)));
-      auto values = sparse_.back().values();
-      fill(values, std::sqrt(static_cast<double>(part.rows) / static_cast<double>(std::max<Index>(1, part.kept))));
+      const Mask mask = random_mask(part.rows, part.cols, part.kept, seed + 1 + sparse_.size());
+      const double scale =
+          std::sqrt(static_cast<double>(part.rows) / static_cast<double>(std::max<Index>(1, part.kept)));
+      sparse_.push_back(detail::csr_on<T>(mask, [&](Index, Index) { return draw(scale); }));
     }
     fill(left_, plan_.rank > 0 ? std::sqrt(1.0 / static_cast<double>(plan_.rank)) : 0.0);
     fill(right_, std::sqrt(1.0 / static_cast<double>(plan_.cols)));
