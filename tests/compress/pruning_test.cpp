@@ -97,6 +97,20 @@ TEST(LayerWise, MethodsAreInTheirPapersOrder) {
       for (Index t = j; t < j + 4; ++t) kept += two_of_four.mask(i, t);
       EXPECT_EQ(kept, 2);
     }
+  for (const Index block : {4, 3}) {  // of 3 the last is of one row
+    const auto blocks = SparseGpt{.density = 0.25, .batch = 16, .block = block}.prune(ctx, view(W), calibration);
+    for (Index i = 0; i < M; ++i)
+      for (Index j = 0; j < K; ++j) EXPECT_EQ(blocks.mask(i, j), blocks.mask(i / block * block, j));
+    if (block == 4) {
+      EXPECT_EQ(blocks.report.kept, M * K / 4);
+    }
+    const auto left_as_they_are = detail::pruned(ctx, view(W), blocks.mask, view(W), &calibration);
+    EXPECT_LT(blocks.report.output_error, left_as_they_are.report.output_error);
+    EXPECT_GT(blocks.report.output_error,
+              (SparseGpt{.density = 0.25, .batch = 16}.prune(ctx, view(W), calibration).report.output_error));
+  }
+  EXPECT_THROW((SparseGpt{.block = 0}.prune(ctx, view(W), calibration)), unsupported_error);
+  EXPECT_THROW((SparseGpt{.n = 2, .m = 4, .block = 4}.prune(ctx, view(W), calibration)), unsupported_error);
   EXPECT_TRUE(std::isnan(Magnitude{}.prune(ctx, view(W)).report.output_error));
   EXPECT_THROW(Wanda{}.prune(ctx, view(random<DenseF>(3, 5, 1)), calibration), shape_error);
   EXPECT_THROW((SparseGpt{.n = 5, .m = 4}.prune(ctx, view(W), calibration)), unsupported_error);

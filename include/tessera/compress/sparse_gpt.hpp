@@ -12,7 +12,8 @@ namespace tessera::inline TESSERA_ABI {
 
 /// SparseGPT. E. Frantar & D. Alistarh, "SparseGPT: Massive Language Models Can be Accurately Pruned in One-Shot" (ICML
 /// 2023), Algorithm 1. H⁻¹ = UᵀU for H = X Xᵀ + λI; of every `batch` columns the entries of least w²/U_jj² over all
-/// rows are pruned (or, with `m` > 0, all but the best `n` of each `m` in a row), and e = w_j/U_jj is taken out of the
+/// rows are pruned (or, with `m` > 0, all but the best `n` of each `m` in a row; or, with `block` > 1, the columns of
+/// `block` rows with the least sums, as Bsr holds them), and e = w_j/U_jj is taken out of the
 /// columns after j along U_j. λ = damping·mean(diag H), ten times more as often as H does not factorise. Rows are
 /// independent once the mask of a batch is chosen: the same bits for any number of threads. In f64. O(K³ + MK²). Throws
 /// shape_error, unsupported_error.
@@ -21,12 +22,16 @@ struct SparseGpt {
   Index batch = 128;
   double damping = 0.01;
   Index n = 0, m = 0;  // n of m in place of the density
+  Index block = 1;     // rows that are kept or pruned together
 
   template <class = void>
   Pruning prune(Context& ctx, MatrixView<const float> W, const Calibration& calibration) const {
     detail::check_quantizer("SparseGpt", W, calibration);
     if (m < 0 || (m > 0 && (n < 0 || n > m)))
       throw unsupported_error(detail::concat("tessera: SparseGpt of ", n, " of ", m, "; expected 0 to m of m"));
+    if (block < 1 || (m > 0 && block > 1))
+      throw unsupported_error(detail::concat("tessera: SparseGpt in blocks of ", block, " rows with ", n, " of ", m,
+                                             "; expected 1, or more without n of m"));
     detail::kept_of("SparseGpt", density, 0);
     const Index M = W.rows(), K = W.cols();
     const Index B = m > 0 ? (std::max<Index>(batch, m) + m - 1) / m * m : std::max<Index>(batch, 1);
@@ -73,11 +78,19 @@ struct SparseGpt {
         }
       return;
     }
+    const Index M = w.rows(), blocks = M / block + (M % block != 0);
     std::vector<Index> places;
-    for (Index i = 0; i < w.rows(); ++i)
-      for (Index j = first; j < last; ++j) places.push_back(i * K + j);
+    for (Index b = 0; b < blocks; ++b)
+      for (Index j = first; j < last; ++j) places.push_back(b * K + j);
     const Index kept = detail::kept_of("SparseGpt", density, static_cast<Index>(places.size()));
-    for (const Index p : detail::largest(std::move(places), kept, score)) mask.set(p, true);
+    const auto rows = [&](Index p) { return std::min(block, M - p / K * block); };
+    const auto of_block = [&](Index p) {
+      double sum = 0;
+      for (Index r = 0; r < rows(p); ++r) sum += score((p / K * block + r) * K + p % K);
+      return sum;
+    };
+    for (const Index p : detail::largest(std::move(places), kept, of_block))
+      for (Index r = 0; r < rows(p); ++r) mask.set((p / K * block + r) * K + p % K, true);
   }
 
   template <class = void>
