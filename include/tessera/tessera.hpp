@@ -46,6 +46,7 @@
 #include <tessera/kernels/qgemm/qgemm.hpp>
 #include <tessera/kernels/rows/rows.hpp>
 #include <tessera/kernels/spgemm/spgemm.hpp>
+#include <tessera/kernels/spmm/crossover.hpp>
 #include <tessera/kernels/spmm/spmm.hpp>
 #include <tessera/kernels/sum_squares/sum_squares.hpp>
 #include <tessera/kv/kv.hpp>
@@ -129,7 +130,6 @@
 #include <tessera/quant/block_grid.hpp>
 #include <tessera/quant/calibration.hpp>
 #include <tessera/quant/dynamic_fixed_point.hpp>
-#include <tessera/quant/dynamic_fixed_point_conv.hpp>
 #include <tessera/quant/entropy_bottleneck.hpp>
 #include <tessera/quant/factorized_prior.hpp>
 #include <tessera/quant/finite_scalar.hpp>
@@ -177,6 +177,7 @@
 #include <tessera/sparse/chess.hpp>
 #include <tessera/sparse/chunked_spmm.hpp>
 #include <tessera/sparse/dass.hpp>
+#include <tessera/sparse/densify.hpp>
 #include <tessera/sparse/fastrp.hpp>
 #include <tessera/sparse/gather.hpp>
 #include <tessera/sparse/iso_flop.hpp>
@@ -189,3 +190,4 @@
 #include <tessera/sparse/triangular_solve.hpp>
 #include <tessera/sparse/typed_linear.hpp>
 #include <tessera/tune/gemm.hpp>
+#include <tessera/tune/spmm.hpp>

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <tessera/expr/expr.hpp>
+#include <tessera/kernels/spmm/crossover.hpp>
 #include <tessera/kernels/spmm/spmm.hpp>
 #include <tessera/matrix/detail/compressed.hpp>
 
@@ -46,6 +47,12 @@ class CsrOperator : public OperatorBase<Derived> {
                          arguments(op, Scalar(1), MatrixView<const Scalar>(nullptr, {k, n}, {1, k}), Scalar(0),
                                    MatrixView<Scalar>(nullptr, {m, n}, {1, m})),
                          sink);
+    if constexpr (std::floating_point<Scalar>) {
+      if (nnz() == 0 || n <= 0) return;
+      const SpmmCosts costs = spmm_costs<Scalar>();
+      const auto outlook = spmm_outlook<Scalar>(costs, op, derived().rows(), derived().cols(), nnz(), n);
+      sink("dense", concat("not asked for; would be ", outlook.text(), ", ", costs.source));
+    }
   }
 
   /// The value at (i, j), 0 where none is stored: O(log of the row's nonzeros). Throws shape_error outside the shape.
