@@ -3,6 +3,7 @@
 /// rows (vs_eigen), GraphBLAS's where it is installed, this library's dense product (vs_dense), its compressed rows
 /// where the row is of another format (vs_csr). One thread. spmm/<format>/4096x4096x<columns>/<percent of zeros>;
 /// spmm/crossover/… shows from which sparsity on compressed rows win over the dense product.
+/// conv1x1/<format>/<channels>x<channels>x<pixels> ends in a ReLU, as does its dense peer.
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -17,12 +18,14 @@
 #include <poisson.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kernels/map/map.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/nm.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/tiled_csl.hpp>
+#include <tessera/sparse/conv.hpp>
 
 namespace {
 
@@ -57,9 +60,21 @@ struct Operands {
 
 std::function<void()> release;
 
+template <class A, class W>
+void convolve(Operands<A>& o, const W& weights, Index pixels) {
+  sparse_conv1x1(o.ctx, weights, Channels<const float>(o.x.data(), {weights.cols(), 1, pixels}),
+                 Channels<float>(o.y.data(), {weights.rows(), 1, pixels}), {{}, true});
+}
+struct Relu {
+  template <class V>
+  TESSERA_INLINE void operator()(V& y) const {
+    y = max(V(0), y);
+  }
+};
+
 template <class A>
 void product_row(const std::string& name, Index n, std::function<Csr<float>()> make,
-                 std::function<A(const Csr<float>&)> convert, bool with_dense = true) {
+                 std::function<A(const Csr<float>&)> convert, bool with_dense = true, bool convolution = false) {
   auto o = std::make_shared<Operands<A>>();
   const auto prepare = [=] {
     if (o->made) return;
@@ -100,16 +115,17 @@ void product_row(const std::string& name, Index n, std::function<Csr<float>()> m
                        prepare();
                        const MatrixView<const float> dense(o->dense.data(), o->csr.rows(), o->csr.cols());
                        gemm(o->ctx, 1.0f, dense, in(), 0.0f, out());
+                       if (convolution) map(o->ctx, Relu{}, VectorView<float>(o->y.data(), o->y.size()));
                      }});
   if constexpr (!std::same_as<A, Csr<float>>)
     peers.push_back({"csr", [=] {
                        prepare();
-                       o->csr.apply(o->ctx, Op::none, 1, in(), 0, out());
+                       convolution ? convolve(*o, o->csr, n) : o->csr.apply(o->ctx, Op::none, 1, in(), 0, out());
                      }});
   auto measured = std::make_shared<std::optional<bench::Rounds>>();  // the library calls a benchmark more than once
   benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
     prepare();
-    const auto run = [=] { o->a.apply(o->ctx, Op::none, 1, in(), 0, out()); };
+    const auto run = [=] { convolution ? convolve(*o, o->a, n) : o->a.apply(o->ctx, Op::none, 1, in(), 0, out()); };
     const auto roof = [=] {
       if (n > 1) return bench::fma_roof<float>();
       if (o->other.size() == 0) o->other = Buffer<float>(static_cast<Index>(bytes(o->a)) / 4);
@@ -176,5 +192,17 @@ int main(int argc, char** argv) {
       "spmv/csr_delta/f32/poisson512", 1, [] { return poisson<float>(512); }, csr_delta_from_csr<float>, false);
   product_row<Dia<float>>(
       "spmv/dia/f32/poisson512", 1, [] { return poisson<float>(512); }, dia_from_csr<float>, false);
+  for (const auto& layer : {std::pair<Index, Index>{64, 3136}, {128, 3136}, {256, 784}, {512, 196}})
+    for (const int zeros : {80, 90}) {
+      const Index C = layer.first, pixels = layer.second;
+      const auto name = [&](const char* format) {
+        return detail::concat("conv1x1/", format, "/f32/", C, 'x', C, 'x', pixels, '/', zeros, '%');
+      };
+      product_row<Csr<float>>(
+          name("csr"), pixels, [=] { return random_sparse(C, zeros, 1); }, itself, true, true);
+      product_row<Bsr<float>>(
+          name("bsr4x1"), pixels, [=] { return random_sparse(C, zeros, 4); },
+          [](const Csr<float>& A) { return bsr_from_csr(A, 4, 1); }, true, true);
+    }
   return tessera::bench::run_rows(argc, argv);
 }

@@ -130,6 +130,7 @@
 #include <tessera/quant/block_grid.hpp>
 #include <tessera/quant/calibration.hpp>
 #include <tessera/quant/dynamic_fixed_point.hpp>
+#include <tessera/quant/dynamic_fixed_point_conv.hpp>
 #include <tessera/quant/entropy_bottleneck.hpp>
 #include <tessera/quant/factorized_prior.hpp>
 #include <tessera/quant/finite_scalar.hpp>
@@ -176,6 +177,8 @@
 #include <tessera/sparse/centrality.hpp>
 #include <tessera/sparse/chess.hpp>
 #include <tessera/sparse/chunked_spmm.hpp>
+#include <tessera/sparse/conv.hpp>
+#include <tessera/sparse/conv_param.hpp>
 #include <tessera/sparse/dass.hpp>
 #include <tessera/sparse/densify.hpp>
 #include <tessera/sparse/fastrp.hpp>
