@@ -92,6 +92,7 @@
 #include <tessera/matrix/quantized_monarch.hpp>
 #include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/slice.hpp>

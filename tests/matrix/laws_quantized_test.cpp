@@ -3,6 +3,7 @@
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
 #include <unsupported/Eigen/KroneckerProduct>
 
@@ -22,6 +23,8 @@ template <class F>
 struct Truth<Quantized<F>> : QuantizedTruth<Quantized<F>> {};
 template <class F>
 struct Truth<ScaledRows<F>> : QuantizedTruth<ScaledRows<F>> {};
+template <class S>
+struct Truth<QuantizedSparse<S>> : QuantizedTruth<QuantizedSparse<S>> {};
 
 /// Structures of parts whose products are exact up to rounding: those parts' values decide.
 template <class A, class Parts>
@@ -147,9 +150,25 @@ struct ScaledRowsCase {
   }
 };
 
-using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, LowRankCase<Q8_0>,
-                               LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>,
-                               BlocksCase<Integers<4>>, HalfBlocksCase>;
+/// Half of the 4×1 blocks.
+struct BlockSparseCase {
+  using Operator = QuantizedSparse<Bsr<Int8Code>>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{{1, 3}, {18, 40}}) {
+      auto W = random_buffer<float>(rows * cols, 70);
+      for (Index i = 0; i < W.size(); ++i)
+        if ((i / cols / 4 + i % cols) % 2 == 1) W[i] = 0;
+      all.push_back(pack_block_sparse(csr_from_dense(MatrixView<float>(W.data(), rows, cols)), 4));
+      all.push_back(all.back().activations(Activations::exact));
+    }
+    return all;
+  }
+};
+
+using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, BlockSparseCase,
+                               LowRankCase<Q8_0>, LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase,
+                               BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.

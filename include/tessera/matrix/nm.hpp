@@ -59,6 +59,8 @@ class Nm : public detail::SparseRows<Nm<T>, T> {
     return static_cast<Index>((word >> (bit % 8)) & ((1u << bits(m_)) - 1));
   }
   std::span<const T> values() const { return detail::span_of(values_); }
+  /// 8 bytes behind them can be read.
+  std::span<const std::uint8_t> codes() const { return {codes_.data(), static_cast<std::size_t>(rows_ * line_)}; }
   std::span<T> parameters() requires std::floating_point<T> { return values_; }
   std::size_t bytes() const { return values_.bytes() + codes_.bytes(); }
   std::string describe() const { return detail::concat("Nm<", n_, ':', m_, "> ", detail::shape_text(rows_, cols_)); }

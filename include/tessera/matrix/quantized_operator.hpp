@@ -18,13 +18,10 @@
 #include <tessera/expr/operator.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/qgemm/qgemm.hpp>
+#include <tessera/matrix/activations.hpp>
 #include <tessera/quant/formats.hpp>
 
 namespace tessera::inline TESSERA_ABI {
-
-/// What W * x does to x. `int8`: rounds it to int8, a scale for each 32 values, and multiplies integers (see qgemm).
-/// `exact`: multiplies it as it is by decoded weights, several times slower.
-enum class Activations { int8, exact };
 
 namespace detail {
 

@@ -1,0 +1,312 @@
+// Products of sparse int8 with bytes: every kernel against the obvious integers, to the bit.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <tessera/core/rng.hpp>
+#include <tessera/kernels/sparse_int8/sparse_int8.hpp>
+
+namespace tessera {
+namespace TESSERA_TEST_FILE {
+
+enum class Order { rows, columns, spread };
+
+/// A (rows, cols) of random numbers in memory of its own, with something around it.
+template <class T>
+struct Numbers {
+  Buffer<T> memory;
+  MatrixView<T> view;
+  Numbers(Index rows, Index cols, Order order, std::uint64_t seed, int low, int high) {
+    const Index step = order == Order::spread ? 2 : 1, line = (order == Order::columns ? rows : cols) * step + 1;
+    memory = Buffer<T>((order == Order::columns ? cols : rows) * line + 3);
+    const Philox draws(seed);
+    for (Index i = 0; i < memory.size(); ++i) {
+      const auto at = static_cast<std::uint64_t>(i);
+      const int draw = low + static_cast<int>(draws.below(at, static_cast<std::uint32_t>(high - low + 1)));
+      memory[i] = static_cast<T>(draws.below(at + (1u << 30), 4) == 0 ? (draw % 2 == 0 ? low : high) : draw);
+    }
+    view = order == Order::columns ? MatrixView<T>(memory.data() + 1, {rows, cols}, {1, line})
+                                   : MatrixView<T>(memory.data() + 1, {rows, cols}, {line, step});
+  }
+};
+
+/// Blocks of R×1; every fifth block row is empty, one is full.
+struct Blocks {
+  Index rows, cols, R;
+  std::vector<std::int32_t> ptr{0}, col;
+  std::vector<std::int8_t> values;
+  Buffer<std::int32_t> dense;
+
+  Blocks(Index m, Index k, Index r, double density) : rows(m), cols(k), R(r), dense(m * k) {
+    const Philox draws(9);
+    for (Index b = 0; b * R < m; ++b) {
+      for (Index j = 0; j < k; ++j) {
+        const auto at = static_cast<std::uint64_t>(b * k + j);
+        if (b % 5 == 3 || (b != 2 && static_cast<double>(draws.uniform(at)) >= density)) continue;
+        col.push_back(static_cast<std::int32_t>(j));
+        for (Index i = 0; i < R; ++i) {
+          const auto draw = static_cast<int>(draws.below((at + 1) * 1000 + static_cast<std::uint64_t>(i), 300));
+          values.push_back(static_cast<std::int8_t>(draw >= 255 ? -128 : draw - 127));
+          if (b * R + i < m) dense[(b * R + i) * k + j] = values.back();
+        }
+      }
+      ptr.push_back(static_cast<std::int32_t>(col.size()));
+    }
+  }
+  BsrInt8Args args() const {
+    BsrInt8Args a;
+    a.rows = rows;
+    a.cols = cols;
+    a.block_rows = R;
+    a.block_ptr = ptr.data();
+    a.block_col = col.data();
+    a.values = values.data();
+    return a;
+  }
+};
+
+/// N of each M.
+struct Groups {
+  Index rows, cols, n, m, bits = 1, line = 0;
+  std::vector<std::int8_t> values;
+  std::vector<std::uint8_t> codes;
+  Buffer<std::int32_t> dense;
+
+  Groups(Index r, Index k, Index n_, Index m_) : rows(r), cols(k), n(n_), m(m_), dense(r * k) {
+    while ((Index{1} << bits) < m) ++bits;
+    const Index groups = (k + m - 1) / m;
+    line = (groups * n * bits + 7) / 8;
+    codes.resize(static_cast<std::size_t>(r * line + 8));
+    const Philox draws(10);
+    for (Index i = 0; i < r; ++i)
+      for (Index g = 0; g < groups; ++g) {
+        Index place = 0;
+        for (Index t = 0; t < n; ++t, ++place) {
+          const auto at = static_cast<std::uint64_t>((i * groups + g) * n + t);
+          place += draws.below(at, static_cast<std::uint32_t>(m - n + t - place + 1));
+          values.push_back(static_cast<std::int8_t>(static_cast<int>(draws.below(at + (1u << 30), 256)) - 128));
+          const Index bit = (g * n + t) * bits, j = g * m + place;
+          const auto word = static_cast<unsigned>(place) << (bit % 8);
+          auto* const to = codes.data() + i * line + bit / 8;
+          to[0] = static_cast<std::uint8_t>(to[0] | (word & 255));
+          if (word > 255) to[1] = static_cast<std::uint8_t>(to[1] | (word >> 8));
+          if (j < k) dense[i * k + j] = values.back();
+        }
+      }
+  }
+  NmInt8Args args() const {
+    NmInt8Args a;
+    a.rows = rows;
+    a.cols = cols;
+    a.n = n;
+    a.m = m;
+    a.bits = bits;
+    a.line = line;
+    a.values = values.data();
+    a.codes = codes.data();
+    return a;
+  }
+};
+
+/// alpha A (X - zero) + beta C modulo 2^32, of the dense A, row by row.
+template <class T>
+Buffer<std::int32_t> expected(const Buffer<std::int32_t>& A, std::int32_t alpha, MatrixView<const T> X,
+                              std::int32_t zero, std::int32_t beta, MatrixView<const std::int32_t> C) {
+  const Index m = C.rows(), n = C.cols(), k = X.rows();
+  Buffer<std::int32_t> x(k * n), all(m * n);
+  for (Index t = 0; t < k; ++t)
+    for (Index j = 0; j < n; ++j) x[t * n + j] = X(t, j) - zero;
+  std::vector<std::uint32_t> sum(static_cast<std::size_t>(n));
+  for (Index i = 0; i < m; ++i) {
+    std::fill(sum.begin(), sum.end(), 0u);
+    for (Index t = 0; t < k; ++t) {
+      const std::int32_t w = A[i * k + t];
+      if (w == 0) continue;
+      for (Index j = 0; j < n; ++j) sum[static_cast<std::size_t>(j)] += static_cast<std::uint32_t>(w * x[t * n + j]);
+    }
+    for (Index j = 0; j < n; ++j)
+      all[i * n + j] =
+          static_cast<std::int32_t>(static_cast<std::uint32_t>(alpha) * sum[static_cast<std::size_t>(j)] +
+                                    static_cast<std::uint32_t>(beta) * static_cast<std::uint32_t>(C(i, j)));
+  }
+  return all;
+}
+
+template <class T, class A>
+void check(Context& ctx, const A& a, Index n, Order x_order, Order c_order, std::int32_t alpha, std::int32_t beta) {
+  SCOPED_TRACE(detail::concat(a.rows, "x", a.cols, " n ", n, " orders ", int(x_order), int(c_order), " beta ", beta));
+  constexpr int low = std::is_signed_v<T> ? -128 : 0;
+  const Numbers<T> X(a.cols, n, x_order, 3, low, low + 255);
+  Numbers<std::int32_t> C(a.rows, n, c_order, 4, -100000, 100000);
+  const auto before = C.memory;
+  const std::int32_t zero = beta % 2 == 0 ? low + 255 : low + 3;
+  const auto all = expected<T>(a.dense, alpha, X.view, zero, beta, C.view);
+  sparse_int8(ctx, a.args(), alpha, MatrixView<const T>(X.view), beta, C.view, zero);
+  for (Index i = 0; i < a.rows; ++i)
+    for (Index j = 0; j < n; ++j) ASSERT_EQ(C.view(i, j), all[i * n + j]) << i << ' ' << j;
+  const MatrixView<const std::int32_t> old(before.data() + 1, C.view.extents(), C.view.strides());
+  for (Index i = 0; i < a.rows; ++i)  // nothing beside C is written
+    for (Index j = 0; j < n; ++j) C.view(i, j) = old(i, j);
+  ASSERT_TRUE(std::equal(before.begin(), before.end(), C.memory.begin()));
+}
+
+template <class A>
+void check_all(Context& ctx, const A& a, const std::vector<Index>& columns) {
+  int turn = 0;
+  const std::int32_t betas[] = {0, 1, -3};
+  for (const Index n : columns)
+    for (const Order x : {Order::rows, Order::columns, Order::spread}) {
+      const Order c = Order((turn + int(x)) % 3);
+      check<std::uint8_t>(ctx, a, n, x, c, turn % 2 == 0 ? 1 : -7, betas[turn % 3]);
+      check<std::int8_t>(ctx, a, n, x, c, turn % 2 == 0 ? 1 : 5, betas[(turn + 1) % 3]);
+      ++turn;
+    }
+}
+
+template <class Kernels, class Args, class F>
+void for_each_kernel(F&& f) {
+  for (const auto& kernel : Kernels::template entries<Args>) {
+    if (!active_isa().has(kernel.isa)) continue;
+    SCOPED_TRACE(kernel.name);
+    Context ctx, threads = Context::with_threads(2);
+    ctx.force(std::string(kernel.name));
+    threads.force(std::string(kernel.name));
+    f(ctx, threads);
+  }
+}
+
+TEST(SparseInt8, BlocksOfEveryKernelAreExact) {
+  for_each_kernel<BsrInt8Kernels, BsrInt8Args>([](Context& ctx, Context& threads) {
+    for (const Index R : {1, 2, 3, 4, 7, 16, 64}) {
+      check_all(ctx, Blocks(1, 1, R, 1.0), {1, 16});
+      check_all(ctx, Blocks(37, 53, R, 0.3), {1, 5, 16, 17, 40});
+    }
+    check_all(ctx, Blocks(70, 1601, 4, 0.1), {19});  // parts of columns
+    check_all(ctx, Blocks(9, 20, 4, 0.5), {520});    // parts of X
+    check_all(ctx, Blocks(20, 31, 4, 0.0), {3});
+    check_all(threads, Blocks(300, 100, 4, 0.2), {33});
+  });
+}
+
+TEST(SparseInt8, GroupsOfEveryKernelAreExact) {
+  for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{2, 4}, {1, 2}, {4, 8}, {3, 5}, {1, 1}})
+    for_each_kernel<NmInt8Kernels, NmInt8Args>([&, n = n, m = m](Context& ctx, Context& threads) {
+      NmInt8Args args;
+      args.n = n;
+      args.m = m;
+      if ((n != 2 || m != 4) && ctx.forced("nm_int8") == "nm_int8:avx2") return;
+      for (const Index k : {1, 3, 16, 77}) check_all(ctx, Groups(21, k, n, m), {1, 16, 35});
+      if (n != 2) return;
+      check_all(ctx, Groups(130, 601, n, m), {19});
+      check_all(threads, Groups(300, 40, n, m), {33});
+    });
+  Context ctx;
+  if (!active_isa().has(Isa::avx2)) return;
+  ctx.force("nm_int8:avx2");
+  const Groups odd(3, 8, 3, 5);
+  Buffer<std::int8_t> x(8);
+  Buffer<std::int32_t> y(3);
+  EXPECT_THROW(sparse_int8(ctx, odd.args(), 1, MatrixView<const std::int8_t>(x.data(), 8, 1), 0,
+                           MatrixView<std::int32_t>(y.data(), 3, 1)),
+               unsupported_error);
+}
+
+// What SP03's table is of: BERT's layers, 128 tokens, at each sparsity.
+TEST(SparseInt8, LayersOfBertAreExact) {
+  for (const Index m : {768, 3072})
+    for (const double density : {0.3, 0.25, 0.2, 0.15, 0.1})
+      for (const Index R : {4, 16}) {
+        if (m == 3072 && (R == 4) != (density == 0.25 || density == 0.1)) continue;
+        Context ctx;
+        check<std::uint8_t>(ctx, Blocks(m, 768, R, density), 128, R == 4 ? Order::rows : Order::columns,
+                            R == 4 ? Order::rows : Order::columns, 1, 0);
+      }
+  Context ctx;
+  check<std::int8_t>(ctx, Groups(768, 768, 2, 4), 128, Order::rows, Order::rows, 1, 0);
+}
+
+TEST(SparseInt8, TheLargestSumsWrapAsIntegersDo) {
+  for_each_kernel<BsrInt8Kernels, BsrInt8Args>([](Context& ctx, Context&) {
+    const Index K = 70000;  // times 255 times 128 is over 2^31
+    std::vector<std::int32_t> ptr{0, static_cast<std::int32_t>(K)}, col(static_cast<std::size_t>(K));
+    for (std::size_t k = 0; k < col.size(); ++k) col[k] = static_cast<std::int32_t>(k);
+    const std::vector<std::int8_t> values(static_cast<std::size_t>(K), -128);
+    const std::vector<std::uint8_t> x(static_cast<std::size_t>(K), 255);
+    BsrInt8Args a;
+    a.rows = 1;
+    a.cols = K;
+    a.block_ptr = ptr.data();
+    a.block_col = col.data();
+    a.values = values.data();
+    std::int32_t y = 0;
+    sparse_int8(ctx, a, 1, MatrixView<const std::uint8_t>(x.data(), K, 1), 0, MatrixView<std::int32_t>(&y, 1, 1));
+    EXPECT_EQ(y, static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{K} * 255 * -128)));
+  });
+}
+
+TEST(SparseInt8, WrongShapesAreRefused) {
+  Context ctx;
+  const Blocks A(8, 6, 4, 0.5);
+  Buffer<std::uint8_t> x(64);
+  Buffer<std::int32_t> y(64);
+  const auto product = [&](Index k, Index n, Index m, std::int32_t zero) {
+    sparse_int8(ctx, A.args(), 1, MatrixView<const std::uint8_t>(x.data(), k, n), 0,
+                MatrixView<std::int32_t>(y.data(), m, n), zero);
+  };
+  EXPECT_NO_THROW(product(6, 3, 8, 255));
+  EXPECT_THROW(product(5, 3, 8, 0), shape_error);
+  EXPECT_THROW(product(6, 3, 7, 0), shape_error);
+  EXPECT_THROW(product(6, 3, 8, 256), unsupported_error);
+  EXPECT_THROW(product(6, 3, 8, -1), unsupported_error);
+  EXPECT_NO_THROW(product(6, 0, 8, 0));
+}
+
+TEST(SparseInt8, PanelsOfEveryKernelAreTheSame) {
+  for (const Order order : {Order::rows, Order::columns, Order::spread})
+    for (const Index n : {1, 7, 16, 33})
+      for (const Index k : {1, 8, 29}) {
+        Numbers<float> X(k, n, order, 5, -1000, 1000);
+        X.view(0, 0) = 0.37f;
+        if (n > 7) {
+          X.view(k - 1, 3) = std::numeric_limits<float>::quiet_NaN();
+          X.view(k / 2, 5) = -std::numeric_limits<float>::infinity();
+          for (Index t = 0; t < k; ++t) X.view(t, 6) = 0x1p-140f;
+        }
+        Int8PanelArgs<float> args;
+        args.X = X.view;
+        Buffer<std::int16_t> plain(args.down() * 16 * k), panels(plain.size());
+        Buffer<float> scales(n), others(n);
+        args.panels = plain.data();
+        args.scales = scales.data();
+        Int8PanelsRef::run(args, {0, args.down(), 0});
+        for (Index j = 0; j < n; ++j)
+          for (Index t = 0; t < k; ++t) {
+            const int code = plain[j / 16 * 16 * k + t * 16 + j % 16];
+            ASSERT_LE(std::abs(code), 127);
+            if (std::isfinite(scales[j]))
+              ASSERT_NEAR(static_cast<float>(code) * scales[j], X.view(t, j), 0.5001f * scales[j] + 0x1p-126f);
+            else
+              ASSERT_EQ(code, 0);
+          }
+        for (const auto& kernel : Int8PanelKernels<float>::entries<Int8PanelArgs<float>>) {
+          if (!kernel.accepts(args)) continue;
+          auto other = args;
+          other.panels = panels.data();
+          other.scales = others.data();
+          std::fill(panels.begin(), panels.end(), std::int16_t{-1});
+          kernel.run(other, {0, args.down(), 0});
+          ASSERT_TRUE(std::equal(plain.begin(), plain.end(), panels.begin())) << kernel.name;
+          for (Index j = 0; j < n; ++j)
+            ASSERT_TRUE(scales[j] == others[j] || (scales[j] != scales[j] && others[j] != others[j]));
+        }
+      }
+}
+
+}  // namespace
+}  // namespace tessera
