@@ -110,8 +110,12 @@ TEST(SparseConv, PatchesDepthwiseAndBlocksAreTheLoops) {
     EXPECT_NEAR(patches.cwiseProduct(Q).sum(), there, 1e-11);
   }
   constexpr Index huge = Index{1} << 62;
-  for (const ConvShape bad :
-       {ConvShape{0, 1, 1}, {1, 2, 2, 3}, {1, 2, 2, 1, 0}, {huge, huge, huge}, {1, 4, 4, 2, 1, huge}})
+  for (const ConvShape bad : {ConvShape{0, 1, 1},
+                              {1, 2, 2, 3},
+                              {1, 2, 2, 1, 0},
+                              {huge, huge, huge},
+                              {1, 4, 4, 2, 1, huge},
+                              {1, 1, 1, 1024, 1, 1 << 20}})
     EXPECT_THROW(bad.check(), shape_error);
 }
 

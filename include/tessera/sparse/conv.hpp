@@ -34,11 +34,14 @@ struct ConvShape {
   void check() const {
     constexpr Index most = Index{1} << 20;
     const auto in = [](Index x, Index least) { return x >= least && x <= most; };
+    Index entries = 0;
     if (!(in(channels, 1) && in(height, 1) && in(width, 1) && in(kernel, 1) && in(stride, 1) && in(pad, 0) &&
-          kernel <= height + 2 * pad && kernel <= width + 2 * pad && kernel <= 1024))
+          kernel <= height + 2 * pad && kernel <= width + 2 * pad && kernel <= 1024) ||
+        __builtin_mul_overflow(patch() * Index{16}, pixels(), &entries))
       throw shape_error(detail::concat("tessera: convolution of (", channels, ", ", height, ", ", width,
                                        ") with kernel ", kernel, ", stride ", stride, ", pad ", pad,
-                                       ": expected sizes from 1 to ", most, " and a kernel that fits, at most 1024"));
+                                       ": expected sizes from 1 to ", most,
+                                       ", a kernel that fits, at most 1024, and patches that can be counted"));
   }
 };
 

@@ -117,7 +117,7 @@ CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<
     *report = {nnz, 0, 0};
     for (const double part : products) report->products += part;
     const auto threads = static_cast<std::size_t>(ctx.concurrency());
-    report->auxiliary_bytes = threads * (kernel.scratch(args) + 63) / 64 * 64 + pieces.size() * sizeof(Index) +
+    report->auxiliary_bytes = threads * ((kernel.scratch(args) + 63) / 64 * 64) + pieces.size() * sizeof(Index) +
                               products.size() * sizeof(double);
   }
   return C;
