@@ -4,6 +4,8 @@
 /// where the row is of another format (vs_csr). One thread. spmm/<format>/4096x4096x<columns>/<percent of zeros>;
 /// spmm/crossover/… shows from which sparsity on compressed rows win over the dense product.
 /// conv1x1/<format>/<channels>x<channels>x<pixels> ends in a ReLU, as does its dense peer.
+/// spmm_int8/<format>/<shape>/<percent of zeros>: pruned weights in int8 times bytes; the roof is the probe of int8
+/// products, peers are dense products of int8 (vs_dense_int8) and f32 (vs_dense) and Eigen's compressed rows of f32.
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -23,6 +25,7 @@
 #include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/nm.hpp>
+#include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/tiled_csl.hpp>
 #include <tessera/sparse/conv.hpp>
@@ -31,23 +34,24 @@ namespace {
 
 using namespace tessera;
 
-/// (n, n), about `zeros` percent of it zeros, which come in blocks of `down` rows.
-Csr<float> random_sparse(Index n, int zeros, Index down) {
-  Buffer<float> dense(n * n);
+/// (m, n), about `zeros` percent of it zeros, which come in blocks of `down` rows.
+Csr<float> random_sparse(Index m, Index n, int zeros, Index down) {
+  Buffer<float> dense(m * n);
   const Philox draws(7);
-  for (Index i = 0; i < n; ++i)
+  for (Index i = 0; i < m; ++i)
     for (Index j = 0; j < n; ++j)
       if (draws.uniform(static_cast<std::uint64_t>(i / down * n + j)) >= static_cast<float>(zeros) / 100)
         dense[i * n + j] = static_cast<float>((i + j) % 15) - 7.5f;
-  return csr_from_dense(MatrixView<float>(dense.data(), n, n));
+  return csr_from_dense(MatrixView<float>(dense.data(), m, n));
 }
+Csr<float> random_sparse(Index n, int zeros, Index down) { return random_sparse(n, n, zeros, down); }
 /// Two of each four columns.
-Csr<float> two_of_four(Index n) {
-  Buffer<float> dense(n * n);
-  for (Index i = 0; i < n; ++i)
+Csr<float> two_of_four(Index m, Index n) {
+  Buffer<float> dense(m * n);
+  for (Index i = 0; i < m; ++i)
     for (Index j = 0; j < n; ++j)
       if ((i + j) % 4 < 2) dense[i * n + j] = static_cast<float>((i + j) % 15) - 7.5f;
-  return csr_from_dense(MatrixView<float>(dense.data(), n, n));
+  return csr_from_dense(MatrixView<float>(dense.data(), m, n));
 }
 template <class A>
 struct Operands {
@@ -144,6 +148,82 @@ void product_row(const std::string& name, Index n, std::function<Csr<float>()> m
   })->Unit(benchmark::kMicrosecond);
 }
 
+double int8_roof() {
+  for (const auto probe : {roof::amx_i8, roof::dot_i8, roof::dot_i8_by_pairs})
+    if (const double rate = probe(); rate > 0) return rate;
+  return bench::fma_roof<float>();
+}
+
+template <class Store>
+struct BytesOperands {
+  Csr<float> csr{};
+  QuantizedSparse<Store> a{};
+  Buffer<std::int8_t> w{};
+  Buffer<std::uint8_t> x{};
+  Buffer<std::int32_t> sums{};
+  Buffer<float> dense{}, fx{}, fy{};
+  Context ctx{};
+};
+
+/// A (m,k) times k × n bytes, sums in int32.
+template <class Store>
+void bytes_row(const std::string& name, Index m, Index k, Index n, std::function<Csr<float>()> make,
+               std::function<QuantizedSparse<Store>(const Csr<float>&)> convert) {
+  auto o = std::make_shared<BytesOperands<Store>>();
+  const auto prepare = [=] {
+    if (o->x.size() != 0) return;
+    if (release) release();  // of rows before
+    release = [=] { *o = BytesOperands<Store>(); };
+    o->csr = make();
+    o->a = convert(o->csr);
+    o->x = Buffer<std::uint8_t>(k * n);
+    o->fx = Buffer<float>(k * n);
+    o->w = Buffer<std::int8_t>(m * k);
+    o->dense = Buffer<float>(m * k);
+    o->sums = Buffer<std::int32_t>(m * n);
+    o->fy = Buffer<float>(m * n);
+    for (Index i = 0; i < k * n; ++i) {
+      o->x[i] = static_cast<std::uint8_t>(i * 7);
+      o->fx[i] = 0.5f;
+    }
+    for (Index i = 0; i < m * k; ++i) {
+      o->w[i] = static_cast<std::int8_t>(i * 5);
+      o->dense[i] = 0.25f;
+    }
+  };
+  const auto x = [=] { return MatrixView<const std::uint8_t>(o->x.data(), k, n); };
+  const auto sums = [=] { return MatrixView<std::int32_t>(o->sums.data(), m, n); };
+  const std::vector<bench::Peer> peers{
+      {"dense_int8",
+       [=] {
+         prepare();
+         gemm(o->ctx, 1, MatrixView<const std::int8_t>(o->w.data(), m, k), x(), 0, sums(), {.zero_b = 128});
+       }},
+      {"dense",
+       [=] {
+         prepare();
+         gemm(o->ctx, 1.0f, MatrixView<const float>(o->dense.data(), m, k), MatrixView<const float>(o->fx.data(), k, n),
+              0.0f, MatrixView<float>(o->fy.data(), m, n));
+       }},
+      {"eigen", [=] {
+         prepare();
+         peers::eigen_sparse(m, k, o->csr.nnz(), o->csr.row_ptr().data(), o->csr.col_idx().data(),
+                             o->csr.values().data(), o->fx.data(), o->fy.data(), n);
+       }}};
+  auto measured = std::make_shared<std::optional<bench::Rounds>>();
+  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+    prepare();
+    const auto run = [=] { o->a.multiply(o->ctx, 1, x(), 0, sums(), 128); };
+    if (!*measured) *measured = bench::take_turns(int8_roof, run, peers);
+    for (auto _ : state) run();
+    const double rate = 2e-9 * static_cast<double>(o->csr.nnz()) * static_cast<double>(n) / (*measured)->ours;
+    state.counters["GOPs"] = rate;
+    state.counters["roof"] = rate / (*measured)->roof;
+    for (std::size_t p = 0; p < peers.size(); ++p)
+      state.counters["vs_" + peers[p].name] = (*measured)->peers[p] / (*measured)->ours;
+  })->Unit(benchmark::kMicrosecond);
+}
+
 Csr<float> itself(const Csr<float>& A) { return A; }
 
 }  // namespace
@@ -181,8 +261,25 @@ int main(int argc, char** argv) {
   }
   for (const Index n : {1, 4})
     product_row<Nm<float>>(
-        shape("2:4", n, 50), n, [=] { return two_of_four(N); },
+        shape("2:4", n, 50), n, [=] { return two_of_four(N, N); },
         [](const Csr<float>& A) { return nm_from_csr(A, 2, 4); });
+  for (const Index m : {768, 3072}) {
+    const auto named = [m](const std::string& format, int zeros) {
+      return detail::concat("spmm_int8/", format, '/', m, "x768x128/", zeros, '%');
+    };
+    for (const Index down : {4, 16})
+      for (const int zeros : {70, 75, 80, 85, 90})
+        bytes_row<Bsr<Int8Code>>(
+            named(detail::concat("bsr", down, "x1"), zeros), m, 768, 128,
+            [=] { return random_sparse(m, 768, zeros, down); },
+            [=](const Csr<float>& A) { return pack_block_sparse(A, down); });
+    bytes_row<Nm<Int8Code>>(
+        named("2:4", 50), m, 768, 128, [=] { return two_of_four(m, 768); },
+        [](const Csr<float>& A) { return pack_n_of_m(A, 2, 4); });
+    bytes_row<Csr<Int8Code>>(
+        named("csr", 90), m, 768, 128, [=] { return random_sparse(m, 768, 90, 1); },
+        [](const Csr<float>& A) { return quantize_sparse(A); });
+  }
   product_row<Csr<float>>(
       "spmv/csr/f32/poisson512", 1, [] { return poisson<float>(512); }, itself, false);
   product_row<Sell<float>>(
