@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/sparse_int8/avx2.hpp>
+#include <tessera/kernels/sparse_int8/avx2_nm.hpp>
 #include <tessera/kernels/sparse_int8/panels.hpp>
 #include <tessera/kernels/sparse_int8/portable.hpp>
 #include <tessera/kernels/sparse_int8/ref.hpp>
