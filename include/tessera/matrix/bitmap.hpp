@@ -62,6 +62,15 @@ class Bitmap : public detail::SparseRows<Bitmap<T>, T> {
       row_ptr[i - begin + 1] = to;
     }
   }
+  const T* decode_columns(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx) const {
+    for (Index i = begin; i < end; ++i) {
+      for (Index w = 0; w < line_; ++w)
+        for (std::uint64_t bits = words_[i * line_ + w]; bits != 0; bits &= bits - 1)
+          *col_idx++ = static_cast<std::int32_t>(w * 64 + std::countr_zero(bits));
+      row_ptr[i - begin + 1] = static_cast<std::int32_t>(starts_[i + 1] - starts_[begin]);
+    }
+    return values_.data() + starts_[begin];
+  }
 
  private:
   Index rows_, cols_, line_ = 0;

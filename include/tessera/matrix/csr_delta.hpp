@@ -106,6 +106,15 @@ class CsrDelta : public detail::SparseRows<CsrDelta<T>, T> {
       row_ptr[i - begin + 1] = static_cast<std::int32_t>(unit_ptr_[row_ptr_[i + 1]] - first);
     }
   }
+  const T* decode_columns(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx) const {
+    const Index first = unit_ptr_[row_ptr_[begin]];
+    for (Index i = begin; i < end; ++i) {
+      for (Index u = row_ptr_[i]; u < row_ptr_[i + 1]; ++u)
+        for (Index e = unit_ptr_[u]; e < unit_ptr_[u + 1]; ++e) col_idx[e - first] = base_[u] + distances_[e];
+      row_ptr[i - begin + 1] = static_cast<std::int32_t>(unit_ptr_[row_ptr_[i + 1]] - first);
+    }
+    return values_.data() + first;
+  }
 
  private:
   Index rows_, cols_;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <utility>
@@ -97,8 +98,38 @@ class Nm : public detail::SparseRows<Nm<T>, T> {
       row_ptr[i - begin + 1] = to;
     }
   }
+  const T* decode_columns(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx) const {
+    const Index width = bits(m_), each = groups_ * n_;
+    if (cols_ % m_ != 0 || n_ * width > 56) return nullptr;
+    const std::uint64_t mask = (std::uint64_t{1} << width) - 1;
+    for (Index i = begin; i < end; ++i) {
+      Index bit = i * line_ * 8, first = 0;
+      for (; n_ == 2 && m_ == 4 && first + 16 <= cols_; first += 16, bit += 16, col_idx += 8)
+        four_groups(codes_.data() + bit / 8, static_cast<std::int32_t>(first), col_idx);
+      for (; first < cols_; first += m_, bit += n_ * width) {
+        std::uint64_t word;
+        std::memcpy(&word, codes_.data() + bit / 8, sizeof word);
+        word >>= bit % 8;
+        for (Index k = 0; k < n_; ++k, word >>= width)
+          *col_idx++ = static_cast<std::int32_t>(first) + static_cast<std::int32_t>(word & mask);
+      }
+      row_ptr[i - begin + 1] = static_cast<std::int32_t>((i - begin + 1) * each);
+    }
+    return values_.data() + begin * each;
+  }
 
  private:
+  /// The columns of 8 values of 2:4, their 2 bits spread to bytes.
+  static void four_groups(const std::uint8_t* codes, std::int32_t first, std::int32_t* col_idx) {
+    std::uint64_t x = codes[0] | std::uint64_t{codes[1]} << 8;
+    x = (x | x << 24) & 0x000000ff000000ffu;
+    x = (x | x << 12) & 0x000f000f000f000fu;
+    x = ((x | x << 6) & 0x0303030303030303u) + 0x0c0c080804040000u;
+    std::uint8_t places[8];
+    std::memcpy(places, &x, 8);
+    for (int k = 0; k < 8; ++k) col_idx[k] = first + places[k];
+  }
+
   Index rows_, cols_, n_, m_, groups_ = 0, line_ = 0;
   Buffer<T> values_;
   Buffer<std::uint8_t> codes_;

@@ -18,7 +18,8 @@ namespace tessera::inline TESSERA_ABI::detail {
 /// `decode(begin, end, row_ptr, col_idx, position)`: of rows [begin, end), row_ptr from 0, columns ascending, and where
 /// in values() each lies. Entries outside the matrix, padding, are left out. `apply_forward(ctx, alpha, X, beta, Y)`,
 /// if there is one that returns true, takes products with A itself, `apply_either(ctx, op, alpha, X, beta, Y)` those
-/// with its transpose too.
+/// with its transpose too. `decode_columns(begin, end, row_ptr, col_idx)`, if there is one, returns where the values of
+/// these rows lie in order, or null.
 template <class Derived, class T>
 class SparseRows : public OperatorBase<Derived> {
  public:
@@ -96,20 +97,27 @@ class SparseRows : public OperatorBase<Derived> {
 
   /// Rows [begin, end) as compressed ones, in a worker's scratch memory.
   struct Decoded {
-    Decoded(Context& ctx, const Derived& A, Index begin, Index end) : scope(ctx.workspace) {
+    Decoded(Context& ctx, const Derived& A, Index begin, Index end, bool places = true) : scope(ctx.workspace) {
       const Index most = A.most_nonzeros(begin, end);
       if (most > std::numeric_limits<std::int32_t>::max())
         throw unsupported_error(concat("tessera: (", describe(A), "): ", end - begin, " rows of it hold ", most,
                                        " entries; expected no more than 32 bits count"));
       row_ptr = scope.template take<std::int32_t>(end - begin + 1);
       col_idx = scope.template take<std::int32_t>(most);
-      position = scope.template take<Index>(most);
       row_ptr[0] = 0;
+      if constexpr (requires { A.decode_columns(begin, end, row_ptr, col_idx); })
+        if (!places && (values = A.decode_columns(begin, end, row_ptr, col_idx)) != nullptr) return;
+      position = scope.template take<Index>(most);
       A.decode(begin, end, row_ptr, col_idx, position);
+      if (places) return;
+      T* const copies = scope.template take<T>(row_ptr[end - begin]);
+      for (Index e = 0; e < row_ptr[end - begin]; ++e) copies[e] = A.values()[static_cast<std::size_t>(position[e])];
+      values = copies;
     }
     Workspace::Scope scope;
     std::int32_t *row_ptr, *col_idx;
-    Index* position;
+    Index* position = nullptr;  // where each lies in values(), if places are asked for,
+    const T* values = nullptr;  // else what lies there
   };
 
   /// f(i, j, position) of everything stored, row by row.
@@ -136,15 +144,12 @@ class SparseRows : public OperatorBase<Derived> {
     prepare_forward(ctx, scope, args, static_cast<Index>(derived().values().size()));
     args.row_step = step;
     for_each_chunk(ctx, derived().rows(), step, [&](Context& worker, Index begin, Index end) {
-      Decoded rows(worker, derived(), begin, end);
-      T* const values = rows.scope.template take<T>(rows.row_ptr[end - begin]);
-      for (Index e = 0; e < rows.row_ptr[end - begin]; ++e)
-        values[e] = derived().values()[static_cast<std::size_t>(rows.position[e])];
+      Decoded rows(worker, derived(), begin, end, false);
       Args part = args;
       part.rows = end - begin;
       part.row_ptr = rows.row_ptr;
       part.col_idx = rows.col_idx;
-      part.values = values;
+      part.values = rows.values;
       part.Y = Y.slice(0, begin, end - begin);
       if (kernel.scratch != nullptr) {
         part.scratch_bytes = kernel.scratch(part);
