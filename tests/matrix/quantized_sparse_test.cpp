@@ -115,7 +115,9 @@ TEST(QuantizedSparse, ProductsOfFloatsStayWithinTheBound) {
   for (const auto& [name, list] : sparse_patterns<float>()) {
     SCOPED_TRACE(name);
     const auto A = csr_from_coo<float>(list);
-    const auto rows = quantize_sparse(A);
+    const auto plain = quantize_sparse(A);
+    EXPECT_EQ(plain.activations(), Activations::exact);
+    const auto rows = plain.activations(Activations::int8);
     const auto blocks = pack_block_sparse(A, 4);
     const auto groups = pack_n_of_m(A, 4, 4);
     Eigen::MatrixXf X = random_matrix(A.cols(), 3, 6);
@@ -123,13 +125,13 @@ TEST(QuantizedSparse, ProductsOfFloatsStayWithinTheBound) {
     const Eigen::MatrixXf y = rows * X;
     EXPECT_EQ(Eigen::MatrixXf(blocks * X), y);
     EXPECT_EQ(Eigen::MatrixXf(groups * X), y);
-    const auto plain = blocks.activations(Activations::exact);
-    const Eigen::MatrixXf z = plain * X;
+    const Eigen::MatrixXf z = plain * X, other = blocks.activations(Activations::exact) * X;
     for (Index i = 0; i < A.rows(); ++i)
       for (Index j = 0; j < 3; ++j) {
         const VectorView<const float> x(X.data() + j * A.cols(), A.cols());
         EXPECT_LE(std::abs(static_cast<double>(y(i, j)) - exact(i, j)), rows.error_bound(i, x));
         EXPECT_LE(std::abs(static_cast<double>(z(i, j)) - exact(i, j)), plain.error_bound(i, x));
+        EXPECT_LE(std::abs(static_cast<double>(other(i, j)) - exact(i, j)), plain.error_bound(i, x));
       }
     if (X.size() == 0) continue;
     X(0, 1) = std::numeric_limits<float>::quiet_NaN();

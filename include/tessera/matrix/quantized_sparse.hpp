@@ -85,10 +85,11 @@ void for_each_code(const NmInt8Args& a, Index i, F&& f) {
 
 /// diag(scales) codes (M,K), codes of int8 held as `Store`: Bsr<Int8Code> of R×1 blocks, Nm<Int8Code> or
 /// Csr<Int8Code>. W * X rounds each column of X to int8 with one scale, sums products of integers exactly in int32 and
-/// scales the sums; so every kernel and any number of threads return the same bits. A column of X, or row of W, with a
-/// value that is not finite becomes NaN. Owns its arrays. 2 operations a stored code and column. Blocks of 4×1 and
-/// 16×1 are those of H. Shen et al., "An Efficient Sparse Inference Software Accelerator for Transformer-based Language
-/// Models on CPUs" (2023).
+/// scales the sums, so that every kernel and any number of threads return the same bits; compressed rows multiply f32
+/// unless asked otherwise (Activations), as gathering costs them more than multiplying. A column of X, or row of W,
+/// with a value that is not finite becomes NaN. Owns its arrays. 2 operations a stored code and column. Blocks of 4×1
+/// and 16×1 are those of H. Shen et al., "An Efficient Sparse Inference Software Accelerator for Transformer-based
+/// Language Models on CPUs" (2023).
 template <class Store>
 class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
  public:
@@ -216,7 +217,7 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
  private:
   Store codes_;
   Buffer<float> scales_;
-  Activations mode_ = Activations::int8;
+  Activations mode_ = std::same_as<Store, Csr<Int8Code>> ? Activations::exact : Activations::int8;
 };
 
 /// W (M,K) in int8 as compressed rows: each row rounded to nearest multiples of max|W(i,:)| / 127, ties to even. A row

@@ -40,6 +40,10 @@ struct Sums {
       part[g][1] = _mm256_add_epi32(part[g][1], _mm256_madd_epi16(high, pair));
     }
   }
+  TESSERA_INLINE void add_rows(const std::int32_t* pairs, const char* even, const char* odd) {
+    const __m256i x = load(even), y = load(odd);
+    add(pairs, _mm256_unpacklo_epi16(x, y), _mm256_unpackhi_epi16(x, y));
+  }
   /// The first `rows` of them to C at row i and column j.
   TESSERA_INLINE void put(const SparseInt8Args& a, Index i, Index rows, Index j, bool first) const {
     const Index count = a.columns(j), rs = a.C.row_stride(), cs = a.C.col_stride();
@@ -156,10 +160,13 @@ inline void bsr_tile(const SparseInt8Args& a, const Pairs& p, Index R, Index cou
   const auto* const bytes = reinterpret_cast<const char*>(x);
   Sums<G> sums;
   sums.clear();
-  for (Index k = 0; k < count; ++k) {
-    const __m256i even = load(bytes + p.places[2 * k]), odd = load(bytes + p.places[2 * k + 1]);
-    sums.add(p.values + k * R, _mm256_unpacklo_epi16(even, odd), _mm256_unpackhi_epi16(even, odd));
-  }
+  Index k = 0;
+  if constexpr (G == 1)  // of 4 rows, two pairs at a time are 10% slower
+    for (; k + 2 <= count; k += 2) {
+      sums.add_rows(p.values + k * R, bytes + p.places[2 * k], bytes + p.places[2 * k + 1]);
+      sums.add_rows(p.values + k * R + R, bytes + p.places[2 * k + 2], bytes + p.places[2 * k + 3]);
+    }
+  for (; k < count; ++k) sums.add_rows(p.values + k * R, bytes + p.places[2 * k], bytes + p.places[2 * k + 1]);
   sums.put(a, i, rows, j, first);
 }
 
