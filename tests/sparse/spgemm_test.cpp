@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include <support/sparse_patterns.hpp>
 #include <tessera/sparse/spgemm.hpp>
 #include <tessera/sparse/spgemm_atomic.hpp>
 #include "graphs.hpp"
@@ -179,6 +181,47 @@ TEST(Spgemm, Semirings) {
   expect_semiring_laws(MinPlus<double>{}, A);
   expect_semiring_laws(MaxPlus<double>{}, A);
   expect_semiring_laws(OrAnd<double>{}, A);
+}
+
+template <class T, class S>
+void expect_same_semiring(const S& semiring) {
+  Csr<T> A = csr_from_coo<T>(test::scattered<T>(37, 29, 0.3));
+  const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const T odd[] = {infinity, -infinity, nan, T(0), -T(0)};
+  const bool finite = std::same_as<S, PlusTimes<T>>;
+  for (std::size_t e = 0; e < A.values().size(); ++e)
+    A.values()[e] = e % 7 == 0 && !finite ? odd[e / 7 % 5] : static_cast<T>(e % 9) - 4;
+  for (const Index n : {2, 7, 8, 33, 75}) {
+    Buffer<T> x(29 * (n + 1)), expected(37 * n), y(37 * (n + 3));
+    for (Index k = 0; k < x.size(); ++k) x[k] = k % 11 == 0 && !finite ? odd[k / 11 % 5] : static_cast<T>(k % 13) - 6;
+    const MatrixView<const T> X(x.data(), {29, n}, {n + 1, 1});
+    const SemiringArgs<T, std::int32_t, S> args{
+        {}, A.row_ptr().data(), A.col_idx().data(), A.values().data(), X, {expected.data(), 37, n}, semiring};
+    SemiringRef::run(args, {0, 37, 0});
+    for (const auto& kernel : SemiringKernels::template entries<SemiringArgs<T, std::int32_t, S>>) {
+      if (!active_isa().has(kernel.isa)) continue;
+      SCOPED_TRACE(detail::concat(kernel.name, " n ", n));
+      Context ctx;
+      ctx.force(std::string(kernel.name));
+      std::fill(y.begin(), y.end(), T(77));
+      semiring_product(ctx, semiring, A, X, MatrixView<T>(y.data(), {37, n}, {n + 3, 1}));
+      for (Index i = 0; i < 37; ++i)
+        for (Index j = 0; j < n + 3; ++j) {
+          const T want = j < n ? expected[i * n + j] : T(77);
+          ASSERT_TRUE(y[i * (n + 3) + j] == want || (std::isnan(want) && std::isnan(y[i * (n + 3) + j])))
+              << i << ' ' << j << ' ' << y[i * (n + 3) + j] << ' ' << want;
+        }
+    }
+  }
+}
+
+TEST(Spgemm, SemiringKernelsAgreeWithTheirReference) {
+  expect_same_semiring<float>(PlusTimes<float>{});
+  expect_same_semiring<float>(MinPlus<float>{});
+  expect_same_semiring<float>(MaxPlus<float>{});
+  expect_same_semiring<float>(OrAnd<float>{});
+  expect_same_semiring<double>(MinPlus<double>{});
+  expect_same_semiring<double>(MaxPlus<double>{});
 }
 
 // A. Shivdikar's check: memory beside the result grows with the longest row and the threads, not with the products.
