@@ -98,8 +98,15 @@ std::vector<WeightFormat> structured_weight_formats(const Model& model, const Gr
   std::vector<WeightFormat> all;
   for (const auto& structure : structures()) {
     const auto add = [&](const std::string& name, auto represent) { all.push_back({name, represent, true, true}); };
-    add(structure.name,
-        [structure, gram](Context&, MatrixView<const float> W) { return structure.nearest(W, gram(W)).held(); });
+    // The row before training leaves its layers to the training.
+    const auto untrained = std::make_shared<std::map<const float*, StructuredLayer>>();
+    const auto nearest = [=](MatrixView<const float> W) {
+      if (steps < 1) return structure.nearest(W, gram(W));
+      const auto found = untrained->find(W.data());
+      return found != untrained->end() ? found->second
+                                       : untrained->emplace(W.data(), structure.nearest(W, gram(W))).first->second;
+    };
+    add(structure.name, [=](Context&, MatrixView<const float> W) { return nearest(W).held(); });
     if (steps < 1) continue;
     const auto trained = std::make_shared<std::map<const float*, AnyOperator<float>>>();
     const auto train = [=, &model](Context& ctx) {
@@ -107,11 +114,13 @@ std::vector<WeightFormat> structured_weight_formats(const Model& model, const Gr
       std::vector<const float*> where;
       for (const auto& l : model.tensors().layers)
         for (const auto* W : linears(l)) {
-          layers.push_back(structure.nearest(*W, gram(*W)));
+          layers.push_back(nearest(*W));
           where.push_back(W->data());
           if (structure.fit_first) fit_outputs(ctx, layers.back(), *W, gram(*W), fitting);
         }
-      finetune(ctx, model, layers, text, {.steps = steps});
+      untrained->clear();
+      const auto share = static_cast<Index>(std::ceil(structure.training * static_cast<double>(steps)));
+      finetune(ctx, model, layers, text, {.steps = share, .rate = structure.rate});
       for (std::size_t i = 0; i < layers.size(); ++i) trained->emplace(where[i], layers[i].held());
     };
     add(structure.name + ", trained", [=](Context& ctx, MatrixView<const float> W) {

@@ -3,7 +3,11 @@
 #include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
+#include <tessera/compress/sparse_gpt.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/matrix/bitmap.hpp>
+#include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/nm.hpp>
 #include <tessera/optim/optim.hpp>
 #include <tessera/project/kronecker.hpp>
 #include <tessera/project/low_rank.hpp>
@@ -77,14 +81,88 @@ StructuredLayer nearest_kronecker(MatrixView<const float> W) {
   return layer;
 }
 
+/// Entries of a pattern while they are trained: products are those of the matrix with its zeros, the gradient is read
+/// where the pattern is. Beside a batch of text both are faster than a sparse product and its gradient.
+class SparseInTraining : public tessera::OperatorBase<SparseInTraining> {
+ public:
+  using Scalar = float;
+  static constexpr std::string_view type_name = "SparseInTraining";
+
+  explicit SparseInTraining(tessera::Csr<float> A) : sparse_(std::move(A)), dense_(rows() * cols()) { changed(); }
+  Index rows() const { return sparse_.rows(); }
+  Index cols() const { return sparse_.cols(); }
+  const tessera::Csr<float>& sparse() const { return sparse_; }
+  std::span<float> values() { return sparse_.values(); }
+
+  /// To be called when the values were written.
+  void changed() {
+    for_each_entry([&](std::size_t e, Index at) { dense_[at] = sparse_.values()[e]; });
+  }
+  void apply(Context& ctx, tessera::Op op, float alpha, MatrixView<const float> X, float beta,
+             MatrixView<float> Y) const {
+    tessera::DenseView<float>(MatrixView<const float>(dense_.data(), rows(), cols())).apply(ctx, op, alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    sparse_.for_each_buffer(f);
+    f(tessera::ByteRange{dense_.begin(), dense_.end()});
+  }
+  Index parameter_count() const { return sparse_.nnz(); }
+  void grad(Context& ctx, MatrixView<const float> X, MatrixView<const float> dY, float beta,
+            std::span<float> dparams) const {
+    tessera::detail::check_grad(*this, X, dY, dparams);
+    tessera::Workspace::Scope scope(ctx.workspace);
+    float* const dW = scope.take<float>(rows() * cols());
+    tessera::gemm<float>(ctx, 1.0f, dY, X.transposed(), 0.0f, MatrixView<float>(dW, rows(), cols()));
+    for_each_entry([&](std::size_t e, Index at) { dparams[e] = beta == 0 ? dW[at] : beta * dparams[e] + dW[at]; });
+  }
+
+ private:
+  /// f(which value, where in the matrix, row-major).
+  template <class F>
+  void for_each_entry(F&& f) const {
+    std::size_t e = 0;
+    for (Index i = 0; i < rows(); ++i)
+      for (; e < static_cast<std::size_t>(sparse_.row_ptr()[static_cast<std::size_t>(i) + 1]); ++e)
+        f(e, i * cols() + sparse_.col_idx()[e]);
+  }
+
+  tessera::Csr<float> sparse_;
+  Buffer<float> dense_;
+};
+
+/// What `method` leaves of each layer, held by `hold(Csr)`; trained on its pattern.
+template <class F>
+Structure pruned(std::string name, tessera::SparseGpt method, double rate, F hold) {
+  const auto nearest = [=](MatrixView<const float> W, const Eigen::MatrixXd& gram) {
+    const auto seen = tessera::Calibration::from_gram(gram, 1);
+    StructuredLayer layer;
+    layer.op = AnyOperator<float>(SparseInTraining(method.prune(tessera::default_context(), W, seen).matrix));
+    auto* trained = layer.op.target<SparseInTraining>();
+    layer.blocks = {trained->values()};
+    layer.changed = [trained] { trained->changed(); };
+    layer.held = [op = layer.op, hold] { return AnyOperator<float>(hold(op.target<SparseInTraining>()->sparse())); };
+    return layer;
+  };
+  return {.name = std::move(name), .nearest = nearest, .rate = rate, .training = 0.5};
+}
+
 }  // namespace
 
 std::vector<Structure> structures() {
   using Gram = const Eigen::MatrixXd&;
+  using Rows = tessera::Csr<float>;
+  const auto bits = [](const Rows& A) { return tessera::bitmap_from_csr(A); };
   return {{"low-rank 3/8", [](MatrixView<const float> W, Gram) { return nearest_low_rank(W, nullptr); }},
           {"low-rank 3/8, calibrated", [](MatrixView<const float> W, Gram gram) { return nearest_low_rank(W, &gram); }},
           {"Monarch 3/8", [](MatrixView<const float> W, Gram) { return nearest_monarch(W); }, true},
-          {"Kronecker 3/8", [](MatrixView<const float> W, Gram) { return nearest_kronecker(W); }, true}};
+          {"Kronecker 3/8", [](MatrixView<const float> W, Gram) { return nearest_kronecker(W); }, true},
+          // Half of the entries are near enough to where they were for the usual rate to do harm.
+          pruned("sparse 1/2", {.density = 0.5}, 3e-4, bits),
+          pruned("sparse 2:4", {.n = 2, .m = 4}, 3e-4, [](const Rows& A) { return tessera::nm_from_csr(A, 2, 4); }),
+          pruned("sparse 1/4", {.density = 0.25}, 1e-3, bits),
+          pruned("sparse 1/4, blocks of 4", {.density = 0.25, .block = 4}, 3e-3,
+                 [](const Rows& A) { return tessera::bsr_from_csr(A, 4, 1); })};
 }
 
 void fit_outputs(Context& ctx, StructuredLayer& layer, MatrixView<const float> W, const Eigen::MatrixXd& gram,

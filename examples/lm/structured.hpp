@@ -29,9 +29,12 @@ struct Structure {
   /// Near W (out, in); `gram` is X Xᵀ (in, in) of all that the layer saw.
   std::function<StructuredLayer(MatrixView<const float> W, const Eigen::MatrixXd& gram)> nearest;
   bool fit_first = false;  // training begins with that of each layer to its own outputs: no closed form finds them
+  double rate = 3e-3;      // of its training, at the peak
+  double training = 1;     // share of the steps
 };
 
-/// Low rank, plain and calibrated, Monarch and sums of Kronecker products in 3/8 of the bytes of f32.
+/// Low rank, plain and calibrated, Monarch and sums of Kronecker products in 3/8 of the bytes of f32; half and a
+/// quarter of the entries by SparseGPT, each in the format of fewest bytes that its pattern has.
 std::vector<Structure> structures();
 
 /// Trains one layer by Adam to the outputs W X of its own layer, X Xᵀ = gram; as it was where that gains nothing.
