@@ -182,6 +182,7 @@ struct BsrInt8Avx2 {
     return static_cast<std::size_t>(a.step() * most_pairs(a) * (8 + 4 * a.block_rows));
   }
   static void run(const BsrInt8Args& a, RowRange range) noexcept {
+    if (a.C.cols() <= 2 && a.block_rows % 4 == 0) return few(a, range);
     for (Index b = range.begin; b < range.end; b += a.step())
       piece(a, b, std::min(range.end, b + a.step()), a.scratch_of(range.worker));
   }
@@ -193,6 +194,37 @@ struct BsrInt8Avx2 {
     return (a.cols + parts - 1) / parts;
   }
   static Index most_pairs(const BsrInt8Args& a) { return (part(a) + 1) / 2; }
+
+  /// One or two columns: 4 rows a register, nothing widened for later columns.
+  static void few(const BsrInt8Args& a, RowRange range) {
+    const Index R = a.block_rows, top = range.begin * R, bottom = a.rows < range.end * R ? a.rows : range.end * R;
+    for (Index i = top; i < bottom; i += 4)
+      for (Index j = 0; j < a.C.cols(); ++j) {
+        const std::int8_t* const v = a.values + i % R;
+        const std::int16_t* const x = a.panels + j;
+        Index e = a.block_ptr[i / R];
+        const Index last = a.block_ptr[i / R + 1];
+        __m128i sum = _mm_setzero_si128();
+        for (; e < last; e += 2) sum = _mm_add_epi32(sum, step(v + e * R, R, x, a.block_col + e, e + 1 < last));
+        alignas(16) std::int32_t sums[4];
+        _mm_store_si128(reinterpret_cast<__m128i*>(sums), sum);
+        for (Index g = 0; g < 4 && i + g < bottom; ++g) a.C(i + g, j) = a.joined(a.C(i + g, j), sums[g], true);
+      }
+    a.done(top, bottom - top, 0);
+  }
+  /// The products of two blocks' 4 values from `v` on, or of one's, with the rows of the first panel they meet.
+  static TESSERA_INLINE __m128i step(const std::int8_t* v, Index R, const std::int16_t* x, const std::int32_t* col,
+                                     bool both) {
+    std::int32_t first, second = 0;
+    __builtin_memcpy(&first, v, 4);
+    std::uint32_t pair = static_cast<std::uint16_t>(x[Index{col[0]} * 16]);
+    if (both) {
+      __builtin_memcpy(&second, v + R, 4);
+      pair |= static_cast<std::uint32_t>(static_cast<std::uint16_t>(x[Index{col[1]} * 16])) << 16;
+    }
+    const __m128i codes = _mm_unpacklo_epi8(_mm_cvtsi32_si128(first), _mm_cvtsi32_si128(second));
+    return _mm_madd_epi16(_mm_cvtepi8_epi16(codes), _mm_set1_epi32(static_cast<std::int32_t>(pair)));
+  }
 
   static void piece(const BsrInt8Args& a, Index begin, Index end, std::byte* scratch) {
     using detail::sparse_int8_avx2::Pairs;
