@@ -70,10 +70,10 @@ class Nm : public detail::SparseRows<Nm<T>, T> {
     detail::show_buffers(f, values_, codes_);
   }
 
-  /// More than 4 columns take the kernels of compressed rows, which read A once for many.
+  /// More than 4 columns, and small numbers, take the kernels of compressed rows, which read A once for many.
   bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
                      MatrixView<accum_t<T>> Y) const {
-    if (Y.cols() > 4) return false;
+    if (Y.cols() > 4 || !std::floating_point<T>) return false;
     Workspace::Scope scope(ctx.workspace);
     const auto x = detail::columns_of(ctx, scope, X);
     const NmArgs<T> args{{},       cols_,          n_, m_, bits(m_), line_, values_.data(), codes_.data(), alpha, beta,

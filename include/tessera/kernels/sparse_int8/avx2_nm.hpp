@@ -8,25 +8,79 @@
 
 #if TESSERA_X86
 
+namespace tessera::inline TESSERA_ABI::detail {
+
+/// VPSHUFB's bytes that take, of 8 numbers of 16 bits, the 4 that a byte of 2:4's codes names.
+struct NmInt8Picks {
+  std::uint8_t of[256][8];
+  constexpr NmInt8Picks() : of() {
+    for (int code = 0; code < 256; ++code)
+      for (int t = 0; t < 4; ++t) {
+        const int at = t / 2 * 8 + (code >> (2 * t) & 3) * 2;
+        of[code][2 * t] = static_cast<std::uint8_t>(at);
+        of[code][2 * t + 1] = static_cast<std::uint8_t>(at + 1);
+      }
+  }
+};
+inline constexpr NmInt8Picks nm_int8_picks;
+
+}  // namespace tessera::inline TESSERA_ABI::detail
+
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
 namespace tessera::inline TESSERA_ABI {
 
 /// 2:4: of every 4 rows of a panel the 6 pairs are interleaved once for 128 rows of A; a group's code says which of
-/// them its two values meet. Half the multiplications of the dense product, and no shuffles.
+/// them its two values meet. Half the multiplications of the dense product, and no shuffles. Up
+/// to 4 columns are summed along K: VPSHUFB takes the numbers that the codes name.
 struct NmInt8Avx2 {
   static constexpr std::string_view name = "nm_int8:avx2";
   static constexpr Isa isa = Isa::avx2;
   static const char* reject(const NmInt8Args& a) { return a.n == 2 && a.m == 4 ? nullptr : "not 2:4"; }
   static std::size_t scratch(const NmInt8Args& a) {
-    return static_cast<std::size_t>(part * group + a.step() * part * 6) + 64;
+    const Index bytes = part * group + a.step() * part * 6 + 64;
+    return static_cast<std::size_t>(a.C.cols() <= most_few ? std::max(bytes, 2 * (a.cols + 16)) : bytes);
   }
   static void run(const NmInt8Args& a, RowRange range) noexcept {
+    if (a.C.cols() <= most_few) return few(a, range);
     for (Index i = range.begin; i < range.end; i += a.step())
       piece(a, i, std::min(range.end, i + a.step()), a.scratch_of(range.worker));
   }
 
  private:
   static constexpr Index part = 64, group = 6 * 64;  // groups at a time, bytes of one: 24 kB in all
+  static constexpr Index most_few = 4;
+
+  static void few(const NmInt8Args& a, RowRange range) {
+    auto* const x = reinterpret_cast<std::int16_t*>(a.scratch_of(range.worker));
+    for (Index k = 0; k < 16; ++k) x[a.cols + k] = 0;
+    for (Index j = 0; j < a.C.cols(); ++j) {
+      for (Index k = 0; k < a.cols; ++k) x[k] = a.panels[k * a.panel + j];
+      for (Index i = range.begin; i < range.end; ++i) a.C(i, j) = a.joined(a.C(i, j), dot(a, i, x), true);
+    }
+    a.done(range.begin, range.end - range.begin, 0);
+  }
+  /// The sum of row i's products with x, 4 groups at a time.
+  static std::int32_t dot(const NmInt8Args& a, Index i, const std::int16_t* x) {
+    const std::int8_t* const v = a.values + i * a.groups() * 2;
+    const std::uint8_t* const codes = a.codes + i * a.line;
+    const Index whole = a.groups() / 4;
+    __m128i sum = _mm_setzero_si128();
+    for (Index k = 0; k < whole; ++k) {
+      const __m128i low = picked(x + 16 * k, codes[2 * k]), high = picked(x + 16 * k + 8, codes[2 * k + 1]);
+      const __m128i values = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(v + 8 * k)));
+      sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_unpacklo_epi64(low, high), values));
+    }
+    alignas(16) std::uint32_t sums[4];
+    _mm_store_si128(reinterpret_cast<__m128i*>(sums), sum);
+    std::uint32_t total = sums[0] + sums[1] + sums[2] + sums[3];
+    for (Index k = 8 * whole; k < 2 * a.groups(); ++k)
+      if (const Index at = a.column(i, k); at < a.cols) total += static_cast<std::uint32_t>(v[k] * x[at]);
+    return static_cast<std::int32_t>(total);
+  }
+  static TESSERA_INLINE __m128i picked(const std::int16_t* x, std::uint8_t code) {
+    return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)),
+                            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(detail::nm_int8_picks.of[code])));
+  }
 
   static void piece(const NmInt8Args& a, Index begin, Index end, std::byte* scratch) {
     auto* const values = reinterpret_cast<std::int32_t*>(scratch + part * group);
