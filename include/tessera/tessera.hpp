@@ -81,6 +81,7 @@
 #include <tessera/matrix/kronecker_sum.hpp>
 #include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/low_rank.hpp>
+#include <tessera/matrix/lu_inverse.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
@@ -167,6 +168,7 @@
 #include <tessera/simd/roof.hpp>
 #include <tessera/simd/target.hpp>
 #include <tessera/solve/functions.hpp>
+#include <tessera/solve/iterated_functions.hpp>
 #include <tessera/solve/krylov.hpp>
 #include <tessera/solve/lanczos.hpp>
 #include <tessera/solve/linear_map.hpp>

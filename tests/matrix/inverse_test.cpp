@@ -11,6 +11,7 @@
 #include <support/shared_kernels.hpp>
 #include <tessera/expr/explain.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
 
 namespace tessera::test {

@@ -8,6 +8,8 @@
 
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/identity.hpp>
+#include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/solve/functions.hpp>
 

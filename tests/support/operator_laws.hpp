@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -90,6 +91,31 @@ Eigen::MatrixXd in_double(MatrixView<S> X) {
   return value;
 }
 
+/// What the laws ask of an A and no more: an AnyOperator of A itself would take in all its closed forms.
+template <class A>
+struct Lawful : OperatorBase<Lawful<A>> {
+  using Scalar = scalar_of<A>;
+  A a;
+  explicit Lawful(const A& held) : a(held) {}
+  Index rows() const { return a.rows(); }
+  Index cols() const { return a.cols(); }
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    a.apply(ctx, op, alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    a.for_each_buffer(f);
+  }
+  std::string describe() const { return tessera::describe(a); }
+  std::size_t bytes() const { return tessera::bytes(a); }
+  double flops(Index n) const { return tessera::flops(a, n); }
+  Index parameter_count() const requires Trainable<A> { return a.parameter_count(); }
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const requires Trainable<A> {
+    a.grad(ctx, X, dY, beta, dparams);
+  }
+};
+
 /// An operator under test, its type erased so that the laws compile once a Scalar.
 template <class S>
 struct Subject {
@@ -112,8 +138,17 @@ template <class A>
 Subject<scalar_of<A>> make_subject(const A& a) {
   using S = scalar_of<A>;
   using T = Truth<A>;
-  Subject<S> s{AnyOperator<S>(a), T::value(a), T::magnitude(a), to_dense(a).template cast<double>(), {}, {}, {}, {},
-               Trainable<A>,      false,       is_node<A>};
+  Subject<S> s{AnyOperator<S>(Lawful<A>(a)),
+               T::value(a),
+               T::magnitude(a),
+               to_dense(a).template cast<double>(),
+               {},
+               {},
+               {},
+               {},
+               Trainable<A>,
+               false,
+               is_node<A>};
   s.roundings[0] = T::roundings(a, Op::none);
   s.roundings[1] = T::roundings(a, Op::transpose);
   s.extra = [a](Op op, Index row, VectorView<const S> x) { return T::extra(a, op, row, x); };

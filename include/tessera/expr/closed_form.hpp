@@ -16,10 +16,11 @@
 /// | sqrt(A) | `square_root(a)` | rule |
 ///
 /// A rule is a free function in the type's namespace that returns an operator, or keep_left where that is `a` itself.
-/// Members and rules may call the functions of their parts unqualified, `logdet(left_)`: they are found where the
-/// expression is used, so a type's header includes nothing of solve/. `requires` clauses keep a member away where the
-/// parts lack what it needs. What shows only when it runs, as of an AnyOperator or a matrix with one in it, is said by
-/// a member `knows(Form)` (operator.hpp).
+/// The type's header brings all of them, and includes what they call: the headers of solve/ that rules of composed
+/// types take from include dense.hpp and no other type. A rule found only where some further header is seen would make
+/// one template mean two things in two units of a program. `requires` clauses keep a member away where the parts lack
+/// what it needs. What shows only when it runs, as of an AnyOperator or a matrix with one in it, is said by a member
+/// `knows(Form)` (operator.hpp).
 #pragma once
 
 #include <cmath>

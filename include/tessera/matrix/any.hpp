@@ -17,9 +17,7 @@ namespace tessera::inline TESSERA_ABI {
 
 /// Any LinearOperator of scalar S, chosen at run time. Copies share the operator, which nobody else can reach unless
 /// it was wrapped as a view; parameters changed through one copy are changed for all. One indirect call an operation.
-/// What the operator has in closed form (closed_form.hpp) is found through it: `knows(form)` says what. Forms that come
-/// with a header, as inverses of dense matrices with matrix/inverse.hpp and determinants of expressions with
-/// solve/logdet.hpp, are those whose header is included where the operator is taken in.
+/// What the operator has in closed form (closed_form.hpp) is found through it: `knows(form)` says what.
 template <class S>
 class AnyOperator : public OperatorBase<AnyOperator<S>> {
  public:
@@ -141,7 +139,7 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
     explicit Holder(B&& b) : a(std::forward<B>(b)) {}
     A a;
   };
-  /// `forms` tells models of one A apart that were made where different headers were seen.
+  /// `forms` are all that A has, or those of them that the result of a rule keeps.
   template <class A, unsigned forms>
   struct Model final : Holder<A> {
     using Holder<A>::Holder;
@@ -207,10 +205,10 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
       else
         return diagonal().sum();
     }
-    LogDeterminant<S> log_determinant() const override { return detail::any_log_determinant<S>(a); }
-    S frobenius_norm() const override { return detail::any_norm<S>(a); }
-    Eigen::VectorX<S> singular_values() const override { return detail::any_singular_values<S>(a); }
-    Eigen::VectorX<std::complex<S>> eigenvalues() const override { return detail::any_eigenvalues<S>(a); }
+    LogDeterminant<S> log_determinant() const override { return *closed_log_determinant(a, true); }
+    S frobenius_norm() const override { return *closed_norm(a, true); }
+    Eigen::VectorX<S> singular_values() const override { return *closed_singular_values(a, true); }
+    Eigen::VectorX<std::complex<S>> eigenvalues() const override { return *closed_eigenvalues(a, true); }
     Eigen::VectorX<S> by_columns() const {
       Eigen::VectorX<S> d(std::min(rows(), cols())), unit = Eigen::VectorX<S>::Zero(cols()), column(rows());
       for (Index j = 0; j < d.size(); ++j) {

@@ -17,6 +17,7 @@
 #include <tessera/matrix/detail/factor_forms.hpp>
 #include <tessera/matrix/detail/operator_list.hpp>
 #include <tessera/matrix/diagonal.hpp>
+#include <tessera/solve/functions.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -222,17 +223,15 @@ BlockDiagonal<Dense<T>> multiply(const BlockDiagonal<Dense<T>>& A, const Diagona
   return BlockDiagonal<Dense<T>>(std::move(blocks));
 }
 
-/// diag(B_0, …)⁺ = diag(B_0⁺, …), of any shapes; with solve/functions.hpp.
+/// diag(B_0, …)⁺ = diag(B_0⁺, …), of any shapes.
 template <class B>
-requires requires(const B& b) { pinv(B(b)); }
 auto pseudo_inverted(const BlockDiagonal<B>& A) {
   std::vector<decltype(pinv(std::declval<B>()))> blocks;
   for (const auto& b : A.blocks()) blocks.push_back(pinv(B(b)));
   return BlockDiagonal(std::move(blocks));
 }
-/// exp(diag(B_0, …)) = diag(exp(B_0), …); each block must be square. With solve/functions.hpp.
+/// exp(diag(B_0, …)) = diag(exp(B_0), …); each block must be square.
 template <class B>
-requires requires(const B& b) { exp(B(b)); }
 auto exponential(const BlockDiagonal<B>& A) {
   std::vector<decltype(exp(std::declval<B>()))> blocks;
   for (const auto& b : A.blocks()) blocks.push_back(exp(B(b)));

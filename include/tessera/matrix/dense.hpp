@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Eigen/LU>
+#include <Eigen/QR>
 #include <algorithm>
 #include <concepts>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/expr/expr.hpp>
+#include <tessera/matrix/lu_inverse.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -203,5 +205,40 @@ template <class T>
 Dense(MatrixView<T>) -> Dense<std::remove_const_t<T>>;
 template <EigenDense E>
 Dense(const E&) -> Dense<typename E::Scalar>;
+
+template <class S>
+Dense<S> inverted(const LuInverse<S>& A) {
+  return Dense<S>(A.inverted());
+}
+template <DenseElement T>
+LuInverse<accum_t<T>> inverted(const Dense<T>& A) {
+  return LuInverse<accum_t<T>>(A.to_dense());
+}
+template <DenseElement T>
+LuInverse<accum_t<T>> inverted(const DenseView<T>& A) {
+  return LuInverse<accum_t<T>>(A.to_dense());
+}
+
+namespace detail {
+/// What holds its elements.
+template <class A>
+concept DenseFactor = requires(const A& a) {
+  typename A::Element;
+  a.view();
+};
+/// A⁺ by a complete orthogonal decomposition.
+template <std::floating_point S>
+Eigen::MatrixX<S> dense_pseudo_inverse(const Eigen::MatrixX<S>& A) {
+  if (A.size() == 0) return A.transpose();
+  return A.completeOrthogonalDecomposition().pseudoInverse();
+}
+}  // namespace detail
+
+/// A⁺ (N,M), of any rank: O(M·N·min(M,N)).
+template <detail::DenseFactor A>
+auto pseudo_inverted(const A& a) {
+  using S = scalar_of<A>;
+  return Dense<S>(detail::dense_pseudo_inverse<S>(to_dense(a)));
+}
 
 }  // namespace tessera::inline TESSERA_ABI

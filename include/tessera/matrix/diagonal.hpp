@@ -139,4 +139,20 @@ Diagonal<S> add(const Diagonal<S>& a, const Diagonal<S>& b) {
   return detail::zip(a, b, [](S x, S y) { return x + y; });
 }
 
+/// diag(d)⁺: 1/d, and 0 where d is 0.
+template <class S>
+Diagonal<S> pseudo_inverted(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().unaryExpr([](S x) { return x == S(0) ? S(0) : S(1) / x; })));
+}
+/// exp(diag(d)) = diag(exp(d))
+template <class S>
+Diagonal<S> exponential(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().array().exp()));
+}
+/// √diag(d) = diag(√d); of a negative entry NaN.
+template <class S>
+Diagonal<S> square_root(const Diagonal<S>& D) {
+  return diagonal(Eigen::VectorX<S>(D.diagonal().array().sqrt()));
+}
+
 }  // namespace tessera::inline TESSERA_ABI

@@ -8,6 +8,7 @@
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/expr/properties.hpp>
+#include <tessera/matrix/diagonal.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -141,5 +142,26 @@ keep_right add(const Zero<S>&, const A&) {
 }
 template <LinearOperator A, class S>
 requires(!detail::is_zero<A>) keep_left add(const A&, const Zero<S>&) { return {}; }
+
+template <class S>
+Zero<S> pseudo_inverted(const Zero<S>& Z) {
+  return {Z.cols(), Z.rows()};
+}
+template <class S>
+Identity<S> exponential(const Zero<S>& Z) {
+  return Identity<S>(Z.rows());
+}
+template <class S>
+Diagonal<S> exponential(const Identity<S>& I) {
+  return diagonal(Eigen::VectorX<S>(Eigen::VectorX<S>::Constant(I.rows(), std::exp(S(1)))));
+}
+template <class S>
+keep_left square_root(const Identity<S>&) {
+  return {};
+}
+template <class S>
+keep_left square_root(const Zero<S>&) {
+  return {};
+}
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -10,8 +10,9 @@
 #include <vector>
 
 #include <tessera/expr/properties.hpp>
-#include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/kronecker_base.hpp>
+#include <tessera/matrix/low_rank.hpp>
+#include <tessera/solve/functions.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -135,22 +136,21 @@ auto inverted(const KroneckerOf<F>& A) {
   return kronecker(std::move(all));
 }
 
-/// (A⊗B)⁺ = A⁺ ⊗ B⁺, for factors of any shape and rank; with solve/functions.hpp.
+/// (A⊗B)⁺ = A⁺ ⊗ B⁺, for factors of any shape and rank.
 template <class... As>
-requires(requires(const As& a) { pinv(As(a)); } && ...) auto pseudo_inverted(const Kronecker<As...>& A) {
+auto pseudo_inverted(const Kronecker<As...>& A) {
   return std::apply([](const As&... a) { return Kronecker<decltype(pinv(As(a)))...>(pinv(As(a))...); },
                     A.factor_tuple());
 }
 template <class F>
-requires requires(const F& a) { pinv(F(a)); }
 auto pseudo_inverted(const KroneckerOf<F>& A) {
   std::vector<decltype(pinv(std::declval<F>()))> all;
   for (const F& a : A.factor_list()) all.push_back(pinv(F(a)));
   return kronecker(std::move(all));
 }
-/// √(A⊗B) = √A ⊗ √B of semidefinite factors; with solve/functions.hpp.
+/// √(A⊗B) = √A ⊗ √B of semidefinite factors.
 template <SemidefiniteOperator... As>
-requires(requires(const As& a) { sqrt(As(a)); } && ...) auto square_root(const Kronecker<As...>& A) {
+auto square_root(const Kronecker<As...>& A) {
   return std::apply([](const As&... a) { return Kronecker<decltype(sqrt(As(a)))...>(sqrt(As(a))...); },
                     A.factor_tuple());
 }

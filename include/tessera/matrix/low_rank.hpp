@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <Eigen/QR>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/permutation.hpp>
@@ -140,11 +141,6 @@ Dense<T> scaled_rows(const Diagonal<accum_t<T>>& d, const A& a) {
       scaled(i, j) = static_cast<T>(d.entries()[i] * static_cast<accum_t<T>>(a.view()(i, j)));
   return scaled;
 }
-template <class A>
-concept DenseFactor = requires(const A& a) {
-  typename A::Element;
-  a.view();
-};
 }  // namespace detail
 
 /// diag(d) (U Vᵀ) = (diag(d) U) Vᵀ stays of low rank. O(M·R), and V is copied if A owns it.
@@ -182,4 +178,25 @@ LowRank<U, Dense<typename V::Element>> multiply(const LowRank<U, V>& A, const Pe
   return {A.left(), detail::permuted_rows<typename V::Element>(transposed(P), A.right())};
 }
 
+/// (U Vᵀ)⁺ = Q (R_u R_vᵀ)⁺ Pᵀ with U = P R_u and V = Q R_v; ranks may be less than R. O((M + N)·R²).
+template <class U, class V>
+auto pseudo_inverted(const LowRank<U, V>& A) {
+  using S = scalar_of<U>;
+  using Matrix = Eigen::MatrixX<S>;
+  const Matrix u = to_dense(A.left()), v = to_dense(A.right());
+  if (u.size() == 0 || v.size() == 0) return LowRank(Dense<S>(v), Dense<S>(u));
+  const auto split = [](const Matrix& m) {
+    const Index k = std::min(m.rows(), m.cols());
+    const Eigen::HouseholderQR<Matrix> qr(m);
+    return std::pair<Matrix, Matrix>(qr.householderQ() * Matrix::Identity(m.rows(), k),
+                                     qr.matrixQR().topRows(k).template triangularView<Eigen::Upper>());
+  };
+  const auto [P, Ru] = split(u);
+  const auto [Q, Rv] = split(v);
+  const Matrix core = (Ru * Rv.transpose()).completeOrthogonalDecomposition().pseudoInverse();
+  return LowRank(Dense<S>(Matrix(Q * core)), Dense<S>(P));
+}
+
 }  // namespace tessera::inline TESSERA_ABI
+
+#include <tessera/matrix/inverse.hpp>  // the inverse of a sum with one

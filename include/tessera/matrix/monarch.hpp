@@ -202,3 +202,5 @@ Monarch<P> multiply(const Monarch<P>& M, const Diagonal<accum_t<P>>& d) {
 }
 
 }  // namespace tessera::inline TESSERA_ABI
+
+#include <tessera/matrix/monarch_product.hpp>  // the product of two

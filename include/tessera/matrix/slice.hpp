@@ -97,3 +97,5 @@ auto slice(A&& a, Index row, Index rows, Index col, Index cols) {
 }
 
 }  // namespace tessera::inline TESSERA_ABI
+
+#include <tessera/matrix/gather.hpp>  // a range of a permutation

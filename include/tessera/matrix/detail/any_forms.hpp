@@ -1,7 +1,6 @@
 /// Which closed forms AnyOperator finds in what it takes in.
 #pragma once
 
-#include <complex>
 #include <concepts>
 #include <string_view>
 #include <utility>
@@ -9,6 +8,8 @@
 #include <Eigen/Core>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/inverse.hpp>
+#include <tessera/solve/closed.hpp>
+#include <tessera/solve/closed_logdet.hpp>
 
 namespace tessera::inline TESSERA_ABI::detail {
 
@@ -56,18 +57,8 @@ inline constexpr unsigned any_forms = [] {
       Form::diagonal, requires(const A& a) { a.diagonal(); });
   add(
       Form::diagonal_sum, requires(const A& a) { a.diagonal(); } || requires(const A& a) { a.diagonal_sum(); });
-  add(
-      Form::log_determinant,
-      requires(const A& a) { closed_log_determinant(a, true); } || requires(const A& a) { a.log_determinant(); });
-  add(
-      Form::frobenius_norm,
-      requires(const A& a) { closed_norm(a, true); } || requires(const A& a) { a.frobenius_norm(); });
-  add(
-      Form::singular_values,
-      requires(const A& a) { closed_singular_values(a, true); } || requires(const A& a) { a.singular_values(); });
-  add(
-      Form::eigenvalues,
-      requires(const A& a) { closed_eigenvalues(a, true); } || requires(const A& a) { a.eigenvalues(); });
+  for (const Form form : {Form::log_determinant, Form::frobenius_norm, Form::singular_values, Form::eigenvalues})
+    add(form, true);  // any_knows asks the matrix
   add(
       Form::pseudo_inverse, requires(const A& a) { pseudo_inverted(a); });
   add(
@@ -103,67 +94,16 @@ bool any_knows(const A& a, Form form) {
     case Form::diagonal_sum:
       return square && (knows(a, form) || knows(a, Form::diagonal));
     case Form::log_determinant:
-      if (!square) return false;
-      if constexpr (requires { closed_log_determinant(a, true); })
-        return closed_log_determinant(a, false).has_value();
-      else
-        return knows(a, form);
+      return square && closed_log_determinant(a, false).has_value();
     case Form::frobenius_norm:
-      if constexpr (requires { closed_norm(a, true); })
-        return closed_norm(a, false).has_value();
-      else
-        return knows(a, form);
+      return closed_norm(a, false).has_value();
     case Form::singular_values:
-      if constexpr (requires { closed_singular_values(a, true); })
-        return closed_singular_values(a, false).has_value();
-      else
-        return knows(a, form);
+      return closed_singular_values(a, false).has_value();
     case Form::eigenvalues:
-      if (!square) return false;
-      if constexpr (requires { closed_eigenvalues(a, true); })
-        return closed_eigenvalues(a, false).has_value();
-      else
-        return knows(a, form);
+      return closed_eigenvalues(a, false).has_value();
     default:
       return knows(a, form);
   }
-}
-
-template <class S, class A>
-LogDeterminant<S> any_log_determinant(const A& a) {
-  if constexpr (requires { closed_log_determinant(a, true); })
-    return *closed_log_determinant(a, true);
-  else if constexpr (requires { a.log_determinant(); })
-    return a.log_determinant();
-  else
-    return {};
-}
-template <class S, class A>
-S any_norm(const A& a) {
-  if constexpr (requires { closed_norm(a, true); })
-    return *closed_norm(a, true);
-  else if constexpr (requires { a.frobenius_norm(); })
-    return a.frobenius_norm();
-  else
-    return 0;
-}
-template <class S, class A>
-Eigen::VectorX<S> any_singular_values(const A& a) {
-  if constexpr (requires { closed_singular_values(a, true); })
-    return *closed_singular_values(a, true);
-  else if constexpr (requires { a.singular_values(); })
-    return a.singular_values();
-  else
-    return {};
-}
-template <class S, class A>
-Eigen::VectorX<std::complex<S>> any_eigenvalues(const A& a) {
-  if constexpr (requires { closed_eigenvalues(a, true); })
-    return *closed_eigenvalues(a, true);
-  else if constexpr (requires { a.eigenvalues(); })
-    return a.eigenvalues().template cast<std::complex<S>>();
-  else
-    return {};
 }
 
 /// A rule's result, or a copy of the operand where it keeps it.

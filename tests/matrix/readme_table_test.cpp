@@ -1,5 +1,4 @@
-// The closed forms that include/tessera/matrix/README.md lists are those of the types. A program of its own: which
-// forms a type has depends on the headers of solve/ that a unit includes, and a linker keeps one unit's answer for all.
+// The closed forms that include/tessera/matrix/README.md lists are those of the types.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -38,8 +37,6 @@
 #include <tessera/matrix/sum_of.hpp>
 #include <tessera/matrix/toeplitz.hpp>
 #include <tessera/matrix/triangular.hpp>
-#include <tessera/solve/closed.hpp>
-#include <tessera/solve/functions.hpp>
 
 namespace tessera::test {
 namespace TESSERA_TEST_FILE {
