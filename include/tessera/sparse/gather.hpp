@@ -26,9 +26,10 @@ void check_ids(const char* what, Index table, std::span<const I> ids, Index rows
       throw shape_error(concat("tessera: ", what, ": id ", e, " is ", ids[e], "; the table has ", table, " rows"));
 }
 
-/// Asks for all lines of a row of at most a page: one row's misses are in flight while others are copied.
+/// Asks for all lines of a row of at most a page: one row's misses are in flight while others are copied. Not inlined,
+/// g++ takes it for a function without effect and drops its calls.
 template <class T>
-void prefetch_row(const T* row, Index cols) {
+TESSERA_INLINE void prefetch_row(const T* row, Index cols) {
   constexpr Index line = static_cast<Index>(cache_line / sizeof(T));
   for (Index j = 0; j < std::min<Index>(cols, 64 * line); j += line) __builtin_prefetch(row + j);
 }

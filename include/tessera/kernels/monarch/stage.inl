@@ -144,7 +144,7 @@ struct Stage {
       const Index bytes = a.m() * a.k() * static_cast<Index>(sizeof(TA));
       if (b + 1 == a.A.extent(0) || bytes > 32768 || a.A.stride(0) != a.m() * a.k()) part = 0;
     }
-    void ask(Index t) const {
+    TESSERA_INLINE void ask(Index t) const {  // not inlined, g++ drops calls that only prefetch
       for (Index i = 0; i < part; i += 64) __builtin_prefetch(line + t * part + i);
     }
     const char* line;
