@@ -7,16 +7,25 @@
 #include <cmath>
 #include <concepts>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <support/shared_kernels.hpp>
+#include <tessera/matrix/any.hpp>
+#include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/dft.hpp>
+#include <tessera/matrix/householder.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
 #include <tessera/matrix/kronecker_sum.hpp>
+#include <tessera/matrix/monarch.hpp>
+#include <tessera/matrix/monarch_product.hpp>
+#include <tessera/matrix/packed.hpp>
 #include <tessera/solve/functions.hpp>
 #include <tessera/solve/logdet.hpp>
 #include <tessera/solve/trace.hpp>
@@ -158,6 +167,147 @@ TEST(KroneckerForms, GramOfKhatriRaoIsElementwise) {
   const auto A =
       khatri_rao(Eigen::MatrixXd(Eigen::MatrixXd::Random(5, 4)), Eigen::MatrixXd(Eigen::MatrixXd::Random(3, 4)));
   EXPECT_TRUE(A.gram().to_dense().isApprox(A.to_dense().transpose() * A.to_dense(), 1e-13));
+}
+
+TEST(KroneckerForms, LargeFactorsAreNotMadeDense) {
+  constexpr Index n = Index{1} << 20;
+  const auto K = kronecker(0.5f * identity<float>(n), transpose(identity<float>(n)));
+  EXPECT_FLOAT_EQ(static_cast<float>(logdet(K).value.log_abs), std::log(0.5f) * 0x1p40f);
+  EXPECT_EQ(spectral_norm(K).value, 0.5f);
+  EXPECT_EQ(condition(K).value, 1);
+  const auto D = kronecker(diagonal(Eigen::VectorXd::LinSpaced(n, -3, 1)), diagonal(Eigen::VectorXd::Constant(n, 2)));
+  EXPECT_EQ(spectral_norm(D).value, 6);  // of 2^40 singular values
+  const auto M = kronecker(Monarch<float>(65536, 65536, 256, 256), identity<float>(2));
+  for (const Form form : {Form::log_determinant, Form::singular_values, Form::eigenvalues})
+    EXPECT_FALSE(knows(M, form));
+  try {
+    M.log_determinant();
+    FAIL();
+  } catch (const unsupported_error& e) {
+    EXPECT_NE(std::string(e.what()).find("65536x65536"), std::string::npos) << e.what();
+  }
+  EXPECT_THROW(M.singular_values(), unsupported_error);
+  const auto blocks = block_diagonal(Monarch<float>(65536, 65536, 256, 256));
+  EXPECT_FALSE(knows(blocks, Form::singular_values));
+}
+
+TEST(KroneckerForms, ExtremeSingularValuesAreThoseOfAll) {
+  const auto check = [](const auto& K) {
+    const auto all = K.singular_values();
+    const auto [most, least] = K.singular_range();
+    EXPECT_NEAR(most, all[0], 1e-12);
+    EXPECT_NEAR(least, all[all.size() - 1], 1e-12);
+  };
+  using M = Eigen::MatrixXd;
+  check(kronecker(M(M::Random(3, 3)), M(M::Random(4, 4))));
+  check(kronecker(M(M::Random(3, 5)), M(M::Random(4, 2))));
+  check(kronecker(M(M::Random(2, 5)), M(M::Random(4, 1)), M(M::Random(3, 3))));
+}
+
+// Gradients of types whose parameters are not reached one by one.
+template <class A>
+std::vector<double> gradient(const A& a, const Eigen::MatrixXd& X, const Eigen::MatrixXd& dY) {
+  Context ctx;
+  std::vector<double> g(static_cast<std::size_t>(a.parameter_count()));
+  a.grad(ctx, view(X), view(dY), 0, g);
+  return g;
+}
+
+TEST(Gradients, OfFactorsInAVectorAreThoseOfTheTuple) {
+  const Dense<double> A(Eigen::MatrixXd(Eigen::MatrixXd::Random(3, 2))),
+      B(Eigen::MatrixXd(Eigen::MatrixXd::Random(3, 2)));
+  const Eigen::MatrixXd X = Eigen::MatrixXd::Random(4, 3), dY = Eigen::MatrixXd::Random(9, 3);
+  const auto tuple = gradient(kronecker(A, B), X, dY), list = gradient(kronecker(std::vector{A, B}), X, dY);
+  ASSERT_EQ(tuple.size(), list.size());
+  for (std::size_t i = 0; i < tuple.size(); ++i) EXPECT_NEAR(tuple[i], list[i], 1e-12);
+}
+
+TEST(Gradients, OfPackedElementsAreThoseOfTheDense) {
+  const Dense<double> A(Eigen::MatrixXd(Eigen::MatrixXd::Random(7, 5)));
+  const Eigen::MatrixXd X = Eigen::MatrixXd::Random(5, 3), dY = Eigen::MatrixXd::Random(7, 3);
+  const auto dense = gradient(A, X, dY), packed = gradient(Packed<double>(A.view()), X, dY);
+  ASSERT_EQ(dense.size(), packed.size());
+  for (std::size_t i = 0; i < dense.size(); ++i) EXPECT_NEAR(dense[i], packed[i], 1e-12);
+}
+
+TEST(Gradients, OfAMonarchProductAreTheDifferences) {
+  Monarch<double> A(6, 24, 1, 12), B(24, 8, 12, 2);
+  for (auto* m : {&A, &B}) {
+    double next = 0.3;
+    for (double& p : m->parameters()) p = std::sin(next += 1.7);
+  }
+  const Eigen::MatrixXd X = Eigen::MatrixXd::Random(8, 3), dY = Eigen::MatrixXd::Random(6, 3);
+  const auto loss = [&] { return Eigen::MatrixXd(monarch_product(A, B) * X).cwiseProduct(dY).sum(); };
+  const auto g = gradient(monarch_product(A, B), X, dY);
+  std::size_t at = 0;
+  for (auto* m : {&A, &B})
+    for (double& p : m->parameters()) {
+      const double kept = p, step = 1e-5;
+      p = kept + step;
+      const double up = loss();
+      p = kept - step;
+      const double down = loss();
+      p = kept;
+      ASSERT_NEAR(g[at++], (up - down) / (2 * step), 1e-8);
+    }
+  EXPECT_EQ(at, g.size());
+}
+
+// Rules of single types against what they stand for.
+TEST(Rules, HaveTheValuesOfTheDense) {
+  using M = Eigen::MatrixXd;
+  const auto near = [](const M& a, const M& b) {
+    ASSERT_EQ(a.rows(), b.rows());
+    ASSERT_EQ(a.cols(), b.cols());
+    EXPECT_LE((a - b).norm(), 1e-10 * (1 + b.norm()));
+  };
+  const Dft<double> F(5);
+  near(to_dense(inverse(F)), M(F.to_dense()).inverse());
+  const auto Q = random_orthogonal<double>(6);
+  near(to_dense(inverse(Q)), M(Q.to_dense()).inverse());
+  std::vector<Dense<double>> factors{Dense<double>(M(M::Random(3, 3))), Dense<double>(M(M::Random(2, 2)))};
+  const auto K = kronecker(factors);
+  near(to_dense(inverse(K)), M(K.to_dense()).inverse());
+  const M A = M::Random(3, 3), P = A * A.transpose();
+  const auto S = kronecker(positive_semidefinite(Dense<double>(P)),
+                           positive_semidefinite(Dense<double>(M(2 * M::Identity(2, 2)))));
+  const M root = to_dense(sqrt(S));
+  near(root * root, S.to_dense());
+  Eigen::VectorXd c = Eigen::VectorXd::Random(6);
+  c.array() -= c.mean();  // singular
+  Buffer<double> column(6);
+  std::copy(c.begin(), c.end(), column.begin());
+  const Circulant<double> C(column);
+  near(to_dense(pinv(C)), M(C.to_dense()).completeOrthogonalDecomposition().pseudoInverse());
+  const Zero<double> Z(3, 4), Z3(3, 3);
+  const auto I = identity<double>(3);
+  near(to_dense(pinv(Z)), M::Zero(4, 3));
+  near(to_dense(transpose(Z)), M::Zero(4, 3));
+  near(to_dense(exp(Z3)), M::Identity(3, 3));
+  near(to_dense(exp(I)), std::exp(1.0) * M::Identity(3, 3));
+  near(to_dense(sqrt(Z3)), M::Zero(3, 3));
+  near(to_dense(sqrt(I)), M::Identity(3, 3));
+  const M wide = M::Random(3, 5);
+  near(to_dense(pinv(pinv(Dense<double>(wide)))), wide);
+}
+
+// A shared operator may stand in a tree 2^60 times: its text is cut, not written out.
+TEST(Rules, TextsOfSharedTreesAreShort) {
+  AnyOperator<float> t = identity<float>(4);
+  for (int k = 0; k < 60; ++k) t = AnyOperator<float>(t + t);
+  EXPECT_LT(describe(t).size(), 5000u);
+  EXPECT_THROW(t * Eigen::VectorXf(Eigen::VectorXf::Zero(5)), shape_error);
+  AnyOperator<float> p = identity<float>(4);
+  for (int k = 0; k < 60; ++k) p = AnyOperator<float>(p * p);
+  EXPECT_LT(describe(p).size(), 5000u);
+}
+
+TEST(Rules, OddSizesAndOptionsAreRefusedOrCheap) {
+  EXPECT_EQ((Banded<float>(0, 1 << 27, 0, 1 << 27).bytes()), 0u);
+  EXPECT_TRUE(std::isfinite(Dct<double>(Index{1} << 40).at(Index{1} << 39, Index{1} << 39)));
+  EXPECT_TRUE(std::isfinite(Dft<double>(Index{1} << 40).at(Index{1} << 39, (Index{1} << 40) - 1)));
+  const Dense<float> D(Eigen::MatrixXf(Eigen::MatrixXf::Identity(6, 6)));
+  EXPECT_EQ(Eigen::MatrixXf(solve(D, Eigen::MatrixXf(6, 0))).cols(), 0);
 }
 
 TEST(BlockForms, AreThoseOfTheBlocks) {

@@ -97,6 +97,25 @@ class Transposed : public detail::NodeBase<Transposed<A>, is_dense_valued<A>> {
   A inner_;
 };
 
+namespace detail {
+/// Texts of parts with a sign between, the later ones left out where they grow long: one operator may stand in a tree
+/// a million times.
+struct JoinedText {
+  static constexpr std::size_t longest = 1000;
+  const char* between;
+  std::string all{};
+  bool cut = false;
+
+  template <class F>
+  void add(F&& part) {
+    if (cut) return;
+    if (!all.empty()) all += between;
+    cut = all.size() > longest;
+    all += cut ? "..." : part();
+  }
+};
+}  // namespace detail
+
 /// A + B + …
 template <class... As>
 class Sum : public detail::NodeBase<Sum<As...>, is_dense_valued<Sum<As...>>> {
@@ -126,10 +145,9 @@ class Sum : public detail::NodeBase<Sum<As...>, is_dense_valued<Sum<As...>>> {
     std::apply([&](const As&... term) { (term.for_each_buffer(f), ...); }, terms_);
   }
   std::string describe() const {
-    std::string text;
-    std::apply([&](const As&... term) { ((text += (text.empty() ? "" : " + ") + detail::text_of(term)), ...); },
-               terms_);
-    return text;
+    detail::JoinedText text{" + "};
+    std::apply([&](const As&... term) { (text.add([&] { return detail::text_of(term); }), ...); }, terms_);
+    return text.all;
   }
   double flops(Index n) const requires(!is_dense_valued<Sum>) {
     return std::apply([&](const As&... term) { return (tessera::flops(term, n) + ...); }, terms_);
@@ -186,13 +204,14 @@ class Product : public detail::NodeBase<Product<As...>, is_dense_valued<Product<
     std::apply([&](const As&... factor) { (factor.for_each_buffer(f), ...); }, factors_);
   }
   std::string describe() const {
-    std::string text;
+    detail::JoinedText text{" * "};
     const auto add = [&]<class A>(const A& factor) {
-      if (!text.empty()) text += " * ";
-      text += detail::is_sum<A> ? detail::concat('(', detail::text_of(factor), ')') : detail::text_of(factor);
+      text.add([&] {
+        return detail::is_sum<A> ? detail::concat('(', detail::text_of(factor), ')') : detail::text_of(factor);
+      });
     };
     std::apply([&](const As&... factor) { (add(factor), ...); }, factors_);
-    return text;
+    return text.all;
   }
   double flops(Index n) const requires(!is_dense_valued<Product>) {
     return std::apply([&](const As&... factor) { return (tessera::flops(factor, n) + ...); }, factors_);

@@ -29,8 +29,8 @@ class Banded : public OperatorBase<Banded<S>> {
     if (rows < 0 || cols < 0 || lower < 0 || upper < 0)
       throw shape_error(detail::concat("tessera: Banded(", rows, ", ", cols, ", ", lower, ", ", upper,
                                        "): expected sizes and bandwidths of 0 or more"));
-    lower_ = std::min(lower, std::max<Index>(rows - 1, 0));
-    upper_ = std::min(upper, std::max<Index>(cols - 1, 0));
+    lower_ = rows == 0 || cols == 0 ? 0 : std::min(lower, rows - 1);
+    upper_ = rows == 0 || cols == 0 ? 0 : std::min(upper, cols - 1);
     Index count = 0, most = 0, total = 0;
     if (__builtin_add_overflow(lower_, upper_, &count) || __builtin_add_overflow(count, 1, &count) ||
         __builtin_mul_overflow(count, std::min(rows, cols), &most))

@@ -69,6 +69,8 @@ class BlockDiagonal : public detail::OperatorList<BlockDiagonal<B>, B> {
 
   /// Solutions and inverses are known of square blocks that know theirs, the rest of any.
   bool knows(Form form) const {
+    if (form == Form::log_determinant || form == Form::singular_values)
+      return std::all_of(items_.begin(), items_.end(), [form](const B& b) { return detail::factor_knows(b, form); });
     if (form != Form::solve && form != Form::inverse && form != Form::exponential) return true;
     return std::all_of(items_.begin(), items_.end(), [form](const B& b) {
       return b.rows() == b.cols() && (form == Form::exponential || tessera::knows(b, form));

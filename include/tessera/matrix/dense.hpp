@@ -79,6 +79,7 @@ class DenseOperator : public OperatorBase<Derived> {
   /// of a singular one X is not finite. Throws shape_error.
   void solve(Context&, Op op, MatrixView<const Scalar> B, MatrixView<Scalar> X) const {
     check_solve(derived(), B, X);
+    if (X.empty()) return;
     const Eigen::PartialPivLU<Eigen::MatrixX<Scalar>> lu(
         op == Op::none ? to_dense() : Eigen::MatrixX<Scalar>(to_dense().transpose()));
     eigen_map(X) = lu.solve(eigen_map(B));

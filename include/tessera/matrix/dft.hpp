@@ -17,6 +17,12 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
 
+/// a * b mod m, of numbers from 0 whose product need not fit.
+inline Index product_modulo(Index a, Index b, Index m) {
+  __extension__ using Wide = __int128;
+  return static_cast<Index>(static_cast<Wide>(a) * b % m);
+}
+
 /// What the transforms share; `Derived` has column(op, x, y) for contiguous vectors.
 template <class Derived, std::floating_point S>
 class TransformBase : public OperatorBase<Derived> {
@@ -86,7 +92,8 @@ class Dft : public detail::TransformBase<Dft<S>, S> {
   }
   Index size() const { return 2 * n_; }
   S at(Index i, Index j) const {
-    const S angle = S(2) * std::numbers::pi_v<S> * static_cast<S>((i % n_) * (j % n_) % n_) / static_cast<S>(n_);
+    const S angle =
+        S(2) * std::numbers::pi_v<S> * static_cast<S>(detail::product_modulo(i % n_, j % n_, n_)) / static_cast<S>(n_);
     const S scale = S(1) / std::sqrt(static_cast<S>(n_));
     if ((i < n_) == (j < n_)) return scale * std::cos(angle);
     return i < n_ ? scale * std::sin(angle) : -scale * std::sin(angle);
@@ -123,7 +130,7 @@ class Dct : public detail::TransformBase<Dct<S>, S> {
   }
   Index size() const { return n_; }
   S at(Index k, Index i) const {
-    const Index turn = k * (2 * i + 1) % (4 * n_);
+    const Index turn = detail::product_modulo(k, 2 * i + 1, 4 * n_);
     return scale(k) * std::cos(std::numbers::pi_v<S> * static_cast<S>(turn) / static_cast<S>(2 * n_));
   }
   void column(Context& ctx, Op op, const S* x, S* y) const {

@@ -44,7 +44,7 @@ class Hashed : public OperatorBase<Hashed<S>> {
   std::span<const S> parameters() const { return w_; }
   std::span<S> parameters() { return w_; }
   Index parameter_count() const { return w_.size(); }
-  /// h(k): the parameter that entry k in row-major order has.
+  /// h(k): the parameter that entry k in row-major order has; there must be one.
   Index slot(Index k) const {
     const Index at = k % w_.size() + offset(k / w_.size());
     return at < w_.size() ? at : at - w_.size();

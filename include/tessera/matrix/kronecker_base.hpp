@@ -83,6 +83,8 @@ class KroneckerBase : public OperatorBase<Derived> {
     bool all = true;
     each([&](const auto& a) {
       if (form == Form::eigenvalues || form == Form::square_root) all = all && a.rows() == a.cols();
+      if (form == Form::log_determinant || form == Form::singular_values || form == Form::eigenvalues)
+        all = all && factor_knows(a, form);
       if (form == Form::solve || form == Form::inverse) all = all && a.rows() == a.cols() && tessera::knows(a, form);
     });
     return all;
@@ -155,6 +157,20 @@ class KroneckerBase : public OperatorBase<Derived> {
     Eigen::VectorX<S> padded = Eigen::VectorX<S>::Zero(std::min(rows(), cols()));
     padded.head(all.size()) = all;
     return padded;
+  }
+  /// The largest and the least of them, without the others.
+  std::pair<S, S> singular_range() const {
+    S largest = 1, least = 1;
+    Index count = 1;
+    each([&](const auto& a) {
+      const Eigen::VectorX<S> values = factor_singular_values(a);
+      count *= values.size();
+      if (count == 0) return;
+      largest *= values[0];
+      least *= values[values.size() - 1];
+    });
+    if (count == 0) return {S(0), S(0)};
+    return {largest, count < std::min(rows(), cols()) ? S(0) : least};
   }
   /// Products of the eigenvalues of square factors, ascending where all factors are of symmetric types.
   auto eigenvalues() const {

@@ -148,6 +148,9 @@ Ldu<typename E::Scalar> ldu_decompose(const E& W, Index rank = -1) {
   using S = typename E::Scalar;
   using Matrix = Eigen::MatrixX<S>;
   const Index full = std::min<Index>(W.rows(), W.cols());
+  if (rank < -1)
+    throw shape_error(detail::concat("tessera: ldu_decompose of ", detail::shape_text(W.rows(), W.cols()),
+                                     " with rank ", rank, "; expected 0 or more, or -1 for all"));
   const Index r = rank < 0 ? full : std::min(rank, full);
   Matrix lu = Matrix::Zero(W.rows(), W.cols());
   std::vector<Index> p(static_cast<std::size_t>(W.rows())), q(static_cast<std::size_t>(W.cols()));

@@ -150,8 +150,10 @@ class ShiftedSequence : public OperatorBase<Derived> {
   ShiftedSequence(Index rows, Index cols, Buffer<S> sequence)
       : sequence_(std::move(sequence)), rows_(rows), cols_(cols) {
     Index expected = 0;
-    const bool countable = rows == 0 || cols == 0 || !__builtin_add_overflow(rows - 1, cols, &expected);
-    if (rows < 0 || cols < 0 || !countable || sequence_.size() != expected)
+    if (rows < 0 || cols < 0 || (rows > 0 && cols > 0 && __builtin_add_overflow(rows - 1, cols, &expected)))
+      throw shape_error(concat("tessera: ", Derived::type_name, ' ', shape_text(rows, cols),
+                               ": expected sizes from 0 that can be counted"));
+    if (sequence_.size() != expected)
       throw shape_error(concat("tessera: ", Derived::type_name, ' ', shape_text(rows, cols), " of ", sequence_.size(),
                                " numbers: expected ", expected));
   }

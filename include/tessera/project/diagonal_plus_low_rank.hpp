@@ -15,9 +15,10 @@ struct Projector<DiagonalPlusLowRank<S>> {
     Index rank = 1, iterations = 20;
   };
   static DiagonalPlusLowRank<S> run(const Eigen::MatrixXd& W, const Options& options) {
-    if (W.rows() != W.cols() || options.rank < 0)
+    if (W.rows() != W.cols() || options.rank < 0 || options.iterations < 0)
       throw shape_error(detail::concat("tessera: projection of ", detail::shape_text(W.rows(), W.cols()),
-                                       " onto diagonal plus rank ", options.rank, ": expected a square matrix"));
+                                       " onto diagonal plus rank ", options.rank, " in ", options.iterations,
+                                       " iterations: expected a square matrix, and 0 or more of both"));
     Eigen::VectorXd d = Eigen::VectorXd::Zero(W.rows());
     ThinFactors f;
     for (Index i = 0; i <= options.iterations; ++i) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -93,6 +94,8 @@ scalar_of<A> trace_of(const A& a) {
 template <class S>
 Estimate<S> hutch_plus_plus(const LinearMap<S>& A, TraceOptions options) {
   using Matrix = Eigen::MatrixX<S>;
+  if (options.products < 1)
+    throw unsupported_error(concat("tessera: trace by ", options.products, " products; expected one or more"));
   const Index n = A.cols(), third = std::max<Index>(2, options.products / 3);
   Estimate<S> out;
   out.status.method = "Hutch++";
@@ -172,6 +175,31 @@ auto norm(const A& a) {
   return norm(default_context(), a);
 }
 
+namespace detail {
+/// The largest and the least of min(M,N) singular values of A, if its structure tells: of singular_range(), where the
+/// type has it, else of all.
+template <class A>
+std::optional<std::pair<scalar_of<A>, scalar_of<A>>> closed_singular_range(const A& a) {
+  using S = scalar_of<A>;
+  if constexpr (is_ref<A>) return closed_singular_range(a.get());
+  if constexpr (requires { a.singular_range(); }) {
+    if (!knows(a, Form::singular_values)) return std::nullopt;
+    return a.singular_range();
+  } else if constexpr (is_scaled<A>) {
+    auto range = closed_singular_range(a.inner());
+    if (range) *range = {std::abs(a.factor()) * range->first, std::abs(a.factor()) * range->second};
+    return range;
+  } else if constexpr (is_transposed<A> || is_tagged<A>) {
+    return closed_singular_range(a.inner());
+  } else {
+    const auto all = closed_singular_values(a, true);
+    if (!all) return std::nullopt;
+    if (all->size() == 0) return std::pair<S, S>{S(0), S(0)};
+    return std::pair<S, S>{(*all)[0], (*all)[all->size() - 1]};
+  }
+}
+}  // namespace detail
+
 /// The largest singular value: 1 of an orthogonal A, the type's singular_values(), else Lanczos on AᵀA from a random
 /// vector, a lower bound whose relative error `status.error` estimates. Throws unsupported_error for less than one
 /// step.
@@ -182,8 +210,8 @@ Estimate<scalar_of<A>> spectral_norm(Context& ctx, const A& a, Index steps = 64)
   if (has(held_properties(a), Property::orthogonal)) {
     out.value = a.rows() > 0 ? S(1) : S(0);
     out.status.method = "orthogonal";
-  } else if (const auto s = closed_singular_values(a, true)) {
-    out.value = s->size() > 0 ? (*s)[0] : S(0);
+  } else if (const auto range = detail::closed_singular_range(a)) {
+    out.value = range->first;
     out.status.method = "the type's singular_values()";
   } else {
     const S scale = detail::binary_scale(LinearMap<S>(ctx, a));
@@ -228,8 +256,8 @@ Estimate<scalar_of<A>> condition(Context& ctx, const A& a, Index steps = 64) {
   if (count == 0) return out;
   if (has(held_properties(a), Property::orthogonal)) {
     out.status.method = "orthogonal";
-  } else if (const auto s = closed_singular_values(a, true)) {
-    out.value = ratio((*s)[0], (*s)[count - 1]);
+  } else if (const auto range = detail::closed_singular_range(a)) {
+    out.value = ratio(range->first, range->second);
     out.status.method = "the type's singular_values()";
   } else {
     if constexpr (detail::invertible<A>())

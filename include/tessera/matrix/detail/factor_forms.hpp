@@ -1,5 +1,5 @@
-/// Closed forms of the factors of a product or sum: what their type knows, else of the factor made dense, which is
-/// small beside the whole.
+/// Closed forms of the factors of a product or sum: what their structure tells, else of the factor made dense, where
+/// that is small.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,40 @@
 #include <tessera/expr/expr.hpp>
 #include <tessera/expr/properties.hpp>
 #include <tessera/matrix/detail/bordered.hpp>
+#include <tessera/solve/closed.hpp>
+#include <tessera/solve/closed_logdet.hpp>
 
 namespace tessera::inline TESSERA_ABI::detail {
+
+/// Factors of more rows or columns are not made dense.
+inline constexpr Index densest_factor = 8192;
+
+template <class A>
+Eigen::MatrixX<scalar_of<A>> dense_factor(const char* what, const A& a) {
+  if (a.rows() > densest_factor || a.cols() > densest_factor)
+    throw unsupported_error(
+        concat("tessera: ", what, " of a matrix with the part (", describe(a),
+               "): its structure does not tell them, and it is too large to be made dense; expected "
+               "at most ",
+               densest_factor, " rows and columns"));
+  return tessera::to_dense(a);
+}
+
+/// Whether the functions below find its determinant, singular values or eigenvalues.
+template <class A>
+bool factor_knows(const A& a, Form form) {
+  if (a.rows() <= densest_factor && a.cols() <= densest_factor) return true;
+  switch (form) {
+    case Form::log_determinant:
+      return closed_log_determinant(a, false).has_value();
+    case Form::singular_values:
+      return closed_singular_values(a, false).has_value();
+    case Form::eigenvalues:
+      return closed_eigenvalues(a, false).has_value();
+    default:
+      return true;
+  }
+}
 
 /// A(i,i), i < min(M,N).
 template <class A>
@@ -73,24 +105,21 @@ scalar_of<A> factor_norm(const A& a) {
 /// det A of a square A.
 template <class A>
 LogDeterminant<scalar_of<A>> factor_log_determinant(const A& a) {
-  if constexpr (is_ref<A>) return factor_log_determinant(a.get());
-  if constexpr (requires { a.log_determinant(); })
-    if (knows(a, Form::log_determinant)) return a.log_determinant();
-  return lu_log_determinant(Eigen::MatrixX<scalar_of<A>>(tessera::to_dense(a)));
+  if (const auto closed = closed_log_determinant(a, true)) return *closed;
+  return lu_log_determinant(dense_factor("determinant", a));
 }
 
-/// All singular values, descending, by the eigenvalues ±σ of [0 A; Aᵀ 0], to ε of the largest: O((M+N)³).
+/// All singular values, descending; if not told, by the eigenvalues ±σ of [0 A; Aᵀ 0], to ε of the largest: O((M+N)³).
 template <class A>
 Eigen::VectorX<scalar_of<A>> factor_singular_values(const A& a) {
   using S = scalar_of<A>;
   using Matrix = Eigen::MatrixX<S>;
-  if constexpr (is_ref<A>) return factor_singular_values(a.get());
-  if constexpr (requires { a.singular_values(); })
-    if (knows(a, Form::singular_values)) return a.singular_values();
+  if (const auto closed = closed_singular_values(a, true)) return *closed;
   const Index count = std::min(a.rows(), a.cols());
   if (count == 0) return Eigen::VectorX<S>(0);
+  const Matrix dense = dense_factor("singular values", a);
   Matrix both = Matrix::Zero(a.rows() + a.cols(), a.rows() + a.cols());
-  both.bottomLeftCorner(a.cols(), a.rows()) = tessera::to_dense(a).transpose();  // the solver reads this half
+  both.bottomLeftCorner(a.cols(), a.rows()) = dense.transpose();  // the solver reads this half
   const Eigen::SelfAdjointEigenSolver<Matrix> solver(both, Eigen::EigenvaluesOnly);
   if (solver.info() != Eigen::Success) return Eigen::VectorX<S>::Constant(count, std::numeric_limits<S>::quiet_NaN());
   return solver.eigenvalues().tail(count).reverse().cwiseMax(S(0));
@@ -103,17 +132,17 @@ auto factor_eigenvalues(const A& a) {
   using Matrix = Eigen::MatrixX<S>;
   using T = std::conditional_t<has(properties_of<A>, Property::symmetric), S, std::complex<S>>;
   Eigen::VectorX<T> values;
-  if constexpr (is_ref<A>) return factor_eigenvalues(a.get());
-  if constexpr (requires { a.eigenvalues(); })
-    if (knows(a, Form::eigenvalues)) {
-      if constexpr (std::same_as<T, S>)
-        values = a.eigenvalues().real();
-      else
-        values = a.eigenvalues().template cast<T>();
-      return values;
+  if (const auto closed = closed_eigenvalues(a, true)) {
+    if constexpr (std::same_as<T, S>) {
+      values = closed->real();
+      std::sort(values.begin(), values.end());
+    } else {
+      values = *closed;
     }
+    return values;
+  }
   if (a.rows() == 0) return values;
-  const Matrix dense = tessera::to_dense(a);
+  const Matrix dense = dense_factor("eigenvalues", a);
   const auto take = [&](const auto& solver) {
     values = solver.eigenvalues();
     if (solver.info() != Eigen::Success) values.setConstant(T(std::numeric_limits<S>::quiet_NaN()));
