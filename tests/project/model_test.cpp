@@ -60,6 +60,15 @@ TEST(ModeGpt, NystromIsLeastSquaresAndBeatsRemoval) {
     chance += (Y - D * B).norm() / 5;
   }
   EXPECT_LT(error, chance);
+  // Each matrix alone to the rank of as many parameters.
+  const Index rank = k * in / (H + in);
+  const auto alone = [&](const Eigen::MatrixXd& W) -> Eigen::MatrixXd {
+    const ThinFactors f = best_factors(W, rank);
+    return f.left * f.right;
+  };
+  EXPECT_LT(error, 0.8 * (Y - alone(down) * hidden(alone(up), alone(gate))).norm());
+  const auto flops_of = [](const auto&... W) { return (flops(Dense<double>(Eigen::MatrixXd(W)), 1) + ...); };
+  EXPECT_NEAR(flops_of(made.up, made.gate, made.down), 0.7 * flops_of(up, gate, down), 1e-9);
   EXPECT_THROW(nystrom_mlp_compress(up, gate, down, C, H + 1), shape_error);
 }
 
@@ -78,6 +87,9 @@ TEST(ModeGpt, CrKeepsWhatScoresNeed) {
   EXPECT_LT(error, removal(detail::largest(q.rowwise().norm().cwiseProduct(key.rowwise().norm()), k)));
   for (std::uint64_t seed = 0; seed < 5; ++seed)
     EXPECT_LT(error, removal(detail::largest(Eigen::VectorXd(drawn(d, 1, 30 + seed)), k)));
+  const Index rank = k * in / (d + in);  // as many parameters
+  const ThinFactors a = best_factors(q, rank), b = best_factors(key, rank);
+  EXPECT_LT(error, (scores - (a.left * a.right * X).transpose() * (b.left * b.right * X)).norm());
 }
 
 TEST(ModeGpt, SvdReachesTheOptimumInTheNormOfTheInputs) {
@@ -90,6 +102,15 @@ TEST(ModeGpt, SvdReachesTheOptimumInTheNormOfTheInputs) {
   EXPECT_NEAR(error, s.tail(s.size() - k).norm(), 1e-7 * s.norm());
   const ThinFactors plain_v = best_factors(v, k);  // one matrix alone
   EXPECT_LT(error, ((o * v - o * plain_v.left * plain_v.right) * X).norm());
+  const auto removal = [&](const std::vector<Index>& units) {
+    Eigen::MatrixXd rest = o * v;
+    for (const Index i : units) rest -= o.col(i) * v.row(i);
+    return (rest * X).norm();
+  };
+  const Eigen::VectorXd size = o.colwise().norm().transpose().cwiseProduct(v.rowwise().norm());
+  EXPECT_LT(error, removal(detail::largest(size, k)));
+  for (std::uint64_t seed = 0; seed < 5; ++seed)
+    EXPECT_LT(error, removal(detail::largest(Eigen::VectorXd(drawn(d, 1, 40 + seed)), k)));
 }
 
 TEST(ModeGpt, SparsityFollowsImportance) {

@@ -57,6 +57,21 @@ TEST(ProjectHashed, MeansAreTheOptimum) {
   EXPECT_THROW(Hashed<double>(Index{1} << 32, Index{1} << 32, Buffer<double>(0)), shape_error);
 }
 
+TEST(Hashed, EntriesAreSharedParametersWithSigns) {
+  for (const Index parameters : {7, 12, 40}) {
+    Buffer<double> w(parameters);
+    for (Index k = 0; k < parameters; ++k) w[k] = static_cast<double>(k + 1);
+    const Hashed<double> A(6, 9, std::move(w));
+    const Eigen::MatrixXd D = to_dense(A);
+    for (Index i = 0; i < 6; ++i)
+      for (Index j = 0; j < 9; ++j) {
+        const Index k = i * 9 + j;
+        ASSERT_EQ(D(i, j), A.scale() * A.sign(k) * A.parameters()[static_cast<std::size_t>(A.slot(k))])
+            << i << ' ' << j;
+      }
+  }
+}
+
 TEST(Hashed, GradientIsTheDenseOneScattered) {
   Context ctx;
   for (const Index m : {23, 150, 17 * 66}) {
