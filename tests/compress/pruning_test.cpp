@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -322,6 +323,42 @@ TEST(Taylor, DisturbedEmbeddingsRankChannels) {
   EXPECT_LT(taylor, random_error);
   const std::vector<double> two(2), three(3);
   EXPECT_THROW(taylor_importance<double>(two, three), shape_error);
+}
+
+// NaN is no order's friend: the largest of all, and never the best.
+TEST(Masks, NanCountsAsTheLargest) {
+  Dense W = Dense::Constant(40, 50, 1);
+  for (Index p = 0; p < W.size(); ++p) W.data()[p] = p % 3 == 0 ? std::nan("") : static_cast<double>(p % 17);
+  const Mask mask = magnitude_mask<double>(view(W), 0.5);
+  EXPECT_EQ(mask.count(), 1000);
+  double dropped = 0, kept = 100;
+  for (Index p = 0; p < W.size(); ++p) {
+    const double x = W.data()[p];
+    if (std::isnan(x)) {
+      EXPECT_TRUE(mask[p]);
+      continue;
+    }
+    (mask[p] ? kept : dropped) = mask[p] ? std::min(kept, x) : std::max(dropped, x);
+  }
+  EXPECT_LE(dropped, kept);
+}
+
+TEST(SparseGpt, RefusesDampingThatIsNoNumber) {
+  const Eigen::MatrixXd gram = Eigen::MatrixXd::Identity(8, 8);
+  Buffer<float> w(64);
+  const auto seen = Calibration::from_gram(gram, 1);
+  for (const double damping : {std::nan(""), std::numeric_limits<double>::infinity(), -1.0})
+    EXPECT_THROW(
+        (SparseGpt{.damping = damping}.prune(default_context(), MatrixView<const float>(w.data(), 8, 8), seen)),
+        unsupported_error);
+  EXPECT_NO_THROW(
+      (SparseGpt{.batch = Index{1} << 40}.prune(default_context(), MatrixView<const float>(w.data(), 8, 8), seen)));
+}
+
+TEST(SharedCounts, RefuseInfiniteRatios) {
+  const std::vector<Index> sizes{10, 10};
+  EXPECT_THROW(shared_counts(sizes, std::vector<double>{1, std::numeric_limits<double>::infinity()}, 0.5),
+               unsupported_error);
 }
 
 }  // namespace

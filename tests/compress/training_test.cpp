@@ -332,6 +332,14 @@ TEST(SparseSoup, OfOnePatternAlone) {
   const auto taken =
       greedy_soup<double>(same, [&](const Csr<double>& M) { return std::abs(M.values()[0] - C.values()[0]); });
   EXPECT_EQ(taken, std::vector<std::size_t>{1});
+  const auto diverged = greedy_soup<double>(
+      same, [&](const Csr<double>& M) { return M.values()[0] == C.values()[0] ? std::nan("") : 1.0; });
+  EXPECT_EQ(diverged, std::vector<std::size_t>{0});
+  const std::vector<Index> width{4}, some{2};
+  int trial = 0;
+  const auto found = random_subnetwork_search(
+      width, some, 3, [&](const auto&) { return ++trial == 1 ? std::nan("") : static_cast<double>(trial); });
+  EXPECT_EQ(found.trial, 1);
   const Csr<double> left = prune_entries(A, 7);
   EXPECT_EQ(left.nnz(), 7);
   EXPECT_TRUE(Dense(left.to_dense()) ==

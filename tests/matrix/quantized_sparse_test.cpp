@@ -165,5 +165,20 @@ TEST(QuantizedSparse, WrongPartsAreRefused) {
       shape_error, "bias of 4 entries");
 }
 
+TEST(QuantizedSparse, RowsWhoseSumsDoNotFitAreRefused) {
+  const Index K = most_int8_codes + 1;
+  Buffer<std::int32_t> row_ptr(2), col_idx(K);
+  Buffer<float> ones(K);
+  row_ptr[1] = static_cast<std::int32_t>(K);
+  for (Index k = 0; k < K; ++k) {
+    col_idx[k] = static_cast<std::int32_t>(k);
+    ones[k] = 1;
+  }
+  const auto W = pack_block_sparse(Csr<float>(1, K, std::move(row_ptr), std::move(col_idx), std::move(ones)), 1);
+  const Eigen::VectorXf x = Eigen::VectorXf::Ones(K);
+  EXPECT_THROW(Eigen::VectorXf(W * x), unsupported_error);
+  EXPECT_NEAR(Eigen::VectorXf(W.activations(Activations::exact) * x)[0], static_cast<float>(K), 1);
+}
+
 }  // namespace
 }  // namespace tessera::test

@@ -103,6 +103,8 @@ TEST(SparseFormats, CorruptSlicesAreRefused) {
   EXPECT_REFUSED(make(counts({2, 0}), ptr, counts({2, 1, 1}), counts({0, 3, 2, 0, 1, 0}), 6), format_error,
                  "order has 2");
   EXPECT_REFUSED(sell_from_csr(Csr<float>(3, 3), 65), format_error, "slices of 65");
+  EXPECT_REFUSED(Sell<float>(1, 0, 1, counts({0}), buffer<Index>({0, 1}), counts({1}), counts({0}), floats(1)),
+                 format_error, "lengths[0] is 1");
 }
 
 TEST(SparseFormats, CorruptGroupsAreRefused) {

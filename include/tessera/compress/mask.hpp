@@ -70,11 +70,13 @@ inline Index kept_of(const char* what, double density, Index size) {
   return static_cast<Index>(std::llround(density * static_cast<double>(size)));
 }
 
-/// The `kept` of places with the largest score(place), of equal ones the first, in rising order.
+/// The `kept` of places with the largest score(place), NaN above all, of equal ones the first, in rising order.
 template <class Score>
 std::vector<Index> largest(std::vector<Index> places, Index kept, Score&& score) {
   std::nth_element(places.begin(), places.begin() + kept, places.end(), [&](Index p, Index q) {
     const auto x = score(p), y = score(q);
+    const bool x_is_nan = x != x, y_is_nan = y != y;
+    if (x_is_nan || y_is_nan) return x_is_nan != y_is_nan ? x_is_nan : p < q;
     return x != y ? x > y : p < q;
   });
   places.resize(static_cast<std::size_t>(kept));

@@ -34,7 +34,8 @@ void decayed_mask(const Mask& mask, double beta, MatrixView<const T> W, MatrixVi
   detail::check_mask("decayed_mask", W.rows(), W.cols(), mask);
   detail::check_mask("decayed_mask's result", out.rows(), out.cols(), mask);
   for (Index i = 0; i < W.rows(); ++i)
-    for (Index j = 0; j < W.cols(); ++j) out(i, j) = mask(i, j) ? W(i, j) : static_cast<T>(beta) * W(i, j);
+    for (Index j = 0; j < W.cols(); ++j)
+      out(i, j) = mask(i, j) ? W(i, j) : beta == 0 ? T(0) : static_cast<T>(beta) * W(i, j);
 }
 
 /// β by the step: 1 before `begin`, then falling to 0 at `end`, linearly or as exp(-rate·(step - begin)) until then.
@@ -57,7 +58,7 @@ struct StructureDecay {
 
   Index operator()(Index step) const {
     Index stages = 1;
-    for (Index kept = m / 2; kept > n; kept /= 2) ++stages;
+    for (Index kept = m / 2; kept > std::max<Index>(n, 0); kept /= 2) ++stages;
     if (step < begin || m <= n) return m;
     if (step >= end) return n;
     Index kept = m;

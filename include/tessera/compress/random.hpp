@@ -26,9 +26,9 @@ struct LayerShape {
 inline std::vector<Index> shared_counts(std::span<const Index> sizes, std::span<const double> ratio, double density) {
   double all = 0;
   for (std::size_t l = 0; l < sizes.size(); ++l) {
-    if (sizes.size() != ratio.size() || !(ratio[l] > 0) || sizes[l] < 0)
+    if (sizes.size() != ratio.size() || !(ratio[l] > 0 && ratio[l] <= 1e100) || sizes[l] < 0)
       throw unsupported_error(detail::concat("tessera: shared_counts of ", sizes.size(), " layers with ", ratio.size(),
-                                             " ratios: expected a positive one a layer"));
+                                             " ratios: expected a positive one a layer, at most 1e100"));
     all += static_cast<double>(sizes[l]);
   }
   const Index total = detail::kept_of("shared_counts", density, static_cast<Index>(all));

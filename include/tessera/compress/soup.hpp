@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <span>
 #include <utility>
@@ -41,11 +42,12 @@ Csr<T> sparse_soup(std::span<const Csr<T>* const> models, std::span<const double
 }
 
 /// A greedy soup: models by rising loss are taken in while loss(soup) does not rise. M. Wortsman et al. (2022). Returns
-/// which were taken, in that order.
+/// which were taken, in that order; models whose loss is NaN never are.
 template <std::floating_point T, class Loss>
 std::vector<std::size_t> greedy_soup(std::span<const Csr<T>* const> models, Loss&& loss) {
   std::vector<std::pair<double, std::size_t>> order;
-  for (std::size_t m = 0; m < models.size(); ++m) order.emplace_back(static_cast<double>(loss(*models[m])), m);
+  for (std::size_t m = 0; m < models.size(); ++m)
+    if (const auto alone = static_cast<double>(loss(*models[m])); !std::isnan(alone)) order.emplace_back(alone, m);
   std::sort(order.begin(), order.end());
   std::vector<std::size_t> taken;
   std::vector<const Csr<T>*> held;

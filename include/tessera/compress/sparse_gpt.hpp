@@ -3,6 +3,7 @@
 
 #include <Eigen/Cholesky>
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -32,9 +33,12 @@ struct SparseGpt {
     if (block < 1 || (m > 0 && block > 1))
       throw unsupported_error(detail::concat("tessera: SparseGpt in blocks of ", block, " rows with ", n, " of ", m,
                                              "; expected 1, or more without n of m"));
+    if (!(damping >= 0 && std::isfinite(damping)))
+      throw unsupported_error(detail::concat("tessera: SparseGpt with damping ", damping, "; expected 0 or more"));
     detail::kept_of("SparseGpt", density, 0);
     const Index M = W.rows(), K = W.cols();
-    const Index B = m > 0 ? (std::max<Index>(batch, m) + m - 1) / m * m : std::max<Index>(batch, 1);
+    const Index together = std::clamp<Index>(batch, 1, std::max<Index>(K, 1));
+    const Index B = m > 0 ? (std::max(together, m) + m - 1) / m * m : together;
     const detail::RowMatrix<double> U = inverse_factor(calibration);
     detail::RowMatrix<double> w(M, K), E(M, B);
     for (Index i = 0; i < M; ++i)

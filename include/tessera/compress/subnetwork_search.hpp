@@ -1,6 +1,7 @@
 /// The best of some random sub-networks before training.
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <limits>
@@ -39,7 +40,8 @@ requires std::invocable < Score&, const std::vector<std::vector<Index>>
         if (mask[p]) nodes.back().push_back(p);
     }
     const double got = score(nodes);
-    if (got < best.score || best.trial < 0) best = {std::move(nodes), got, t};
+    if (got < best.score || best.trial < 0 || (std::isnan(best.score) && !std::isnan(got)))
+      best = {std::move(nodes), got, t};
   }
   return best;
 }

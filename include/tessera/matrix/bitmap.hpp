@@ -82,6 +82,7 @@ class Bitmap : public detail::SparseRows<Bitmap<T>, T> {
 /// The same entries. O(M·N / 64 + nonzeros).
 template <class T>
 Bitmap<T> bitmap_from_csr(const Csr<T>& A) {
+  detail::check_sparse_shape("Bitmap", A.rows(), A.cols());
   const Index line = (A.cols() + 63) / 64;
   Buffer<std::uint64_t> words(A.rows() * line);
   Buffer<T> values(A.nnz(), uninitialized);

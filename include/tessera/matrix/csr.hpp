@@ -82,6 +82,7 @@ class Csr : public detail::CsrOperator<Csr<T, I>, T, I> {
     if (rows_ > 0 && rows_ - 1 > static_cast<Index>(std::numeric_limits<I>::max()))
       throw format_error(detail::concat("tessera: transposing (", describe(*this), "): ", rows_,
                                         " rows do not fit an index that counts to ", std::numeric_limits<I>::max()));
+    detail::check_starts("transposing", cols_);
     Buffer<I> starts(cols_ + 1), indices(this->nnz(), uninitialized);
     Buffer<T> values(this->nnz(), uninitialized);
     for (const I c : col_idx_) ++starts[static_cast<Index>(c) + 1];
@@ -146,6 +147,8 @@ Csr<T, I> csr_from_coo(const Coo<T>& list, Duplicates duplicates = Duplicates::s
   detail::checked_count<I>("csr_from_coo", nnz);
   if (list.cols > 0) detail::checked_count<I>("csr_from_coo: columns", list.cols - 1);
   if (list.rows > 0) detail::checked_count<I>("csr_from_coo: rows", list.rows - 1);
+  detail::check_starts("csr_from_coo", list.cols);
+  detail::check_starts("csr_from_coo", list.rows);
   // Sorted by columns as rows of the transpose, then transposed: two counting sorts, stable.
   Buffer<I> starts(list.cols + 1), rows(nnz, uninitialized);
   Buffer<T> values(nnz, uninitialized);

@@ -126,6 +126,7 @@ class CsrDelta : public detail::SparseRows<CsrDelta<T>, T> {
 /// The same entries. O(rows + nonzeros).
 template <class T>
 CsrDelta<T> csr_delta_from_csr(const Csr<T>& A) {
+  detail::check_sparse_shape("CsrDelta", A.rows(), A.cols());
   constexpr Index reach = std::numeric_limits<std::uint16_t>::max();
   const auto each_unit = [&](auto&& f) {  // f(row, first entry, its end)
     for (Index i = 0; i < A.rows(); ++i) {

@@ -83,10 +83,14 @@ void for_each_code(const NmInt8Args& a, Index i, F&& f) {
 
 }  // namespace detail
 
+/// Rows of no more codes have sums of products of int8 that fit int32.
+inline constexpr Index most_int8_codes = (Index{1} << 31) / (128 * 128) - 1;
+
 /// diag(scales) codes (M,K), codes of int8 held as `Store`: Bsr<Int8Code> of R×1 blocks, Nm<Int8Code> or
 /// Csr<Int8Code>. W * X rounds each column of X to int8 with one scale, sums products of integers exactly in int32 and
 /// scales the sums, so that every kernel and any number of threads return the same bits; compressed rows multiply f32
-/// unless asked otherwise (Activations), as gathering costs them more than multiplying. A column of X, or row of W,
+/// unless asked otherwise (Activations), as gathering costs them more than multiplying; unsupported_error where a row
+/// has more than most_int8_codes. A column of X, or row of W,
 /// with a value that is not finite becomes NaN. Owns its arrays. 2 operations a stored code and column. Blocks of 4×1
 /// and 16×1 are those of H. Shen et al., "An Efficient Sparse Inference Software Accelerator for Transformer-based
 /// Language Models on CPUs" (2023).
@@ -102,6 +106,11 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
     if (scales_.size() != rows())
       throw shape_error(detail::concat("tessera: QuantizedSparse of (", tessera::describe(codes_), ") with ",
                                        scales_.size(), " scales: expected ", rows(), ", one a row"));
+    for (Index i = 0; i < rows(); ++i)
+      if constexpr (std::same_as<Store, Csr<Int8Code>>)
+        longest_ = std::max<Index>(longest_, codes_.row_ptr().data()[i + 1] - codes_.row_ptr().data()[i]);
+      else
+        longest_ = std::max(longest_, codes_.most_nonzeros(i, i + 1));
     if constexpr (std::same_as<Store, Bsr<Int8Code>>)
       if (codes_.block_cols() != 1)
         throw format_error(detail::concat("tessera: QuantizedSparse of (", tessera::describe(codes_),
@@ -150,6 +159,10 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
         for (Index j = 0; j < Y.cols(); ++j)
           Y(i, j) = beta == 0 ? scales_[i] * sums(i, j) : scales_[i] * sums(i, j) + beta * Y(i, j);
     } else {
+      if (longest_ > most_int8_codes)
+        throw unsupported_error(detail::concat(
+            "tessera: (", describe(), ") * (", detail::shape_text(X.rows(), X.cols()), ") in int8: a row of ", longest_,
+            " codes; expected at most ", most_int8_codes, ", or activations(Activations::exact)"));
       float* const columns = scope.take<float>(X.cols());
       const auto scaled = epilogue::scale_per_row(scales()) |
                           epilogue::scale_per_column(VectorView<const float>(columns, X.cols())) |
@@ -217,6 +230,7 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
  private:
   Store codes_;
   Buffer<float> scales_;
+  Index longest_ = 0;  // codes of a row
   Activations mode_ = std::same_as<Store, Csr<Int8Code>> ? Activations::exact : Activations::int8;
 };
 

@@ -61,7 +61,7 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
         refuse("col_idx[", e, "] is ", col_idx_[e], "; expected 0 to ", cols - 1);
     for (Index k = 0; k < rows; ++k) {
       const Index s = k / slice, width = slice_ptr_[s + 1] - slice_ptr_[s];
-      if (lengths_[k] < 0 || lengths_[k] > width)
+      if (lengths_[k] < 0 || lengths_[k] > (cols == 0 ? 0 : width))
         refuse("lengths[", k, "] is ", lengths_[k], "; the slice has ", width, " a row");
       for (Index e = 1; e < lengths_[k]; ++e)
         if (col_idx_[at(k, e)] <= col_idx_[at(k, e - 1)])

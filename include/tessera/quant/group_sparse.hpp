@@ -33,11 +33,10 @@ class GroupSparse : public OperatorBase<GroupSparse> {
     const Index most = (cols + SparseGroup::size - 1) / SparseGroup::size;
     bool good = begin_.size() > 0 && begin_[0] == 0 && begin_[begin_.size() - 1] == groups_.size() &&
                 columns_.size() == groups_.size() && cols >= 0 && most <= 65536;
-    for (Index i = 0; good && i < rows(); ++i) {
-      good = begin_[i] <= begin_[i + 1];
+    for (Index i = 0; good && i < rows(); ++i) good = begin_[i] <= begin_[i + 1];
+    for (Index i = 0; good && i < rows(); ++i)
       for (Index e = begin_[i]; good && e < begin_[i + 1]; ++e)
         good = columns_[e] < most && (e == begin_[i] || columns_[e - 1] < columns_[e]);
-    }
     if (!good)
       throw shape_error(detail::concat("tessera: GroupSparse of ", cols, " columns from ", groups_.size(),
                                        " groups: expected rows that begin one after another, and in each rising ",

@@ -81,7 +81,7 @@ void fastrp(Context& ctx, const A& a, std::span<const double> weights, MatrixVie
         T* TESSERA_RESTRICT y = next.data() + i * d;
         std::fill_n(y, d, T(0));
         for (Index e = rows.row_ptr[i]; e < rows.row_ptr[i + 1]; ++e) {
-          const T value = rows.values[e] / degree[i];
+          const T value = degree[i] == T(0) ? T(0) : rows.values[e] / degree[i];
           const T* TESSERA_RESTRICT x = now.data() + rows.col_idx[e] * d;
           for (Index j = 0; j < d; ++j) y[j] += value * x[j];
         }

@@ -47,7 +47,7 @@ void gather_rows(Context& ctx, MatrixView<const T> X, std::span<const I> ids, Ma
   const Index n = static_cast<Index>(ids.size());
   for_each_chunk(ctx, n, 1024, [&](Context&, Index begin, Index end) {
     for (Index e = begin; e < end; ++e) {
-      if (e + ahead < n)
+      if (ahead >= 0 && ahead < n - e)
         detail::prefetch_row(X.data() + ids[static_cast<std::size_t>(e + ahead)] * X.row_stride(), X.cols());
       const Index from = ids[static_cast<std::size_t>(e)];
       if (lines)
@@ -72,7 +72,7 @@ void scatter_add_rows(Context& ctx, std::span<const I> ids, MatrixView<const T> 
       T* x = X.data() + ids[static_cast<std::size_t>(e)] * X.row_stride() + begin * X.col_stride();
       const T* y = Y.data() + e * Y.row_stride() + begin * Y.col_stride();
       if (lines) {
-        if (e + ahead < n)
+        if (ahead >= 0 && ahead < n - e)
           detail::prefetch_row(X.data() + ids[static_cast<std::size_t>(e + ahead)] * X.row_stride() + begin,
                                end - begin);
         for (Index j = 0; j < end - begin; ++j) x[j] += y[j];

@@ -53,6 +53,12 @@ void check_compressed(const CompressedNames& names, Index rows, Index cols, Inde
     }
 }
 
+/// Throws format_error for a count that with one more cannot be held.
+inline void check_starts(const char* what, Index count) {
+  if (count == std::numeric_limits<Index>::max())
+    throw format_error(concat("tessera: ", what, ": ", count, " rows or columns; expected fewer"));
+}
+
 template <class I>
 I checked_count(const char* what, Index count) {
   if (count > static_cast<Index>(std::numeric_limits<I>::max()))
