@@ -1,5 +1,5 @@
 // Products of units with a vector, for every target; included inside its region, in a namespace of its own. Numbers are
-// gathered one by one into four sums: memory bounds them, and gathers of vectors take as long as their loads.
+// gathered one by one into eight sums: memory bounds them, and gathers of vectors take as long as their loads.
 
 struct CsrDeltaLoop {
   template <class T>
