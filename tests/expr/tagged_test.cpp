@@ -8,6 +8,7 @@
 #include <support/shared_kernels.hpp>
 #include <tessera/expr/tagged.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/permutation.hpp>
@@ -20,7 +21,7 @@ using Eigen::VectorXd;
 
 struct Tags : ::testing::Test {
   const MatrixXd a = MatrixXd::Random(5, 5), s = a + a.transpose(), x = MatrixXd::Random(5, 2);
-  const MatrixXd q = Eigen::HouseholderQR<MatrixXd>(a).householderQ();
+  const MatrixXd q = detail::thin_qr<double>(a).Q;
   const Dense<double> A{a}, S{s}, Q{q};
   template <class E>
   static void expect(const E& expr, const MatrixXd& value) {

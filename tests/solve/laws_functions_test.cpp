@@ -58,9 +58,7 @@ using D = Dense<double>;
 
 /// (M,N) with singular values from 1 to 4, `rank` of them not 0.
 MatrixXd with_rank(Index rows, Index cols, Index rank) {
-  const auto factor = [&](Index n) {
-    return MatrixXd(Eigen::HouseholderQR<MatrixXd>(MatrixXd::Random(n, n)).householderQ());
-  };
+  const auto factor = [&](Index n) { return detail::thin_qr<double>(MatrixXd::Random(n, n)).Q; };
   return factor(rows).leftCols(rank) * VectorXd::LinSpaced(rank, 1, 4).asDiagonal() * factor(cols).topRows(rank);
 }
 

@@ -33,7 +33,7 @@ using Any = Hidden<double>;
 
 /// Symmetric with eigenvalues from `least` to `most`.
 MatrixXd with_spectrum(Index n, double least, double most) {
-  const MatrixXd Q = Eigen::HouseholderQR<MatrixXd>(MatrixXd::Random(n, n)).householderQ();
+  const MatrixXd Q = detail::thin_qr<double>(MatrixXd::Random(n, n)).Q;
   return Q * VectorXd::LinSpaced(n, least, most).asDiagonal() * Q.transpose();
 }
 

@@ -6,12 +6,13 @@
 
 #include <Eigen/Dense>
 #include <tessera/matrix/any.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 
 namespace tessera::test {
 
 inline Eigen::MatrixXd symmetric_with(const Eigen::VectorXd& spectrum) {
   const Index n = spectrum.size();
-  const Eigen::MatrixXd Q = Eigen::HouseholderQR<Eigen::MatrixXd>(Eigen::MatrixXd::Random(n, n)).householderQ();
+  const Eigen::MatrixXd Q = detail::thin_qr<double>(Eigen::MatrixXd::Random(n, n)).Q;
   return Q * spectrum.asDiagonal() * Q.transpose();
 }
 

@@ -1,3 +1,4 @@
+#include <support/shared_eigen.hpp>
 #include <support/shared_kernels.hpp>
 
 namespace tessera::inline TESSERA_ABI {

@@ -1,24 +1,14 @@
 /// The kernels behind dense products, which nearly every test uses, compiled once: see shared_kernels.cpp.
 #pragma once
 
-#include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
-#include <Eigen/LU>
 #include <tessera/expr/explain.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/kernels/batched/batched.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 
 // TESSERA_TEST_KERNELS(extern) declares them, TESSERA_TEST_KERNELS() is their definition. Modules that are compiled
 // with flags of their own have TESSERA_TEST_OWN_KERNELS and instantiate what they use.
-#define TESSERA_TEST_EIGEN(EXTERN)                                                                                   \
-  EXTERN template void Eigen::PartialPivLU<Eigen::MatrixXf>::compute();                                              \
-  EXTERN template void Eigen::PartialPivLU<Eigen::MatrixXd>::compute();                                              \
-  EXTERN template Eigen::LLT<Eigen::MatrixXd>& Eigen::LLT<Eigen::MatrixXd>::compute<Eigen::MatrixXd>(                \
-      const Eigen::EigenBase<Eigen::MatrixXd>&);                                                                     \
-  EXTERN template Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>&                                                    \
-  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>::compute<Eigen::MatrixXd>(const Eigen::EigenBase<Eigen::MatrixXd>&, \
-                                                                           int);
-
 namespace tessera::inline TESSERA_ABI {
 
 #define TESSERA_TEST_DENSE(EXTERN, T)                                                                                  \
@@ -38,11 +28,16 @@ namespace tessera::inline TESSERA_ABI {
   EXTERN template void detail::add_scaled<T>(Context&, T, MatrixView<const T>, T, MatrixView<T>);                    \
   EXTERN template void detail::scale_by<T>(Context&, T, MatrixView<T>);                                              \
   EXTERN template void detail::scale_rows<T>(Context&, T, VectorView<const T>, MatrixView<const T>, T, MatrixView<T>);
-#define TESSERA_TEST_KERNELS(EXTERN) \
-  TESSERA_TEST_DENSE(EXTERN, float)  \
-  TESSERA_TEST_DENSE(EXTERN, double) \
-  TESSERA_TEST_DENSE(EXTERN, bf16)   \
-  TESSERA_TEST_SCALAR(EXTERN, float) \
+#define TESSERA_TEST_FACTORS(EXTERN, T)                                                           \
+  EXTERN template detail::ThinQr<Eigen::MatrixX<T>> detail::thin_qr<T>(const Eigen::MatrixX<T>&); \
+  EXTERN template Eigen::MatrixX<T> detail::dense_pseudo_inverse<T>(const Eigen::MatrixX<T>&);
+#define TESSERA_TEST_KERNELS(EXTERN)   \
+  TESSERA_TEST_FACTORS(EXTERN, float)  \
+  TESSERA_TEST_FACTORS(EXTERN, double) \
+  TESSERA_TEST_DENSE(EXTERN, float)    \
+  TESSERA_TEST_DENSE(EXTERN, double)   \
+  TESSERA_TEST_DENSE(EXTERN, bf16)     \
+  TESSERA_TEST_SCALAR(EXTERN, float)   \
   TESSERA_TEST_SCALAR(EXTERN, double)
 
 #ifndef TESSERA_TEST_OWN_KERNELS
@@ -50,7 +45,3 @@ TESSERA_TEST_KERNELS(extern)
 #endif
 
 }  // namespace tessera::inline TESSERA_ABI
-
-#ifndef TESSERA_TEST_OWN_KERNELS
-TESSERA_TEST_EIGEN(extern)
-#endif

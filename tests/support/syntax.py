@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Has the compiler of a build check every source it would compile, code generation left out: syntax.py BUILD [JOBS]"""
+"""Has the compiler of a build check the sources it would compile, those left out whose object has WITHOUT in its name,
+code generation left out too: syntax.py BUILD [WITHOUT]"""
 import concurrent.futures
 import json
 import os
@@ -9,9 +10,10 @@ import subprocess
 import sys
 
 build = pathlib.Path(sys.argv[1])
-jobs = int(sys.argv[2]) if len(sys.argv) > 2 else os.cpu_count() or 1
-units = [unit for unit in json.loads((build / "compile_commands.json").read_text()) if "cmake_pch" not in unit["file"]]
-units.sort(key=lambda unit: "unity" not in unit["file"])  # the long ones first
+without = sys.argv[2] if len(sys.argv) > 2 else "cmake_pch"
+units = [unit for unit in json.loads((build / "compile_commands.json").read_text())
+         if not re.search(f"cmake_pch|{without}", re.search(r" -o (\S+)", unit["command"])[1])]
+units.sort(key=lambda unit: "one_meaning/all" not in unit["file"])  # the longest first
 
 
 def check(unit):
@@ -21,7 +23,7 @@ def check(unit):
 
 
 failed = 0
-with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
     for file, status, said in pool.map(check, units):
         if status:
             failed += 1

@@ -1,7 +1,6 @@
 /// Products of Householder reflections, and Haar-random orthogonal matrices.
 #pragma once
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <concepts>
@@ -15,6 +14,7 @@
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/properties.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -214,10 +214,9 @@ HouseholderProduct<S> random_reflections(Index n, Index count, std::uint64_t see
 /// Groups" (Notices of the AMS 2007).
 template <std::floating_point S>
 OrthogonalDense<S> random_orthogonal(Index n, std::uint64_t seed = 1) {
-  const Eigen::HouseholderQR<Eigen::MatrixX<S>> qr(detail::normal_dense<S>(n, n, seed, 0x4aa7).to_dense());
-  Eigen::MatrixX<S> q = qr.householderQ() * Eigen::MatrixX<S>::Identity(n, n);
+  auto [q, r] = detail::thin_qr<S>(detail::normal_dense<S>(n, n, seed, 0x4aa7).to_dense());
   for (Index j = 0; j < n; ++j)
-    if (qr.matrixQR()(j, j) < S(0)) q.col(j) *= S(-1);
+    if (r(j, j) < S(0)) q.col(j) *= S(-1);
   return OrthogonalDense<S>(Dense<S>(q));
 }
 

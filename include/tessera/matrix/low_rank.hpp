@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <Eigen/QR>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/permutation.hpp>
 
@@ -185,15 +185,9 @@ auto pseudo_inverted(const LowRank<U, V>& A) {
   using Matrix = Eigen::MatrixX<S>;
   const Matrix u = to_dense(A.left()), v = to_dense(A.right());
   if (u.size() == 0 || v.size() == 0) return LowRank(Dense<S>(v), Dense<S>(u));
-  const auto split = [](const Matrix& m) {
-    const Index k = std::min(m.rows(), m.cols());
-    const Eigen::HouseholderQR<Matrix> qr(m);
-    return std::pair<Matrix, Matrix>(qr.householderQ() * Matrix::Identity(m.rows(), k),
-                                     qr.matrixQR().topRows(k).template triangularView<Eigen::Upper>());
-  };
-  const auto [P, Ru] = split(u);
-  const auto [Q, Rv] = split(v);
-  const Matrix core = (Ru * Rv.transpose()).completeOrthogonalDecomposition().pseudoInverse();
+  const auto [P, Ru] = detail::thin_qr<S>(u);
+  const auto [Q, Rv] = detail::thin_qr<S>(v);
+  const Matrix core = detail::dense_pseudo_inverse<S>(Ru * Rv.transpose());
   return LowRank(Dense<S>(Matrix(Q * core)), Dense<S>(P));
 }
 

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <Eigen/Eigenvalues>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -104,9 +104,7 @@ ThinFactors randomized_factors(const Matrix& A, Index R, const RandomizedOptions
   const Philox draws(options.seed);
   Eigen::MatrixXd sketch(A.cols(), width);
   for (Index i = 0; i < sketch.size(); ++i) sketch.data()[i] = draws.normal(static_cast<std::uint64_t>(i));
-  const auto orthonormal = [](const Eigen::MatrixXd& Y) -> Eigen::MatrixXd {
-    return Eigen::HouseholderQR<Eigen::MatrixXd>(Y).householderQ() * Eigen::MatrixXd::Identity(Y.rows(), Y.cols());
-  };
+  const auto orthonormal = [](const Eigen::MatrixXd& Y) { return detail::thin_qr<double>(Y).Q; };
   Eigen::MatrixXd Q = orthonormal(A * sketch);
   for (Index i = 0; i < options.power_iterations; ++i) Q = orthonormal(A * orthonormal(A.transpose() * Q));
   ThinFactors f = best_factors(Eigen::MatrixXd(Q.transpose() * A), R);

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include <Eigen/QR>
+#include <tessera/matrix/detail/thin_qr.hpp>
 #include <tessera/solve/closed.hpp>
 #include <tessera/solve/lanczos.hpp>
 #include <tessera/solve/logdet.hpp>
@@ -102,7 +102,7 @@ Estimate<S> hutch_plus_plus(const LinearMap<S>& A, TraceOptions options) {
   out.status.iterations = 3 * third;
   const Matrix sketch = A.times(random_signs<S>(n, third, options.seed));
   const S scale = binary_scale<S>(Eigen::VectorX<S>(sketch.col(0)));
-  const Matrix Q = Eigen::HouseholderQR<Matrix>(sketch / scale).householderQ() * Matrix::Identity(n, third);
+  const Matrix Q = thin_qr<S>(sketch / scale).Q;
   Matrix G = random_signs<S>(n, third, options.seed + 1);
   G -= (Q * (Q.transpose() * G).eval()).eval();
   const S exact = Q.cwiseProduct(A.times(Q)).sum();
