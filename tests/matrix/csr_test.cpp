@@ -91,6 +91,11 @@ TEST(Csr, ListsOfEntriesAreChecked) {
   EXPECT_EQ(A(2, 3), 11);
   EXPECT_TRUE(std::ranges::equal(A.col_idx(), std::array{0, 1, 2, 3}));
   EXPECT_REFUSED(csr_from_coo<double>(list, Duplicates::error), format_error, "(2, 3) is listed more than once");
+  const Coo<std::int8_t> bytes{3, 4, {2, 0, 2}, {3, 1, 3}, {100, 2, 27}, Symmetry::general};
+  EXPECT_EQ(csr_from_coo<std::int8_t>(bytes)(2, 3), 127);
+  Coo<std::int8_t> full = bytes;
+  full.value[2] = 28;
+  EXPECT_REFUSED(csr_from_coo<std::int8_t>(full), format_error, "(2, 3) adds up to 128");
   auto bad = list;
   bad.col[1] = 4;
   EXPECT_REFUSED(csr_from_coo<double>(bad), format_error, "entry 1 is at (0, 4)");

@@ -41,6 +41,7 @@ TEST(IsoFlop, MultipliesAsOftenAsTheDenseLayer) {
   EXPECT_THROW(iso_flop_plan(IsoFlop::wide, 4, 4, std::nan("")), unsupported_error);
   EXPECT_THROW(iso_flop_plan(IsoFlop::wide, 0, 4, 0.5), shape_error);
   EXPECT_THROW(iso_flop_plan(IsoFlop::parallel, Index{1} << 40, Index{1} << 40, 0.5), shape_error);
+  EXPECT_THROW(iso_flop_plan(IsoFlop::parallel, 1000, 1000, 1 - 1e-9), shape_error);
 }
 
 TEST(IsoFlop, IsItsMaskedDenseFormAndHasItsGradient) {

@@ -1,6 +1,7 @@
 // Sampled products, sums, reductions, triangular solves, and a network of sparse layers, against dense arithmetic.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -105,6 +106,28 @@ TEST(SparseReduce, RowsAndColumns) {
   EXPECT_EQ(dense(C), Dense(a * d.asDiagonal()));
   EXPECT_THROW(scale_rows<double>(ctx, B, std::span<const double>(rows).first(3)), shape_error);
   EXPECT_THROW(reduce_columns(ctx, Reduction::sum, A, std::span<double>(rows).first(3)), shape_error);
+}
+
+TEST(SparseReduce, NormsOfHugeTinyAndNotFinite) {
+  Context ctx;
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const double x : {1.0, 1e300, 1e-300, 5e-324, inf, -inf, std::nan("")}) {
+    const Coo<double> list{2, 3, {0, 0, 1, 1}, {0, 2, 0, 2}, {3 * x, 4 * x, 1.0, 0.0}, Symmetry::general};
+    const Sparse A = csr_from_coo<double>(list), T = A.transposed();
+    std::array<double, 2> rows, columns;
+    reduce_rows(ctx, Reduction::norm, A, rows);
+    reduce_columns(ctx, Reduction::norm, T, columns);
+    EXPECT_EQ(rows[1], 1);
+    EXPECT_EQ(columns[1], 1);
+    if (std::isfinite(x)) {
+      EXPECT_NEAR(rows[0], 5 * x, 5e-15 * x);
+      EXPECT_EQ(rows[0], columns[0]);
+    } else {
+      EXPECT_EQ(std::isnan(rows[0]), std::isnan(x));
+      EXPECT_EQ(std::isnan(columns[0]), std::isnan(x));
+      EXPECT_FALSE(std::isfinite(rows[0]) || std::isfinite(columns[0]));
+    }
+  }
 }
 
 TEST(TriangularSolve, IsTheInverseForAnyTriangleAndThreads) {

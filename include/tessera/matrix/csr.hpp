@@ -120,7 +120,8 @@ class Csr : public detail::CsrOperator<Csr<T, I>, T, I> {
 enum class Duplicates { sum, error };
 
 /// Entries in any order, symmetric ones expanded. Throws format_error for one outside the shape, for lists of different
-/// lengths, for more than I counts and, if asked, for a place that is listed twice. O(rows + cols + entries).
+/// lengths, for more than I counts, for integers whose sum T cannot hold and, if asked, for a place that is listed
+/// twice. O(rows + cols + entries).
 template <class T, SparseIndex I = std::int32_t>
 Csr<T, I> csr_from_coo(const Coo<T>& list, Duplicates duplicates = Duplicates::sum) {
   const Coo<T>* coo = &list;
@@ -145,8 +146,8 @@ Csr<T, I> csr_from_coo(const Coo<T>& list, Duplicates duplicates = Duplicates::s
   }
   const Index nnz = static_cast<Index>(coo->value.size());
   detail::checked_count<I>("csr_from_coo", nnz);
-  if (list.cols > 0) detail::checked_count<I>("csr_from_coo: columns", list.cols - 1);
-  if (list.rows > 0) detail::checked_count<I>("csr_from_coo: rows", list.rows - 1);
+  if (list.cols > 0) detail::checked_count<I>("csr_from_coo", list.cols - 1, "columns after the first");
+  if (list.rows > 0) detail::checked_count<I>("csr_from_coo", list.rows - 1, "rows after the first");
   detail::check_starts("csr_from_coo", list.cols);
   detail::check_starts("csr_from_coo", list.rows);
   // Sorted by columns as rows of the transpose, then transposed: two counting sorts, stable.
@@ -175,7 +176,12 @@ Csr<T, I> csr_from_coo(const Coo<T>& list, Duplicates duplicates = Duplicates::s
         if (duplicates == Duplicates::error)
           throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": (", i, ", ",
                                             c, ") is listed more than once"));
-        sums[to - 1] = static_cast<T>(sums[to - 1] + sorted.values()[e]);
+        const auto sum = sums[to - 1] + sorted.values()[e];
+        if constexpr (std::integral<T>)
+          if (sum < std::numeric_limits<T>::min() || sum > std::numeric_limits<T>::max())
+            throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": (", i, ", ",
+                                              c, ") adds up to ", sum, ", which its values cannot hold"));
+        sums[to - 1] = static_cast<T>(sum);
         continue;
       }
       col_idx[to] = c;
@@ -212,7 +218,7 @@ Csr<std::remove_const_t<T>, I> csr_from_dense(MatrixView<T> dense) {
   for (Index i = 0; i < dense.rows(); ++i)
     for (Index j = 0; j < dense.cols(); ++j) nnz += dense(i, j) != V(0);
   detail::checked_count<I>("csr_from_dense", nnz);
-  if (dense.cols() > 0) detail::checked_count<I>("csr_from_dense: columns", dense.cols() - 1);
+  if (dense.cols() > 0) detail::checked_count<I>("csr_from_dense", dense.cols() - 1, "columns after the first");
   Buffer<I> row_ptr(dense.rows() + 1), col_idx(nnz, uninitialized);
   Buffer<V> values(nnz, uninitialized);
   Index to = 0;

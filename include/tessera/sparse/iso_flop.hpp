@@ -48,7 +48,7 @@ struct IsoFlopPlan {
 
 /// S. Saxena et al., "Sparse Iso-FLOP Transformations for Maximizing Training Efficiency" (2023), §3 and Table 1.
 /// Throws unsupported_error unless the sparsity is from 0 to below 1, shape_error unless M and N are positive and what
-/// results can be counted.
+/// results can be counted, of parallel branches at most 65536.
 inline IsoFlopPlan iso_flop_plan(IsoFlop kind, Index M, Index N, double sparsity) {
   if (!(sparsity >= 0 && sparsity < 1))
     throw unsupported_error(detail::concat("tessera: iso_flop_plan of (", detail::shape_text(M, N), ") at sparsity ",
@@ -57,6 +57,9 @@ inline IsoFlopPlan iso_flop_plan(IsoFlop kind, Index M, Index N, double sparsity
   if (M <= 0 || N <= 0 || !(dense * denser < 0x1p53))
     throw shape_error(detail::concat("tessera: iso_flop_plan of (", detail::shape_text(M, N), ") at sparsity ",
                                      sparsity, ": expected positive sizes whose product can be counted"));
+  if (kind == IsoFlop::parallel && denser > 65536)
+    throw shape_error(detail::concat("tessera: iso_flop_plan of (", detail::shape_text(M, N), ") at sparsity ",
+                                     sparsity, ": ", denser, " parallel branches; expected at most 65536"));
   const auto rounded = [](double x) { return std::max<Index>(1, static_cast<Index>(std::llround(x))); };
   IsoFlopPlan plan{kind, M, N, 0, {}};
   const Index all = M * N;

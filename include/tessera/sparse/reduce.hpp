@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include <tessera/core/context.hpp>
 #include <tessera/sparse/rows.hpp>
@@ -62,17 +63,23 @@ T reduction_step(Reduction r, T held, T a) {
       return held + a;
     case Reduction::abs_sum:
       return held + std::abs(a);
-    case Reduction::norm:
-      return held + a * a;
     case Reduction::max:
       return held < a || a != a ? a : held;
-    default:
+    default:  // of a norm, what its sum of squares is to be scaled by
       return held < std::abs(a) || a != a ? std::abs(a) : held;
   }
 }
+/// A power of two that brings `largest` to about 1, so that squares of what is no larger do not overflow.
+template <class T>
+T norm_scale(T largest) {
+  constexpr int most = std::numeric_limits<T>::max_exponent - 2;
+  return std::isfinite(largest) && largest > T(0) ? std::ldexp(T(1), std::clamp(-std::ilogb(largest), -most, most))
+                                                  : T(1);
+}
 }  // namespace detail
 
-/// out (M): each row reduced, in the order of its entries. NaN where a row has one. O(nnz). Throws shape_error.
+/// out (M): each row reduced, in the order of its entries. NaN where a row has one. Norms overflow only where they
+/// cannot be held. O(nnz). Throws shape_error.
 template <CompressedRows A, std::floating_point T = element_of<A>>
 void reduce_rows(Context& ctx, Reduction reduction, const A& a, std::span<std::type_identity_t<T>> out) {
   detail::check_length("reduce_rows", "row", a.rows(), a.cols(), a.rows(), out.size());
@@ -82,7 +89,16 @@ void reduce_rows(Context& ctx, Reduction reduction, const A& a, std::span<std::t
       T held = detail::reduction_start<T>(reduction);
       for (Index e = rows.row_ptr[i]; e < rows.row_ptr[i + 1]; ++e)
         held = detail::reduction_step(reduction, held, rows.values[e]);
-      out.data()[i] = reduction == Reduction::norm ? std::sqrt(held) : held;
+      if (reduction == Reduction::norm && held > T(0)) {
+        const T scale = detail::norm_scale(held);
+        T sum(0);
+        for (Index e = rows.row_ptr[i]; e < rows.row_ptr[i + 1]; ++e) {
+          const T scaled = rows.values[e] * scale;
+          sum += scaled * scaled;
+        }
+        held = std::sqrt(sum) / scale;
+      }
+      out.data()[i] = held;
     }
   });
 }
@@ -97,8 +113,16 @@ void reduce_columns(Context&, Reduction reduction, const A& a, std::span<std::ty
     T& held = out.data()[rows.col_idx[e]];
     held = detail::reduction_step(reduction, held, rows.values[e]);
   }
-  if (reduction == Reduction::norm)
-    for (T& held : out) held = std::sqrt(held);
+  if (reduction != Reduction::norm) return;
+  std::vector<T> scales(out.size());
+  std::transform(out.begin(), out.end(), scales.begin(), detail::norm_scale<T>);
+  for (T& held : out) held = std::isfinite(held) ? T(0) : held;
+  for (Index e = 0; e < rows.nnz(); ++e) {
+    const auto c = static_cast<std::size_t>(rows.col_idx[e]);
+    const T scaled = rows.values[e] * scales[c];
+    out.data()[c] += scaled * scaled;
+  }
+  for (std::size_t c = 0; c < scales.size(); ++c) out.data()[c] = std::sqrt(out.data()[c]) / scales[c];
 }
 
 }  // namespace tessera::inline TESSERA_ABI

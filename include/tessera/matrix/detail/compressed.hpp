@@ -60,9 +60,9 @@ inline void check_starts(const char* what, Index count) {
 }
 
 template <class I>
-I checked_count(const char* what, Index count) {
+I checked_count(const char* what, Index count, const char* of = "nonzeros") {
   if (count > static_cast<Index>(std::numeric_limits<I>::max()))
-    throw format_error(concat("tessera: ", what, ": ", count, " nonzeros do not fit an index that counts to ",
+    throw format_error(concat("tessera: ", what, ": ", count, " ", of, " do not fit an index that counts to ",
                               std::numeric_limits<I>::max()));
   return static_cast<I>(count);
 }
