@@ -248,7 +248,7 @@ TEST(QuantizedMonarch, EveryKernelAgrees) {
   for (const auto& kernel : CodedStageKernels::entries<CodedStageArgs<4>>) {
     if (!active_isa().has(kernel.isa)) continue;
     for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{
-             {96, 144, 16, 12, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}, {500, 700, 1, 2, 1}}) {
+             {96, 144, 16, 12, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}, {260, 300, 1, 2, 1}}) {
       Context plain;
       const auto M = random_monarch<float>(m, n, l, k, r, 90);
       const auto eight = quantize<Integers<8>>(plain, M);

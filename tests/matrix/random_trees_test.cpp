@@ -13,8 +13,10 @@
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/dft.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/eigen_sparse.hpp>
@@ -32,6 +34,7 @@
 #include <tessera/matrix/monarch_chain.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/matrix/monarch_product.hpp>
+#include <tessera/matrix/nm.hpp>
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
@@ -71,6 +74,8 @@ std::vector<Any> leaves() {
   for (std::size_t i = p.size(); i > 1; --i) std::swap(p[i - 1], p[draws.below(i, i)]);
   const std::vector<Index> picks = {3, 3, 0, 15, 7, 9, 9, 9, 1, 2, 4, 8, 11, 5, 6, 14};
   const MatrixXd sparse = dense_of_size(n, n, 30).unaryExpr([](double x) { return x > 0.2 ? x : 0.0; });
+  const Dense<double> zeroed(sparse);
+  const Csr<double> rows = csr_from_dense(zeroed.view());
   const Eigen::VectorXd d = dense_of_size(n, 1, 31);
   const MatrixXd square = dense_of_size(n, n, 50), regular = square + 2 * MatrixXd::Identity(n, n);
   const MatrixXd half = square + square.transpose();
@@ -100,6 +105,10 @@ std::vector<Any> leaves() {
           horizontal_stack(D(n, 7, 15), D(n, 9, 16)),
           block_2x2(D(6, 6, 17), D(6, 10, 18), D(10, 6, 19), D(10, 10, 20)),
           eigen_sparse(sparse.sparseView()),
+          rows,
+          csc_from_csr(rows),
+          bsr_from_csr(rows, 4, 1),
+          nm_from_csr(rows, 4, 4),
           ldu_decompose(dense_of_size(n, n, 21), 5),
           Loldu<double>(dense_of_size(n, n, 22), 3),
           filled(Monarch<double>(n, n, 4, 4), 23),
