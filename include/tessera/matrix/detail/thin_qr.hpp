@@ -1,3 +1,4 @@
+/// The thin QR decomposition.
 #pragma once
 
 #include <Eigen/QR>
