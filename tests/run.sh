@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The whole suite, from a bare Debian machine on: installs what is missing, then checks the formatting, builds and tests
-# with g++, builds and tests with the newest clang under AddressSanitizer and UndefinedBehaviorSanitizer, and compiles with
-# the oldest clang. The last line counts test cases; builds and scripts count as one each.
+# with g++, builds and tests the modules with the newest clang under AddressSanitizer and UndefinedBehaviorSanitizer, and
+# compiles headers and programs with the oldest clang. The last line counts test cases; builds and scripts count as one
+# each.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . cmake/debian_packages.sh

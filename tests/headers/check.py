@@ -66,10 +66,10 @@ def size(header):
 
 def bases_for(headers, gnu):
     """Headers that are worth precompiling, in the order of what they spare the others."""
-    sizes = {name: size(name) for header in headers for name in closure(header)}
-    weight = {header: sum(sizes[name] for name in closure(header)) for header in headers}
     if gnu:
         return [["Eigen/Core"], ["Eigen/Core", "xsimd/xsimd.hpp"]]
+    sizes = {name: size(name) for header in headers for name in closure(header)}
+    weight = {header: sum(sizes[name] for name in closure(header)) for header in headers}
     spared, chosen = dict.fromkeys(headers, 0), []
     users = {base: [h for h in headers if h not in closure(base) and closure(base) <= closure(h)] for base in headers}
     while len(chosen) < 24:

@@ -31,9 +31,8 @@ class Products {
   template <class T>
   explicit Products(const Coo<T>& list) {
     for (const Op op : {Op::none, Op::transpose})
-      for (const auto& [n, alpha, beta, by_columns] :
-           {Case{1, 1, 0, false}, {7, S(-0.5), 2, false}, {33, 1, 0, false}, {5, 3, S(0.25), true}})
-        cases_.emplace_back(list, op, Case{n, alpha, beta, by_columns});
+      for (const Case& c : {Case{1, 1, 0, false}, {7, S(-0.5), 2, false}, {33, 1, 0, false}, {5, 3, S(0.25), true}})
+        cases_.emplace_back(list, op, c);
   }
 
   template <class A>
@@ -80,9 +79,8 @@ class Products {
     void expect(Context& ctx, const A& a) const {
       Buffer<S> out = y;
       if (c.beta == S(0)) std::fill(out.begin(), out.end(), std::numeric_limits<S>::quiet_NaN());
-      Buffer<S> in = x;
-      const MatrixView<S> Y = view(out, rows), X = view(in, depth);
-      a.apply(ctx, op, c.alpha, X, c.beta, Y);
+      const MatrixView<S> Y = view(out, rows);
+      a.apply(ctx, op, c.alpha, view(x, depth), c.beta, Y);
       const double unit = gamma<S>(static_cast<double>(depth) + 3);
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < c.columns; ++j)
