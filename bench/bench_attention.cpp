@@ -2,12 +2,16 @@
 ///   attention/f32/<heads>h<kv heads>kv<d>d/<tokens>    causal prefill, useful flops (the causal half), FMA roof
 ///   attention_decode/<codec>/<shape>/<context>         one query over a KV cache, bytes that the cache holds, read
 ///   roof
+///   attention_shared/f32/<shape>/<prefix>/<sequences>  one query of each sequence over a prefix that all share and 64
+///   tokens of its own, FMA roof; apart: each sequence by itself over the same memory, parts merged
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <harness.hpp>
 #include <peer_attention.hpp>
+#include <tessera/attention/shared_prefix.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kv/kv.hpp>
@@ -99,6 +103,45 @@ void decode(const std::string& codec, Shape shape, Index context) {
   }
 }
 
+void shared(Shape shape, Index prefix, Index batch) {
+  constexpr Index suffix = 64;
+  // One sequence's operands over the prefix; queries and suffixes of all are taken from the same fill.
+  auto x = std::make_shared<Operands>(Operands{shape, batch, prefix, {}, {}, {}, {}});
+  auto parts = std::make_shared<Buffer<float>>();
+  auto ctx = std::make_shared<Context>();
+  const auto own = [=](Index b) {
+    const View<const float, 3> K = x->K().slice(1, b % 7 * suffix, suffix), V = x->V().slice(1, b % 5 * suffix, suffix);
+    return SequenceSuffix<float>{K, V};
+  };
+  const auto sequence = [=](float* data, Index b) {
+    return View<float, 3>(data + b * shape.heads * shape.d, {shape.heads, 1, shape.d});
+  };
+  const double heads_d = static_cast<double>(shape.heads * shape.d);
+  bench::row(
+      detail::concat("attention_shared/f32/", shape.text(), '/', prefix, '/', batch), "GFLOPs",
+      4 * heads_d * static_cast<double>(batch * (prefix + suffix)), [] { return bench::fma_roof<float>(); },
+      [=] {
+        x->make();
+        std::vector<SequenceSuffix<float>> suffixes;
+        for (Index b = 0; b < batch; ++b) suffixes.push_back(own(b));
+        shared_prefix_attention(*ctx, View<const float, 4>(x->q.data(), {batch, shape.heads, 1, shape.d}), x->K(),
+                                x->V(), suffixes, View<float, 4>(x->out.data(), {batch, shape.heads, 1, shape.d}));
+      },
+      {{"apart", [=] {
+          x->make();
+          if (parts->size() == 0) *parts = Buffer<float>(shape.heads * (shape.d + 2));
+          const View<float, 3> part(parts->data(), {shape.heads, 1, shape.d});
+          const MatrixView<float> a(parts->data() + part.size(), shape.heads, 1);
+          const MatrixView<float> b(a.data() + shape.heads, shape.heads, 1);
+          for (Index s = 0; s < batch; ++s) {
+            const auto Q = sequence(x->q.data(), s), out = sequence(x->out.data(), s);
+            attention<float>(*ctx, Q, x->K(), x->V(), out, {}, a);
+            attention<float>(*ctx, Q, own(s).K, own(s).V, part, {}, b);
+            merge_states<float>(*ctx, part, b, out, a);
+          }
+        }}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -110,5 +153,7 @@ int main(int argc, char** argv) {
     decode(codec, {8, 8, 128}, 16384);
     decode(codec, {8, 4, 32}, 512);
   }
+  shared({32, 8, 128}, 16384, 64);
+  shared({32, 32, 128}, 4096, 64);
   return tessera::bench::run_rows(argc, argv);
 }

@@ -2,6 +2,7 @@
 /// opt-in: <tessera/core/omp.hpp>.
 #pragma once
 
+#include <tessera/attention/shared_prefix.hpp>
 #include <tessera/compress/magnitude.hpp>
 #include <tessera/compress/mask.hpp>
 #include <tessera/compress/n_of_m.hpp>
