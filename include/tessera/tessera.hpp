@@ -2,6 +2,9 @@
 /// opt-in: <tessera/core/omp.hpp>.
 #pragma once
 
+#include <tessera/attention/attention.hpp>
+#include <tessera/attention/masks.hpp>
+#include <tessera/attention/score_mods.hpp>
 #include <tessera/attention/shared_prefix.hpp>
 #include <tessera/compress/magnitude.hpp>
 #include <tessera/compress/mask.hpp>

@@ -43,6 +43,11 @@ class AnyKvCache {
               AttentionOptions options = {.scale = {}, .causal = true}, View<float, 2> lse = {}) const {
     cache_->attend(ctx, Q, out, options, lse);
   }
+  template <class... Mods>
+  void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, const ScoreMods<Mods...>& mods,
+              AttentionOptions options = {.scale = {}, .causal = true}, AttentionStatistics<float> also = {}) const {
+    cache_->attend(ctx, Q, out, mods, options, also);
+  }
   template <KvPolicy Policy>
   KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
     return cache_->compress(ctx, policy, probe);
@@ -55,15 +60,16 @@ class AnyKvCache {
   std::unique_ptr<KvCacheBase> cache_;
 };
 
-/// An empty cache by its codec's name: f32, bf16, int8, int4, int2. Throws unsupported_error for another name.
+/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2. Throws unsupported_error for another name.
 inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
   if (codec == F32::name) return KvCache<F32>(kv_heads, head_dim);
   if (codec == Bf16::name) return KvCache<Bf16>(kv_heads, head_dim);
+  if (codec == F16::name) return KvCache<F16>(kv_heads, head_dim);
   if (codec == Int8::name) return KvCache<Int8>(kv_heads, head_dim);
   if (codec == Kivi<4>::name) return KvCache<Kivi<4>>(kv_heads, head_dim);
   if (codec == Kivi<2>::name) return KvCache<Kivi<2>>(kv_heads, head_dim);
   throw unsupported_error(
-      tessera::detail::concat("tessera: KV codec '", codec, "'; expected f32, bf16, int8, int4 or int2"));
+      tessera::detail::concat("tessera: KV codec '", codec, "'; expected f32, bf16, f16, int8, int4 or int2"));
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tessera/attention/score_mod.hpp>
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
@@ -80,47 +82,16 @@ class KvCacheBase {
   void attend(Context& ctx, View<const float, 3> Q,  // (heads, n, d)
               View<float, 3> out,                    // (heads, n, d)
               AttentionOptions options = {.scale = {}, .causal = true}, View<float, 2> lse = {}) const {  // (heads, n)
-    const Index heads = Q.extent(0), n = Q.extent(1);
-    const auto shape = [](const auto& view) {
-      return tessera::detail::concat('(', view.extent(0), ", ", view.extent(1), ", ", view.extent(2), ')');
-    };
-    if (kv_heads_ == 0 || heads % kv_heads_ != 0 || Q.extent(2) != head_dim_)
-      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), " over a cache of ",
-                                                kv_heads_, " kv heads of ", head_dim_, ": expected a multiple of ",
-                                                kv_heads_, " heads of ", head_dim_));
-    if (out.extents() != Q.extents())
-      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), ": the result is ",
-                                                shape(Q), ", the destination is ", shape(out)));
-    if (lse.data() != nullptr && (lse.extent(0) != heads || lse.extent(1) != n))
-      throw shape_error(tessera::detail::concat("tessera: attention of queries ", shape(Q), ": lse is ", heads, 'x', n,
-                                                ", the destination is ", lse.extent(0), 'x', lse.extent(1)));
-    if (head_dim_ > 1 && (Q.stride(2) != 1 || out.stride(2) != 1))
-      throw shape_error(tessera::detail::concat("tessera: attention: strides of d in queries and result are ",
-                                                Q.stride(2), ", ", out.stride(2), "; expected 1"));
-    if (heads == 0 || n == 0) return;
-    Workspace::Scope scope(ctx.workspace);
-    Index* const lengths = scope.take<Index>(kv_heads_);
-    Index* const visible = options.causal ? scope.take<Index>(kv_heads_ * n) : nullptr;
-    for (Index h = 0; h < kv_heads_; ++h) {
-      lengths[h] = size(h);
-      for (Index i = 0; options.causal && i < n; ++i) visible[h * n + i] = tokens_up_to(h, next_ - n + i);
-    }
-    const Reader reader{this, unpack_kernel(ctx)};
-    AttentionArgs<float> args;
-    args.Q = Q;
-    args.out = out;
-    args.lse = lse;
-    args.keys = {&reader, &read_tile<true>};
-    args.values = {&reader, &read_tile<false>};
-    args.kv_heads = kv_heads_;
-    args.group = heads / kv_heads_;
-    args.n = n;
-    args.d = head_dim_;
-    args.lengths = lengths;
-    args.visible = visible;
-    args.scale = static_cast<float>(options.scale ? *options.scale
-                                                  : 1 / std::sqrt(static_cast<double>(std::max<Index>(head_dim_, 1))));
-    tessera::detail::run_attention(ctx, args);
+    attend(ctx, Q, out, options, {.lse = lse}, {});
+  }
+
+  /// The same with masks and score-mods, which see tokens at their positions.
+  template <class... Mods>
+  void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, const ScoreMods<Mods...>& mods,
+              AttentionOptions options = {.scale = {}, .causal = true}, AttentionStatistics<float> also = {}) const {
+    using State = tessera::detail::ScoreHookState<float, ScoreMods<Mods...>>;
+    const State state{&mods, {this, &token_position, next_ - Q.extent(1)}};
+    attend(ctx, Q, out, options, also, state.hook());
   }
 
   /// Applies a policy, a chain of stages; says what it cost, and with probe queries how far attention moved.
@@ -193,6 +164,33 @@ class KvCacheBase {
     const auto& reader = *static_cast<const Reader*>(state);
     if constexpr (Keys) return reader.cache->key_tile(head, begin, count, scratch, stride, reader.unpack);
     return reader.cache->value_tile(head, begin, count, scratch, stride, reader.unpack);
+  }
+
+  static Index token_position(const void* state, Index kv_head, Index token) noexcept {
+    return static_cast<const KvCacheBase*>(state)->position(kv_head, token);
+  }
+
+  void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, AttentionOptions options,
+              AttentionStatistics<float> also, ScoreHook<float> hook) const {
+    const std::array<Index, 3> held{kv_heads_, tokens(), head_dim_};
+    AttentionArgs<float> args = tessera::detail::attention_args<float>(Q, held, held, out, options, also);
+    tessera::detail::check_contiguous("queries, result", Q, out);
+    const Index n = args.n;
+    if (Q.extent(0) == 0 || n == 0) return;
+    Workspace::Scope scope(ctx.workspace);
+    Index* const lengths = scope.take<Index>(kv_heads_);
+    Index* const visible = options.causal ? scope.take<Index>(kv_heads_ * n) : nullptr;
+    for (Index h = 0; h < kv_heads_; ++h) {
+      lengths[h] = size(h);
+      for (Index i = 0; options.causal && i < n; ++i) visible[h * n + i] = tokens_up_to(h, next_ - n + i);
+    }
+    const Reader reader{this, unpack_kernel(ctx)};
+    args.keys = {&reader, &read_tile<true>};
+    args.values = {&reader, &read_tile<false>};
+    args.lengths = lengths;
+    args.visible = visible;
+    args.hook = hook;
+    tessera::detail::run_attention(ctx, args);
   }
 
   Index kv_heads_, head_dim_, next_ = 0;

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <tessera/kernels/attention/attention.hpp>
+#include <tessera/attention/attention.hpp>
 #include <tessera/nn/attention_backward.hpp>
 
 namespace tessera::inline TESSERA_ABI::nn {
@@ -19,18 +19,21 @@ View<T, 4> split_heads(MatrixView<T> X, Index batch, Index heads) {
   return {X.data(), {batch, heads, n, d}, {n * X.row_stride(), d * X.col_stride(), X.row_stride(), X.col_stride()}};
 }
 
-/// out = attention of each sequence by itself; keeps lse for the backward pass. See tessera::attention for grouped
-/// queries, `causal`, strides and errors.
-template <class T>
+/// out = attention of each sequence by itself; keeps lse (and entropies) for the backward pass. See tessera::attention
+/// for grouped queries, masks and score-mods (which know the sequence as `batch`), `causal`, strides and errors.
+template <class T, class... Mods>
 void attention(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batch, heads, n, d)
                std::type_identity_t<View<const T, 4>> K,                // (batch, kv_heads, m, d)
-               std::type_identity_t<View<const T, 4>> V,                // (batch, kv_heads, m, d)
-               View<T, 4> out,                                          // (batch, heads, n, d)
+               std::type_identity_t<View<const T, 4>> V,                // (batch, kv_heads, m, dv)
+               View<T, 4> out,                                          // (batch, heads, n, dv)
+               const ScoreMods<Mods...>& mods,                          //
                AttentionOptions options = {},                           //
-               std::type_identity_t<View<T, 3>> lse = {}) {             // (batch, heads, n), or {}
+               std::type_identity_t<View<T, 3>> lse = {},               // (batch, heads, n), or {}
+               std::type_identity_t<View<T, 3>> entropy = {}) {         // (batch, heads, n), or {}
   detail::check_batches(Q, K, V, out);
+  const auto of = [](const View<T, 3>& all, Index b) { return all.data() == nullptr ? View<T, 2>() : all[b]; };
   const auto one = [&](Context& worker, Index b) {
-    tessera::attention<T>(worker, Q[b], K[b], V[b], out[b], options, lse.data() == nullptr ? View<T, 2>() : lse[b]);
+    tessera::detail::attention_of<T>(worker, Q[b], K[b], V[b], out[b], mods, options, {of(lse, b), of(entropy, b)}, b);
   };
   const Index batch = Q.extent(0);
   if (batch >= 2 * ctx.concurrency()) {  // who runs a piece never shows in its bits
@@ -38,6 +41,13 @@ void attention(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batc
   } else {
     for (Index b = 0; b < batch; ++b) one(ctx, b);
   }
+}
+
+template <class T>
+void attention(Context& ctx, std::type_identity_t<View<const T, 4>> Q, std::type_identity_t<View<const T, 4>> K,
+               std::type_identity_t<View<const T, 4>> V, View<T, 4> out, AttentionOptions options = {},
+               std::type_identity_t<View<T, 3>> lse = {}) {
+  nn::attention<T>(ctx, Q, K, V, out, ScoreMods<>(), options, lse);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::nn

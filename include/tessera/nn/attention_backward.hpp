@@ -2,9 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
+#include <tessera/attention/score_mod.hpp>
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
@@ -19,12 +23,16 @@ void check_batches(const View<A, 4>& Q, const View<B, 4>& K, const View<C, 4>& V
   const auto text = [](const auto& x) {
     return tessera::detail::concat('(', x.extent(0), ", ", x.extent(1), ", ", x.extent(2), ", ", x.extent(3), ')');
   };
-  const bool kv = K.extents() == V.extents() && K.extent(0) == Q.extent(0) && K.extent(3) == Q.extent(3);
+  const bool kv = K.extent(0) == V.extent(0) && K.extent(1) == V.extent(1) && K.extent(2) == V.extent(2) &&
+                  K.extent(0) == Q.extent(0) && K.extent(3) == Q.extent(3);
   const bool groups = K.extent(1) == 0 ? Q.extent(1) == 0 : Q.extent(1) % K.extent(1) == 0;
-  if (!kv || !groups || out.extents() != Q.extents())
+  const bool into = out.extent(0) == Q.extent(0) && out.extent(1) == Q.extent(1) && out.extent(2) == Q.extent(2) &&
+                    out.extent(3) == V.extent(3);
+  if (!kv || !groups || !into)
     throw shape_error(tessera::detail::concat(
         "tessera: attention of queries ", text(Q), " over keys ", text(K), " and values ", text(V), " into ", text(out),
-        ": expected (batch, heads, n, d), twice (batch, kv_heads, m, d) with kv_heads dividing heads, and ", text(Q)));
+        ": expected (batch, heads, n, d), (batch, kv_heads, m, d) and (batch, kv_heads, m, dv) with kv_heads dividing "
+        "heads, and (batch, heads, n, dv)"));
 }
 
 /// to (rows, d + 1; stride ld) = [from, last].
@@ -76,31 +84,41 @@ struct SoftmaxTile {
   }
 };
 
-/// One kv head of one sequence. A column more on each side brings the softmax's shift into the product:
-/// scale·[Q, -lse/scale]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
+/// One query head of one sequence.
 template <class T>
+struct BackwardHead {
+  MatrixView<const T> Q, out, dO;         // (n, d), (n, dv), (n, dv)
+  VectorView<const T> lse;                // (n)
+  MatrixView<T> dQ;                       // (n, d)
+  VectorView<const T> entropy, dentropy;  // (n), or no data
+};
+
+/// One kv head of one sequence. Without mods a column more on each side brings the softmax's shift into the product:
+/// scale·[Q, -lse/scale]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
+template <class T, class Mods>
 struct AttentionBackward {
   static constexpr Index tile = 128;
   Context& ctx;
+  const Mods& mods;
   bool causal;
   T scale;
-  MatrixView<const T> K, V;  // (m, d)
-  MatrixView<T> dK, dV;      // (m, d)
+  MatrixView<const T> K, V;  // (m, d), (m, dv)
+  MatrixView<T> dK, dV;      // (m, d), (m, dv)
+  Index batch, first_head;
 
-  Index d() const { return K.cols(); }
-  Index ld() const { return (d() + 1 + 15) / 16 * 16; }
+  static Index padded(Index d) { return (d + 1 + 15) / 16 * 16; }
 
-  /// Query heads g of the group in turn; `head(g)` gives its Q, out, lse, dO, dQ.
+  /// Query heads g of the group in turn; `head(g)` gives its BackwardHead.
   template <class Heads>
   void run(Index group, const Heads& head) {
     Workspace::Scope scope(ctx.workspace);
-    T* const k = scope.take<T>(K.rows() * ld());
-    T* const v = scope.take<T>(K.rows() * ld());
-    pack_with_column<T>(K, nullptr, k, ld());
-    pack_with_column<T>(V, nullptr, v, ld());
+    T* const k = scope.take<T>(K.rows() * padded(K.cols()));
+    T* const v = scope.take<T>(K.rows() * padded(V.cols()));
+    pack_with_column<T>(K, nullptr, k, padded(K.cols()));
+    pack_with_column<T>(V, nullptr, v, padded(V.cols()));
     zero(dK);
     zero(dV);
-    for (Index g = 0; g < group; ++g) one(head(g), k, v);
+    for (Index g = 0; g < group; ++g) one(head(g), first_head + g, k, v);
   }
 
  private:
@@ -108,39 +126,75 @@ struct AttentionBackward {
     return {x + begin * stride, {rows, cols}, {stride, 1}};
   }
 
-  template <class Head>
-  void one(const Head& h, T* k, T* v) {
-    const Index n = h.Q.rows(), m = K.rows();
+  void one(const BackwardHead<T>& h, Index number, T* k, T* v) {
+    const Index n = h.Q.rows(), m = K.rows(), d = K.cols(), dv = V.cols(), ld = padded(d), ldv = padded(dv);
     Workspace::Scope scope(ctx.workspace);
-    T* const q = scope.take<T>(n * ld());
-    T* const g = scope.take<T>(n * ld());
+    T* const q = scope.take<T>(n * ld);
+    T* const g = scope.take<T>(n * ldv);
     T* const column = scope.take<T>(n);
     T* const p = scope.take<T>(tile * tile);
     T* const ds = scope.take<T>(tile * tile);
-    const T alpha = scale == T(0) ? T(1) : scale;  // of a product that is 0 either way
+    T* const turned = scope.take<T>(Mods::count == 0 ? 0 : 2 * tile * tile);  // derivatives and weights of the mods
+    const T alpha = scale == T(0) ? T(1) : scale;                             // of a product that is 0 either way
     for (Index i = 0; i < n; ++i) column[i] = -h.lse[i] / alpha;
-    pack_with_column<T>(h.Q, column, q, ld());
-    if (scale == T(0)) zero(rows_of(q, 0, n, d(), ld()));
+    pack_with_column<T>(h.Q, column, q, ld);
+    if (scale == T(0)) zero(rows_of(q, 0, n, d, ld));
     for (Index i = 0; i < n; ++i) column[i] = -dot<T>(h.dO.row(i), h.out.row(i));
-    pack_with_column<T>(h.dO, column, g, ld());
+    pack_with_column<T>(h.dO, column, g, ldv);
     zero(h.dQ);
+    const Index column_of_shift = Mods::count == 0 ? 1 : 0;
     for (Index i = 0; i < n; i += tile) {
       const Index rows = std::min(tile, n - i);
       const Index seen = causal ? std::clamp<Index>(m - n + i + rows, 0, m) : m;  // by the last of these rows
       for (Index j = 0; j < seen; j += tile) {
         const Index cols = std::min(tile, seen - j);
+        if constexpr (Mods::count > 0) {
+          if (mods.block({number, number + 1, i, i + rows, j, j + cols, m - n + i, batch}) == Seen::none) continue;
+        }
         const MatrixView<T> P(p, rows, cols), dS(ds, rows, cols);
-        gemm<T>(ctx, alpha, rows_of(q, i, rows, d() + 1, ld()), rows_of(k, j, cols, d() + 1, ld()).transposed(), T(0),
-                P);
-        gemm<T>(ctx, T(1), rows_of(g, i, rows, d() + 1, ld()), rows_of(v, j, cols, d() + 1, ld()).transposed(), T(0),
-                dS);
+        gemm<T>(ctx, alpha, rows_of(q, i, rows, d + column_of_shift, ld),
+                rows_of(k, j, cols, d + column_of_shift, ld).transposed(), T(0), P);
+        gemm<T>(ctx, T(1), rows_of(g, i, rows, dv + column_of_shift, ldv),
+                rows_of(v, j, cols, dv + column_of_shift, ldv).transposed(), T(0), dS);
+        if constexpr (Mods::count > 0) modify(P, dS, h, number, i, j, column, turned);
+        if (h.dentropy.data() != nullptr) add_entropy(P, dS, h, i);
         map(ctx, SoftmaxTile{}, VectorView<T>(p, rows * cols), VectorView<T>(ds, rows * cols));
+        if constexpr (Mods::count > 0) {
+          for (Index e = 0; e < rows * cols; ++e) {
+            ds[e] *= turned[e];
+            p[e] *= turned[tile * tile + e];
+          }
+        }
         if (causal) hide(P, dS, m - n + i + 1 - j);
-        gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, d(), ld()), T(1), dV.slice(0, j, cols));
-        gemm<T>(ctx, alpha, dS.transposed(), rows_of(q, i, rows, d(), ld()), T(1), dK.slice(0, j, cols));
-        gemm<T>(ctx, scale, dS, rows_of(k, j, cols, d(), ld()), T(1), h.dQ.slice(0, i, rows));
+        gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, dv, ldv), T(1), dV.slice(0, j, cols));
+        gemm<T>(ctx, alpha, dS.transposed(), rows_of(q, i, rows, d, ld), T(1), dK.slice(0, j, cols));
+        gemm<T>(ctx, scale, dS, rows_of(k, j, cols, d, ld), T(1), h.dQ.slice(0, i, rows));
       }
     }
+  }
+
+  /// Scores and dP to log P and z·dP - D; ∂mods/∂score and the weights z of the tile to `turned`.
+  void modify(MatrixView<T> P, MatrixView<T> dS, const BackwardHead<T>& h, Index number, Index i, Index j,
+              const T* minus_D, T* turned) const {
+    const Index offset = K.rows() - h.Q.rows() + i;
+    for (Index r = 0; r < P.rows(); ++r)
+      for (Index c = 0; c < P.cols(); ++c) {
+        const ScorePosition at{number, i + r, j + c, offset + r, batch};
+        const T raw = P(r, c), score = mods(raw, at), z = mods.weight(T(1), at);
+        const bool seen =
+            score > -std::numeric_limits<T>::infinity() && h.lse[i + r] > -std::numeric_limits<T>::infinity();
+        P(r, c) = seen ? score - h.lse[i + r] : -std::numeric_limits<T>::infinity();
+        dS(r, c) = z * dS(r, c) + minus_D[i + r];
+        turned[r * P.cols() + c] = seen ? mods.derivative(raw, at) : T(0);
+        turned[tile * tile + r * P.cols() + c] = z;
+      }
+  }
+
+  /// ∂H/∂s_j = -p_j·(log p_j + H).
+  void add_entropy(MatrixView<T> P, MatrixView<T> dS, const BackwardHead<T>& h, Index i) const {
+    for (Index r = 0; r < P.rows(); ++r)
+      for (Index c = 0; c < P.cols(); ++c)
+        if (P(r, c) > -std::numeric_limits<T>::infinity()) dS(r, c) -= h.dentropy[i + r] * (P(r, c) + h.entropy[i + r]);
   }
 
   /// Row r sees only the first `visible + r` columns of its tile.
@@ -155,48 +209,69 @@ struct AttentionBackward {
 
 }  // namespace detail
 
-/// dQ, dK, dV of out = attention(Q, K, V) with its lse, given dO = ∂L/∂out. Overwrites them; they overlap nothing else.
-/// Kv heads of sequences are independent pieces: the same bits for any number of threads. Throws shape_error.
-/// 10·n·m·d flops a head (half if causal), O(n·d) memory a thread.
-/// T. Dao, "FlashAttention-2" (2023), algorithm 2.
+/// The gradient of entropies of attention and what they were, for attention_backward: (batch, heads, n) each.
 template <class T>
+struct EntropyGradient {
+  View<const T, 3> entropy = {}, dentropy = {};
+};
+
+/// dQ, dK, dV of out = attention(Q, K, V) with its lse, given dO = ∂L/∂out, and ∂L/∂entropy if there is one. Overwrites
+/// them; they overlap nothing else. Mods must have derivatives (see ScoreMod); causal or masked: what is not seen gets
+/// 0. Kv heads of sequences are independent pieces: the same bits for any number of threads. Throws shape_error. (6·d +
+/// 4·dv)·n·m flops a head (half if causal), O(n·d) memory a thread. T. Dao, "FlashAttention-2" (2023), algorithm 2.
+template <class T, class... Mods>
 void attention_backward(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batch, heads, n, d)
                         std::type_identity_t<View<const T, 4>> K,                // (batch, kv_heads, m, d)
-                        std::type_identity_t<View<const T, 4>> V,                // (batch, kv_heads, m, d)
-                        std::type_identity_t<View<const T, 4>> out,              // (batch, heads, n, d)
+                        std::type_identity_t<View<const T, 4>> V,                // (batch, kv_heads, m, dv)
+                        std::type_identity_t<View<const T, 4>> out,              // (batch, heads, n, dv)
                         std::type_identity_t<View<const T, 3>> lse,              // (batch, heads, n)
-                        std::type_identity_t<View<const T, 4>> dO,               // (batch, heads, n, d)
+                        std::type_identity_t<View<const T, 4>> dO,               // (batch, heads, n, dv)
                         View<T, 4> dQ,                                           // (batch, heads, n, d)
                         std::type_identity_t<View<T, 4>> dK,                     // (batch, kv_heads, m, d)
-                        std::type_identity_t<View<T, 4>> dV,                     // (batch, kv_heads, m, d)
-                        AttentionOptions options = {}) {
+                        std::type_identity_t<View<T, 4>> dV,                     // (batch, kv_heads, m, dv)
+                        const ScoreMods<Mods...>& mods, AttentionOptions options = {},
+                        std::type_identity_t<EntropyGradient<T>> entropy = {}) {
   detail::check_batches(Q, K, V, out);
-  detail::check_batches(dO, dK, dV, dQ);
-  detail::check_batches(Q, dK, dV, dQ);
+  detail::check_batches(Q, K, V, dO);
+  detail::check_batches(dQ, dK, dV, dO);
   const Index heads = Q.extent(1), kv_heads = K.extent(1), d = Q.extent(3);
-  if (lse.extent(0) != Q.extent(0) || lse.extent(1) != heads || lse.extent(2) != Q.extent(2) ||
-      K.extents() != dK.extents())
+  const std::array<Index, 3> rows{Q.extent(0), heads, Q.extent(2)};
+  if (lse.extents() != rows || K.extents() != dK.extents() || Q.extents() != dQ.extents())
     throw shape_error(tessera::detail::concat("tessera: attention_backward: lse (", lse.extent(0), ", ", lse.extent(1),
                                               ", ", lse.extent(2), "), keys of ", K.extent(2),
                                               " and their gradient of ", dK.extent(2), " tokens: expected (",
                                               Q.extent(0), ", ", heads, ", ", Q.extent(2), ") and equal lengths"));
+  const bool with_entropy = entropy.dentropy.data() != nullptr;
+  if (with_entropy && (entropy.dentropy.extents() != rows || entropy.entropy.extents() != rows))
+    throw shape_error(tessera::detail::concat("tessera: attention_backward: entropies (", entropy.entropy.extent(0),
+                                              ", ", entropy.entropy.extent(1), ", ", entropy.entropy.extent(2),
+                                              ") and their gradient (", entropy.dentropy.extent(0), ", ",
+                                              entropy.dentropy.extent(1), ", ", entropy.dentropy.extent(2),
+                                              "): expected both (", Q.extent(0), ", ", heads, ", ", Q.extent(2), ')'));
   if (kv_heads == 0) return;
   const Index group = heads / kv_heads;
   const T scale =
       static_cast<T>(options.scale ? *options.scale : 1 / std::sqrt(static_cast<double>(std::max<Index>(d, 1))));
-  struct Head {
-    MatrixView<const T> Q, out, dO;
-    VectorView<const T> lse;
-    MatrixView<T> dQ;
-  };
   for_each_chunk(ctx, Q.extent(0) * kv_heads, 1, [&](Context& worker, Index piece, Index) {
     const Index b = piece / kv_heads, kv = piece % kv_heads;
-    detail::AttentionBackward<T> work{worker, options.causal, scale, K[b][kv], V[b][kv], dK[b][kv], dV[b][kv]};
+    detail::AttentionBackward<T, ScoreMods<Mods...>> work{worker,   mods,      options.causal, scale, K[b][kv],
+                                                          V[b][kv], dK[b][kv], dV[b][kv],      b,     kv * group};
     work.run(group, [&](Index g) {
       const Index h = kv * group + g;
-      return Head{Q[b][h], out[b][h], dO[b][h], lse[b][h], dQ[b][h]};
+      const auto row = [&](View<const T, 3> of) { return with_entropy ? of[b][h] : VectorView<const T>(); };
+      return detail::BackwardHead<T>{
+          Q[b][h], out[b][h], dO[b][h], lse[b][h], dQ[b][h], row(entropy.entropy), row(entropy.dentropy)};
     });
   });
+}
+
+template <class T>
+void attention_backward(Context& ctx, std::type_identity_t<View<const T, 4>> Q,
+                        std::type_identity_t<View<const T, 4>> K, std::type_identity_t<View<const T, 4>> V,
+                        std::type_identity_t<View<const T, 4>> out, std::type_identity_t<View<const T, 3>> lse,
+                        std::type_identity_t<View<const T, 4>> dO, View<T, 4> dQ, std::type_identity_t<View<T, 4>> dK,
+                        std::type_identity_t<View<T, 4>> dV, AttentionOptions options = {}) {
+  attention_backward<T>(ctx, Q, K, V, out, lse, dO, dQ, dK, dV, ScoreMods<>(), options);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::nn

@@ -45,18 +45,45 @@ TileSource<T> tile_source(const View<const T, 3>& view) {
   return {&view, &detail::tile_of_view<T>};
 }
 
+/// How many of a tile's scores count.
+enum class Seen { none, some, all };
+
+/// Scores of rows [row, row + rows) of a kv head by tokens [begin, begin + count), rows as AttentionArgs has them.
+template <class T>
+struct ScoreTile {
+  Index kv_head = 0, group = 1;
+  Index row = 0, rows = 0, begin = 0, count = 0;
+  Index offset = 0;                        // query i stands at token offset + i
+  T* scores = nullptr;                     // of row r and token j of the tile:
+  Index row_stride = 0, token_stride = 0;  // scores[r * row_stride + j * token_stride]
+};
+
+/// What a mask and score-mods do to scores, a tile at a time; null where nothing is to do.
+template <class T>
+struct ScoreHook {
+  using Look = Seen (*)(const void* state, const ScoreTile<T>&) noexcept;
+  using Change = void (*)(const void* state, const ScoreTile<T>&) noexcept;
+  const void* state = nullptr;
+  Look meets = nullptr;     // keys and values of a tile with Seen::none are not read
+  Change change = nullptr;  // scores in place, -inf where masked; left out where Seen::all, unless `always`
+  Change weigh = nullptr;   // exponentials in place, after their sum was taken
+  bool always = false;
+};
+
 /// Rows are the queries that share a kv head, (i, g) with g fastest: row r is query r / group of head
 /// kv_head * group + r % group. Neighbouring rows see nearly the same keys, whatever the number of heads a group has.
 /// A piece of work is (kv head, block of rows, split of the tokens), the split fastest; results of split s go
-/// s * out_split and s * lse_split elements further, to be joined by merge_states.
+/// s * out_split and s * lse_split (entropies too) elements further, to be joined by merge_states.
 template <class T>
 struct AttentionArgs : KernelArgs {
   View<const T, 3> Q;  // (heads, n, d)
-  View<T, 3> out;      // (heads, n, d)
+  View<T, 3> out;      // (heads, n, dv)
   View<T, 2> lse;      // (heads, n), or no data
+  View<T, 2> entropy;  // (heads, n), or no data
   TileSource<T> keys;
   TileSource<T> values;
-  Index kv_heads = 0, group = 1, n = 0, d = 0;
+  ScoreHook<T> hook;
+  Index kv_heads = 0, group = 1, n = 0, d = 0, dv = 0;
   Index m = 0;                     // tokens of every kv head ...
   const Index* lengths = nullptr;  // ... or of each: (kv_heads)
   const Index* visible = nullptr;  // (kv_heads, n): query i sees tokens [0, visible); overrides `causal`
@@ -80,6 +107,14 @@ struct AttentionArgs : KernelArgs {
     if (visible != nullptr) return std::clamp<Index>(visible[kv_head * n + i], 0, all);
     return causal ? std::clamp<Index>(all - n + i + 1, 0, all) : all;
   }
+
+  ScoreTile<T> score_tile(Index kv_head, Index row, Index rows, Index begin, Index count) const {
+    return {kv_head, group, row, rows, begin, count, length(kv_head) - n, nullptr, 0, 0};
+  }
+  Seen meets(const ScoreTile<T>& tile) const {
+    return hook.meets == nullptr ? Seen::all : hook.meets(hook.state, tile);
+  }
+  bool changes(Seen seen) const { return hook.change != nullptr && (hook.always || seen == Seen::some); }
 
   struct Piece {
     Index kv_head, row, rows, split, begin, end;  // rows [row, row + rows), tokens [begin, end)

@@ -39,6 +39,7 @@ struct AttentionRows {
   static constexpr Index tile = Args::tile_tokens;
   static constexpr Index block = Args::block_rows;
   static constexpr T infinity = std::numeric_limits<T>::infinity();
+  static constexpr T lowest = std::numeric_limits<T>::lowest();
 
   static const T* query(const Args& a, Index kv_head, Index r) {
     return a.Q.data() + (kv_head * a.group + r % a.group) * a.Q.stride(0) + r / a.group * a.Q.stride(1);
@@ -47,10 +48,17 @@ struct AttentionRows {
     return a.out.data() + split * a.out_split + (kv_head * a.group + r % a.group) * a.out.stride(0) +
            r / a.group * a.out.stride(1);
   }
-  static void put_lse(const Args& a, Index kv_head, Index r, Index split, T top, T total) {
-    if (a.lse.data() == nullptr) return;
-    a.lse.data()[split * a.lse_split + (kv_head * a.group + r % a.group) * a.lse.stride(0) +
-                 r / a.group * a.lse.stride(1)] = total == 0 ? -infinity : top + std::log(total);
+  /// Where `of` (heads, n) has row r.
+  static T& statistic(const Args& a, const View<T, 2>& of, Index kv_head, Index r, Index split) {
+    return of
+        .data()[split * a.lse_split + (kv_head * a.group + r % a.group) * of.stride(0) + r / a.group * of.stride(1)];
+  }
+  /// `surplus` is the sum of weight · (score - top).
+  static void put_statistics(const Args& a, Index kv_head, Index r, Index split, T top, T total, T surplus) {
+    if (a.lse.data() != nullptr)
+      statistic(a, a.lse, kv_head, r, split) = total == 0 ? -infinity : top + std::log(total);
+    if (a.entropy.data() != nullptr)
+      statistic(a, a.entropy, kv_head, r, split) = total == 0 ? T(0) : std::log(total) - surplus / total;
   }
 };
 
@@ -65,7 +73,8 @@ struct AttentionTiles {
   static constexpr Index W = Rows::W, tile = Rows::tile, block = Rows::block;
 
   static std::size_t scratch(const Args& a) {  // K tile, V tile, Q, out, scores, rows' state
-    return static_cast<std::size_t>(2 * tile * a.d + 2 * block * (a.d + W) + block * tile + 4 * block) * sizeof(T);
+    return static_cast<std::size_t>((tile + block) * (a.d + a.dv) + 2 * block * W + block * tile + 5 * block) *
+           sizeof(T);
   }
 
   static void run(const Args& a, RowRange pieces) noexcept {

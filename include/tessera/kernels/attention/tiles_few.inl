@@ -11,49 +11,58 @@ struct AttentionFewRows {
   static constexpr T infinity = Rows::infinity;
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
-    const Index d = a.d, h = piece.kv_head, rows = piece.rows, qs = (d + W - 1) / W * W;
-    T* const q = v_tile + tile * d;
+    const Index d = a.d, dv = a.dv, h = piece.kv_head, rows = piece.rows;
+    const Index qs = (d + W - 1) / W * W, os = (dv + W - 1) / W * W;
+    T* const q = v_tile + tile * dv;
     T* const out = q + block * (d + W);
-    T* const y = out + block * (d + W);
-    T top[8], total[8], alpha[8];
+    T* const y = out + block * (dv + W);
+    T top[8], total[8], alpha[8], surplus[8];
     Index seen[8];
     for (Index r = 0; r < rows; ++r) {
       top[r] = -infinity;
-      total[r] = 0;
+      total[r] = surplus[r] = 0;
       const T* const row = Rows::query(a, h, piece.row + r);
       for (Index c = 0; c < d; ++c) q[r * qs + c] = row[c] * a.scale;
       for (Index c = d; c < qs; ++c) q[r * qs + c] = 0;
     }
-    std::fill_n(out, rows * qs, T(0));
+    std::fill_n(out, rows * os, T(0));
     for (Index j = piece.begin; j < piece.end; j += tile) {
       const Index count = std::min(tile, piece.end - j);
+      ScoreTile<T> part = a.score_tile(h, piece.row, rows, j, count);
+      const Seen met = a.meets(part);
+      if (met == Seen::none) continue;
+      const bool changed = a.changes(met);
       Index ks = 0, vs = 0;
       const T* const k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
       const T* const v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
       for (Index r = 0; r < rows; ++r)
         seen[r] = std::clamp<Index>(a.visible_to(h, (piece.row + r) / a.group) - j, 0, count);
-      for (Index r = 0; r < rows;) {
-        if (rows - r >= 4) {
-          few_tile<4>(k, ks, v, vs, d, count, seen + r, q + r * qs, y, out + r * qs, qs, top + r, total + r, alpha + r);
-          r += 4;
-        } else if (rows - r >= 2) {
-          few_tile<2>(k, ks, v, vs, d, count, seen + r, q + r * qs, y, out + r * qs, qs, top + r, total + r, alpha + r);
-          r += 2;
-        } else {
-          few_tile<1>(k, ks, v, vs, d, count, seen + r, q + r * qs, y, out + r * qs, qs, top + r, total + r, alpha + r);
-          r += 1;
-        }
+      for (Index r = 0; r < rows; r += part.rows) {
+        part.row = piece.row + r;
+        part.rows = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
+        const State state{seen + r, top + r, total + r, alpha + r, surplus + r};
+        if (part.rows == 4)
+          few_tile<4>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
+        else if (part.rows == 2)
+          few_tile<2>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
+        else
+          few_tile<1>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
       }
     }
     for (Index r = 0; r < rows; ++r) {
       T* const row = Rows::result(a, h, piece.row + r, piece.split);
       const T one = total[r] == 0 ? T(0) : 1 / total[r];
-      for (Index c = 0; c < d; ++c) row[c] = out[r * qs + c] * one;
-      Rows::put_lse(a, h, piece.row + r, piece.split, top[r], total[r]);
+      for (Index c = 0; c < dv; ++c) row[c] = out[r * os + c] * one;
+      Rows::put_statistics(a, h, piece.row + r, piece.split, top[r], total[r], surplus[r]);
     }
   }
 
  private:
+  struct State {  // of the rows of a tile
+    const Index* seen;
+    T *top, *total, *alpha, *surplus;
+  };
+
   /// Tokens to prefetch ahead: keys and values take turns, a tile each, which hardware prefetchers follow badly.
   static constexpr Index ahead = 16;
 
@@ -99,15 +108,15 @@ struct AttentionFewRows {
     }
   }
 
-  /// out (R rows, stride qs) = alpha * out + y (R, count; stride tile) * v; Z vectors of channels at a time.
+  /// out (R rows, stride os) = alpha * out + y (R, count; stride tile) * v; Z vectors of channels at a time.
   template <int R, int Z>
-  static void blend(const T* y, const T* v, Index vs, Index d, Index count, const T* alpha, T* out, Index qs) {
+  static void blend(const T* y, const T* v, Index vs, Index d, Index count, const T* alpha, T* out, Index os) {
     for (; d >= Z * W; d -= Z * W, v += Z * W, out += Z * W) {
       V acc[R][Z];
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) {
         TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) acc[r][z] = V::load(out + r * qs + z * W) * V(alpha[r]);
+        for (int z = 0; z < Z; ++z) acc[r][z] = V::load(out + r * os + z * W) * V(alpha[r]);
       }
       for (Index j = 0; j < count; ++j) {
         V channels[Z];
@@ -126,47 +135,60 @@ struct AttentionFewRows {
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) {
         TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) acc[r][z].store(out + r * qs + z * W);
+        for (int z = 0; z < Z; ++z) acc[r][z].store(out + r * os + z * W);
       }
     }
     if constexpr (Z > 1) {
-      blend<R, Z / 2>(y, v, vs, d, count, alpha, out, qs);
+      blend<R, Z / 2>(y, v, vs, d, count, alpha, out, os);
     } else if (d > 0) {
       for (int r = 0; r < R; ++r) {
-        V acc = V::load(out + r * qs) * V(alpha[r]);
+        V acc = V::load(out + r * os) * V(alpha[r]);
         for (Index j = 0; j < count; ++j) acc = fma(V(y[r * tile + j]), V::load(v + j * vs, d), acc);
-        acc.store(out + r * qs);  // rows are padded to a whole vector
+        acc.store(out + r * os);  // rows are padded to a whole vector
       }
     }
   }
 
   /// One row's scores to weights; y is padded to whole vectors with -inf.
-  static void weigh_row(T* y, Index seen, T& top, T& total, T& alpha) {
+  template <bool Surplus>
+  static void weigh_row(T* y, Index seen, T& top, T& total, T& alpha, T& surplus) {
     const Index padded = (seen + W - 1) / W * W;
     for (Index j = seen; j < padded; ++j) y[j] = -infinity;
     V highest(top);
     for (Index j = 0; j < padded; j += W) highest = max(highest, V::load(y + j));
     const T most = reduce_max(highest), base = most == -infinity ? T(0) : most;
-    V sum(T(0));
+    V sum(T(0)), excess(T(0));
     for (Index j = 0; j < padded; j += W) {
-      const V weight = weight_exp(V::load(y + j) - V(base));
+      const V score = V::load(y + j) - V(base), weight = weight_exp(score);
       weight.store(y + j);
       sum = sum + weight;
+      if constexpr (Surplus) excess = fma(weight, max(V(Rows::lowest), score), excess);
     }
     alpha = std::exp(top - base);
+    if constexpr (Surplus)
+      surplus = (surplus + (top == -infinity ? T(0) : top - base) * total) * alpha + reduce_add(excess);
     total = total * alpha + reduce_add(sum);
     top = most;
   }
 
   template <int R>
-  static void few_tile(const T* k, Index ks, const T* v, Index vs, Index d, Index count, const Index* seen, const T* q,
-                       T* y, T* out, Index qs, T* top, T* total, T* alpha) {
+  static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const T* k, Index ks, const T* v, Index vs,
+                       const T* q, Index qs, T* y, T* out, Index os, const State& s) {
     constexpr bool wide = AttentionShape<V, 1>::wide;
-    dots<R, (R == 4 && !wide ? 2 : 4)>(q, qs, k, ks, d, count, y);
+    const Index count = part.count;
+    dots<R, (R == 4 && !wide ? 2 : 4)>(q, qs, k, ks, a.d, count, y);
+    part.scores = y;
+    part.row_stride = tile;
+    part.token_stride = 1;
+    if (changed) a.hook.change(a.hook.state, part);
     for (int r = 0; r < R; ++r) {
-      weigh_row(y + r * tile, seen[r], top[r], total[r], alpha[r]);
-      for (Index j = (seen[r] + W - 1) / W * W; j < count; ++j) y[r * tile + j] = 0;
+      if (a.entropy.data() == nullptr)
+        weigh_row<false>(y + r * tile, s.seen[r], s.top[r], s.total[r], s.alpha[r], s.surplus[r]);
+      else
+        weigh_row<true>(y + r * tile, s.seen[r], s.top[r], s.total[r], s.alpha[r], s.surplus[r]);
+      for (Index j = (s.seen[r] + W - 1) / W * W; j < count; ++j) y[r * tile + j] = 0;
     }
-    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, v, vs, d, count, alpha, out, qs);
+    if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
+    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, v, vs, a.dv, count, s.alpha, out, os);
   }
 };

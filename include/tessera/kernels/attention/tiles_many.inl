@@ -11,19 +11,20 @@ struct AttentionManyRows {
   static constexpr T infinity = Rows::infinity;
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
-    const Index d = a.d, h = piece.kv_head;
-    T* const q = v_tile + tile * d;
+    const Index d = a.d, dv = a.dv, h = piece.kv_head;
+    T* const q = v_tile + tile * dv;
     T* const out = q + block * (d + W);
-    T* const y = out + block * (d + W);
+    T* const y = out + block * (dv + W);
     T* const top = y + block * tile;
     T* const total = top + block;
-    T* const limit = total + block;
+    T* const surplus = total + block;
+    T* const limit = surplus + block;
     T* const alpha = limit + block;
     for (Index s = 0; s < piece.rows;) {
       const Index ld = strip_rows(piece.rows - s);
       for (Index r = 0; r < ld; ++r) {
         top[s + r] = -infinity;
-        total[s + r] = 0;
+        total[s + r] = surplus[s + r] = 0;
         if (s + r < piece.rows) {
           const T* const row = Rows::query(a, h, piece.row + s + r);
           for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = row[c] * a.scale;
@@ -33,9 +34,13 @@ struct AttentionManyRows {
       }
       s += ld;
     }
-    std::fill_n(out, strip_end(piece.rows) * d, T(0));
+    std::fill_n(out, strip_end(piece.rows) * dv, T(0));
     for (Index j = piece.begin; j < piece.end; j += tile) {
       const Index count = std::min(tile, piece.end - j);
+      ScoreTile<T> part = a.score_tile(h, piece.row, piece.rows, j, count);
+      const Seen met = a.meets(part);
+      if (met == Seen::none) continue;
+      const bool changed = a.changes(met);
       Index ks = 0, vs = 0;
       const T* const k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
       const T* const v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
@@ -49,20 +54,22 @@ struct AttentionManyRows {
           all = all && seen == count;
           any = any || seen > 0;
         }
-        const T* const cut = all ? nullptr : limit + s;
+        part.row = piece.row + s;
+        part.rows = std::min(ld, piece.rows - s);
+        const State state{all ? nullptr : limit + s, top + s, total + s, alpha, surplus + s};
         if (any) switch (ld / W) {
             case 1:
-              strip<1>(a, k, ks, v, vs, count, cut, q + s * d, y, out + s * d, top + s, total + s, alpha);
+              strip<1>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               break;
             case 2:
-              strip<2>(a, k, ks, v, vs, count, cut, q + s * d, y, out + s * d, top + s, total + s, alpha);
+              strip<2>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               break;
             default:
               if constexpr (AttentionShape<V, 1>::most_rows == 4) {
                 if (ld == 3 * W)
-                  strip<3>(a, k, ks, v, vs, count, cut, q + s * d, y, out + s * d, top + s, total + s, alpha);
+                  strip<3>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
                 else
-                  strip<4>(a, k, ks, v, vs, count, cut, q + s * d, y, out + s * d, top + s, total + s, alpha);
+                  strip<4>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               }
           }
         s += ld;
@@ -73,14 +80,19 @@ struct AttentionManyRows {
       for (Index r = 0; r < ld && s + r < piece.rows; ++r) {
         T* const row = Rows::result(a, h, piece.row + s + r, piece.split);
         const T sum = total[s + r], one = sum == 0 ? T(0) : 1 / sum;
-        for (Index c = 0; c < d; ++c) row[c] = out[s * d + c * ld + r] * one;
-        Rows::put_lse(a, h, piece.row + s + r, piece.split, top[s + r], sum);
+        for (Index c = 0; c < dv; ++c) row[c] = out[s * dv + c * ld + r] * one;
+        Rows::put_statistics(a, h, piece.row + s + r, piece.split, top[s + r], sum, surplus[s + r]);
       }
       s += ld;
     }
   }
 
  private:
+  struct State {     // of a strip's rows
+    const T* limit;  // so many tokens of the tile are visible; all if null
+    T *top, *total, *alpha, *surplus;
+  };
+
   /// y (count, ld) = x (count, d; stride xs) * q (d, ld), ld = NR * W.
   template <int NR, int N>
   static void scores(const T* q, const T* x, Index xs, Index d, Index count, T* y) {
@@ -147,12 +159,14 @@ struct AttentionManyRows {
     }
   }
 
-  /// Scores (count, ld) of W rows to weights; `limit` (W) tokens of the tile are visible, all if null.
-  static void weigh(T* y, Index ld, Index count, const T* limit, T* top, T* total, T* alpha) {
-    const V before = V::load(top);
+  /// Scores (count, ld) of the strip's rows [r, r + W) to weights.
+  template <bool Surplus>
+  static void weigh(T* y, Index ld, Index count, Index r, const State& s) {
+    const V before = V::load(s.top + r);
     V most = before;
-    if (limit != nullptr) {
-      const V visible = V::load(limit);
+    y += r;
+    if (s.limit != nullptr) {
+      const V visible = V::load(s.limit + r);
       for (Index j = 0; j < count; ++j) {
         const V score = select(V(static_cast<T>(j)) < visible, V::load(y + j * ld), V(-infinity));
         score.store(y + j * ld);
@@ -162,28 +176,42 @@ struct AttentionManyRows {
       for (Index j = 0; j < count; ++j) most = max(most, V::load(y + j * ld));
     }
     const V base = select(most == V(-infinity), V(T(0)), most);  // nothing seen yet: all weights 0, not NaN
-    V sum(T(0));
+    V sum(T(0)), excess(T(0));
     for (Index j = 0; j < count; ++j) {
-      const V weight = weight_exp(V::load(y + j * ld) - base);
+      const V score = V::load(y + j * ld) - base, weight = weight_exp(score);
       weight.store(y + j * ld);
       sum = sum + weight;
+      if constexpr (Surplus) excess = fma(weight, max(V(Rows::lowest), score), excess);
     }
-    const V fade = weight_exp(before - base);
-    fade.store(alpha);
-    (V::load(total) * fade + sum).store(total);
-    most.store(top);
+    const V fade = weight_exp(before - base), total = V::load(s.total + r);
+    fade.store(s.alpha + r);
+    if constexpr (Surplus) {
+      const V moved = select(before == V(-infinity), V(T(0)), before - base);
+      fma(fma(moved, total, V::load(s.surplus + r)), fade, excess).store(s.surplus + r);
+    }
+    (total * fade + sum).store(s.total + r);
+    most.store(s.top + r);
   }
 
   template <int NR>
-  static void strip(const Args& a, const T* k, Index ks, const T* v, Index vs, Index count, const T* limit, const T* q,
-                    T* y, T* out, T* top, T* total, T* alpha) {
+  static void strip(const Args& a, ScoreTile<T> part, bool changed, const T* k, Index ks, const T* v, Index vs,
+                    const T* q, T* y, T* out, const State& state) {
     constexpr Index ld = NR * W;
     constexpr int N = AttentionShape<V, NR>::cols;
+    const Index count = part.count;
     scores<NR, N>(q, k, ks, a.d, count, y);
-    for (Index r = 0; r < NR; ++r)
-      weigh(y + r * W, ld, count, limit == nullptr ? nullptr : limit + r * W, top + r * W, total + r * W,
-            alpha + r * W);
-    mix<NR, N>(y, v, vs, a.d, count, alpha, out);
+    part.scores = y;
+    part.row_stride = 1;
+    part.token_stride = ld;
+    if (changed) a.hook.change(a.hook.state, part);
+    for (Index r = 0; r < ld; r += W) {
+      if (a.entropy.data() == nullptr)
+        weigh<false>(y, ld, count, r, state);
+      else
+        weigh<true>(y, ld, count, r, state);
+    }
+    if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
+    mix<NR, N>(y, v, vs, a.dv, count, state.alpha, out);
   }
 
   static Index strip_rows(Index left) {

@@ -1,4 +1,4 @@
-/// Keys and values as they are (f32), or rounded to bf16.
+/// Keys and values as they are (f32), or rounded to bf16 or f16.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +35,8 @@ class PlainRows {
       const float* const row = rows + t * stride;
       if constexpr (std::same_as<T, float>)
         std::copy_n(row, d_, to);
+      else if constexpr (std::same_as<T, f16>)
+        for (Index c = 0; c < d_; ++c) to[c] = f16(row[c]);
       else
         for (Index c = 0; c < d_; ++c) to[c] = detail::round_to_bf16(row[c]);
     }
@@ -45,9 +47,10 @@ class PlainRows {
     if constexpr (std::same_as<T, float>) {
       return rows_.data() + begin * d_;
     } else {
-      static_assert(std::same_as<T, bf16>);
+      static_assert(std::same_as<T, bf16> || std::same_as<T, f16>);
       UnpackArgs args;
       args.bits = 16;
+      args.half = std::same_as<T, f16>;
       args.codes = reinterpret_cast<const std::uint8_t*>(rows_.data() + begin * d_);
       args.row_bytes = 2 * d_;
       args.rows = count;
@@ -97,6 +100,20 @@ struct Bf16 {
   template <class Storage>
   auto values(Index d) const {
     return PlainRows<bf16, Storage>(d);
+  }
+};
+
+/// Each number within 2^-11 of itself, to nearest even; 65520 and more are infinite, less than 2^-14 lose digits. 2
+/// bytes a number.
+struct F16 {
+  static constexpr std::string_view name = "f16";
+  template <class Storage>
+  auto keys(Index d) const {
+    return PlainRows<f16, Storage>(d);
+  }
+  template <class Storage>
+  auto values(Index d) const {
+    return PlainRows<f16, Storage>(d);
   }
 };
 

@@ -11,7 +11,7 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// Rows of d codes:
-///   bits 16  bf16
+///   bits 16  bf16, or f16 where `half`
 ///   bits 8   int8, times row_scale of the row
 ///   bits 4, 2  unsigned, scale * code + zero; blocks of 32 channels (the last one shorter), each in planes: with
 ///              P = ceil(channels · bits / 8) bytes, byte i holds channels i, i + P, i + 2P, … from the low bits up, so
@@ -24,6 +24,7 @@ struct UnpackArgs : KernelArgs {
   Index row_bytes = 0;
   Index rows = 0, d = 0;
   int bits = 0;
+  bool half = false;
   const float* row_scale = nullptr;
   const f16* scale = nullptr;
   const f16* zero = nullptr;

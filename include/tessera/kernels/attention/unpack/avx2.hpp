@@ -23,7 +23,7 @@ struct UnpackAvx2 {
       case 8:
         return int8(a, rows);
       default:
-        return bfloat16(a, rows);
+        return a.half ? halves_of<true>(a, rows) : halves_of<false>(a, rows);
     }
   }
 
@@ -101,20 +101,22 @@ struct UnpackAvx2 {
     }
   }
 
-  static void bfloat16(const UnpackArgs& a, RowRange rows) {
+  template <bool Half>
+  static void halves_of(const UnpackArgs& a, RowRange rows) {
     for (Index r = rows.begin; r < rows.end; ++r) {
       const std::uint8_t* const p = a.codes + r * a.row_bytes;
       float* const out = a.out + r * a.d;
       Index c = 0;
       for (; c + 8 <= a.d; c += 8) {
         __builtin_prefetch(p + 2 * c + ahead);
-        const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * c)));
-        _mm256_storeu_ps(out + c, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * c));
+        _mm256_storeu_ps(out + c, Half ? _mm256_cvtph_ps(codes)
+                                       : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16)));
       }
       for (; c < a.d; ++c) {
         std::uint16_t code = 0;
         std::memcpy(&code, p + 2 * c, sizeof code);
-        out[c] = std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
+        out[c] = Half ? _cvtsh_ss(code) : std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
       }
     }
   }

@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include <tessera/kernels/attention/unpack/ref.hpp>
+#include <tessera/kernels/attention/unpack/avx2.hpp>
 #include <tessera/simd/target.hpp>
 
 #if TESSERA_X86
@@ -24,7 +24,7 @@ struct UnpackAvx512 {
       case 8:
         return int8(a, rows);
       default:
-        return bfloat16(a, rows);
+        return a.half ? UnpackAvx2::run(a, rows) : bfloat16(a, rows);  // f16: bound by memory there, too
     }
   }
 

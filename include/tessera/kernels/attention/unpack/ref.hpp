@@ -42,7 +42,8 @@ struct UnpackRef {
         for (Index c = 0; c < a.d; ++c) {
           std::uint16_t code = 0;
           std::memcpy(&code, codes + 2 * c, sizeof code);
-          out[c] = std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
+          out[c] = a.half ? static_cast<float>(f16::from_bits(code))
+                          : std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
         }
       } else if (a.bits == 8) {
         for (Index c = 0; c < a.d; ++c)

@@ -1,0 +1,119 @@
+/// Score-mods: ALiBi, soft caps, relative biases; and dropout of weights.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include <tessera/attention/score_mod.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/core/view.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+/// score - slope(head) · |position - key|.
+/// O. Press et al., "Train Short, Test Long: Attention with Linear Biases" (2022), §3.
+class Alibi {
+ public:
+  static constexpr bool adds = true;
+
+  /// The paper's slopes: the geometric sequence 2^(-8/h), 2^(-16/h), ... for a power of two; else those of the next
+  /// smaller one, and every other one of the next larger. Throws shape_error unless heads > 0.
+  explicit Alibi(Index heads) {
+    if (heads <= 0) throw shape_error(detail::concat("tessera: Alibi of ", heads, " heads: expected at least 1"));
+    Index whole = 1;
+    while (whole <= heads / 2) whole *= 2;
+    for (Index h = 0; h < heads; ++h)
+      slopes_.push_back(std::exp2(h < whole
+                                      ? -8.0 * static_cast<double>(h + 1) / static_cast<double>(whole)
+                                      : -4.0 * static_cast<double>(2 * (h - whole) + 1) / static_cast<double>(whole)));
+  }
+  explicit Alibi(std::vector<double> slopes) : slopes_(std::move(slopes)) {}
+
+  const std::vector<double>& slopes() const { return slopes_; }
+  template <class T>
+  T operator()(T score, const ScorePosition& at) const {
+    const auto h = static_cast<std::size_t>(at.head);
+    const double slope = h < slopes_.size() ? slopes_[h] : 0;
+    return score -
+           static_cast<T>(slope) * static_cast<T>(at.position > at.key ? at.position - at.key : at.key - at.position);
+  }
+
+ private:
+  std::vector<double> slopes_;
+};
+
+/// cap · tanh(score / cap). Gemma Team, "Gemma 2" (2024), §2.
+struct SoftCap {
+  double cap = 50;
+  template <class T>
+  T operator()(T score, const ScorePosition&) const {
+    return static_cast<T>(cap) * std::tanh(score / static_cast<T>(cap));
+  }
+  template <class T>
+  T derivative(T score, const ScorePosition&) const {
+    const T t = std::tanh(score / static_cast<T>(cap));
+    return 1 - t * t;
+  }
+};
+
+/// Throws shape_error unless cap is positive and finite.
+inline SoftCap soft_cap(double cap) {
+  if (!(cap > 0) || !std::isfinite(cap))
+    throw shape_error(detail::concat("tessera: soft_cap(", cap, "): expected a positive number"));
+  return {cap};
+}
+
+/// score + table(head, distance), distance = key - position from -reach to reach, clamped, at column distance + reach.
+/// P. Shaw et al., "Self-Attention with Relative Position Representations" (2018), eq. 4, as a bias.
+template <class B>
+class RelativeBias {
+ public:
+  static constexpr bool adds = true;
+
+  /// table (heads, 2·reach + 1); must outlive this. Throws shape_error unless the number of columns is odd.
+  explicit RelativeBias(MatrixView<const B> table) : table_(table), reach_(table.cols() / 2) {
+    if (table.cols() % 2 != 1)
+      throw shape_error(detail::concat("tessera: RelativeBias of ", detail::shape_text(table.rows(), table.cols()),
+                                       ": expected (heads, 2*reach + 1)"));
+  }
+  template <class T>
+  T operator()(T score, const ScorePosition& at) const {
+    return score + static_cast<T>(table_(at.head, std::clamp(at.key - at.position, -reach_, reach_) + reach_));
+  }
+
+ private:
+  MatrixView<const B> table_;
+  Index reach_;
+};
+
+/// Weights are left out with probability p and divided by 1 - p otherwise. Which ones is a function of (seed, batch,
+/// head, query, key) alone, so that a backward pass and any number of threads see the same.
+class Dropout {
+ public:
+  /// Throws shape_error unless 0 <= p < 1.
+  Dropout(double p, std::uint64_t seed)
+      : bar_(static_cast<std::uint64_t>(p * 0x1p32)), scale_(1 / (1 - p)), seed_(seed) {
+    if (!(p >= 0 && p < 1)) throw shape_error(detail::concat("tessera: Dropout(", p, "): expected 0 <= p < 1"));
+  }
+  bool keeps(Index head, Index query, Index key, Index batch = 0) const {
+    const auto draw = philox4x32({static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(query),
+                                  static_cast<std::uint32_t>(head), static_cast<std::uint32_t>(batch)},
+                                 {static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32)});
+    return draw[0] >= bar_;
+  }
+  template <class T>
+  T weight(T w, const ScorePosition& at) const {
+    return keeps(at.head, at.query, at.key, at.batch) ? w * static_cast<T>(scale_) : T(0);
+  }
+
+ private:
+  std::uint64_t bar_;
+  double scale_;
+  std::uint64_t seed_;
+};
+
+}  // namespace tessera::inline TESSERA_ABI

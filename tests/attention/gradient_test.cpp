@@ -1,0 +1,86 @@
+// Gradients of attention with masks, score-mods, dropout and entropies against central differences.
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+#include <tessera/attention/masks.hpp>
+#include <tessera/attention/score_mods.hpp>
+#include <tessera/nn/attention.hpp>
+
+#include "attention/reference.hpp"
+#include "nn/gradient_check.hpp"
+
+namespace tessera::test {
+namespace TESSERA_TEST_FILE {
+
+constexpr Index batch = 2, heads = 4, kv_heads = 2, d = 5, dv = 3;
+
+/// One difference along a random direction: many entries for the price of one.
+template <class Loss>
+void expect_along(const char* what, Buffer<double>& x, const Buffer<double>& grad, Loss&& loss) {
+  for (const std::uint64_t seed : {71u, 72u, 73u}) {
+    const auto direction = random_buffer<double>(x.size(), seed);
+    const Buffer<double> at = x;
+    const auto moved = [&](double h) {
+      for (Index i = 0; i < x.size(); ++i) x[i] = at[i] + h * direction[i];
+      return loss();
+    };
+    const double difference = (moved(1e-5) - moved(-1e-5)) / 2e-5, expected = inner(grad, direction);
+    x = at;
+    double size = 1;
+    for (Index i = 0; i < x.size(); ++i) size += std::abs(grad[i] * direction[i]);
+    EXPECT_NEAR(difference, expected, 1e-7 * size) << what;
+  }
+}
+
+template <class Mods>
+void expect_gradients(const Mods& mods, Index n, Index m, bool each, AttentionOptions options = {}) {
+  Context ctx;
+  auto Q = random_buffer<double>(batch * heads * n * d, 1), K = random_buffer<double>(batch * kv_heads * m * d, 2);
+  auto V = random_buffer<double>(batch * kv_heads * m * dv, 3), dO = random_buffer<double>(batch * heads * n * dv, 4);
+  const auto dH = random_buffer<double>(batch * heads * n, 5);
+  Buffer<double> O(dO.size()), L(dH.size()), H(dH.size()), dQ(Q.size()), dK(K.size()), dV(V.size());
+  const auto rows = [&](auto& x, Index of, Index count, Index width) {
+    return View<std::remove_reference_t<decltype(*x.data())>, 4>(x.data(), {batch, of, count, width});
+  };
+  const View<double, 3> lse(L.data(), {batch, heads, n}), entropy(H.data(), {batch, heads, n});
+  const auto loss = [&] {
+    nn::attention<double>(ctx, rows(Q, heads, n, d), rows(K, kv_heads, m, d), rows(V, kv_heads, m, dv),
+                          rows(O, heads, n, dv), mods, options, lse, entropy);
+    return inner(dO, O) + inner(dH, H);
+  };
+  loss();
+  for (auto* g : {&dQ, &dK, &dV}) std::fill(g->begin(), g->end(), std::numeric_limits<double>::quiet_NaN());
+  nn::attention_backward<double>(ctx, rows(Q, heads, n, d), rows(K, kv_heads, m, d), rows(V, kv_heads, m, dv),
+                                 rows(O, heads, n, dv), lse, rows(dO, heads, n, dv), rows(dQ, heads, n, d),
+                                 rows(dK, kv_heads, m, d), rows(dV, kv_heads, m, dv), mods, options,
+                                 {entropy, View<const double, 3>(dH.data(), {batch, heads, n})});
+  const auto expect = [&](const char* what, Buffer<double>& x, const Buffer<double>& grad) {
+    if (each)
+      expect_gradient(what, x, grad, loss);
+    else
+      expect_along(what, x, grad, loss);
+  };
+  expect("Q", Q, dQ);
+  expect("K", K, dK);
+  expect("V", V, dV);
+}
+
+TEST(AttentionModGradient, EntropyAlone) {
+  expect_gradients(score_mods(), 3, 4, true);
+  expect_gradients(score_mods(), 4, 3, true, {.scale = {}, .causal = true});  // rows that see nothing
+}
+TEST(AttentionModGradient, OfEveryMod) {
+  const auto some = AnyMask([](const ScorePosition& at) { return (at.key + at.query + at.head + at.batch) % 3 != 0; });
+  for (const auto& mod : {AnyMod(soft_cap(0.7)), AnyMod(Alibi(heads))})
+    for (const auto& mask : {AnyMask(sliding_window(3, 1)), some})
+      expect_gradients(score_mods(mod, mask, Dropout(0.3, 5)), 5, 7, false);
+}
+TEST(AttentionModGradient, OverManyTiles) {
+  const auto mods = score_mods(AnyMod(soft_cap(0.7)), AnyMask(sliding_window(20, 2)), Dropout(0.3, 5));
+  expect_gradients(mods, 3, 140, false);
+  expect_gradients(mods, 130, 6, false);
+}
+
+}  // namespace TESSERA_TEST_FILE
+}  // namespace tessera::test

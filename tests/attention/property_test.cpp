@@ -1,0 +1,286 @@
+// Attention drawn at random: shapes, layouts, storages, masks, score-mods and splits against the softmax in double.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <tessera/attention/attention.hpp>
+#include <tessera/attention/masks.hpp>
+#include <tessera/attention/score_mods.hpp>
+#include <tessera/kv/any.hpp>
+#include <vector>
+
+#include "attention/reference.hpp"
+
+namespace tessera::test {
+namespace TESSERA_TEST_FILE {
+
+struct NamedMask {
+  std::string name;
+  AnyMask mask;
+};
+
+/// Everything masks.hpp has, for n queries over m keys.
+std::vector<NamedMask> masks(Index n, Index m, std::uint64_t seed, const Buffer<std::uint8_t>& cells) {
+  const Draws draw(seed);
+  std::vector<Index> boundaries{0}, parents;
+  while (boundaries.back() < m) boundaries.push_back(std::min(m, boundaries.back() + draw(0, 40)));
+  const Index context = std::max<Index>(m - n, 0);
+  for (Index i = 0; i < n; ++i) parents.push_back(draw(-1, i - 1));
+  const Index block = 1 + draw(0, 30);
+  const View<const std::uint8_t, 3> grid(cells.data(), {1, std::max<Index>(n / block, 1), m / 16 + 1});
+  return {{"none", AnyMask()},
+          {"causal", AnyMask(CausalMask{})},
+          {"window", AnyMask(sliding_window(1 + draw(0, m)))},
+          {"window with sinks", AnyMask(sliding_window(1 + draw(0, 20), draw(0, 8)))},
+          {"prefix", AnyMask(PrefixLm{draw(0, m)})},
+          {"documents", AnyMask(DocumentMask(boundaries))},
+          {"blocks", AnyMask(BlockMask(grid, block, 16))},
+          {"tree", AnyMask(TreeMask(context, parents))},
+          {"every third", AnyMask([](const ScorePosition& at) { return (at.key + at.query + at.head) % 3 == 0; })}};
+}
+
+std::vector<std::pair<std::string, AnyMod>> mods(Index heads, const Buffer<float>& table) {
+  const MatrixView<const float> biases(table.data(), heads, 21);
+  return {{"plain", AnyMod()},
+          {"alibi", AnyMod(Alibi(heads))},
+          {"cap", AnyMod(soft_cap(1.5))},
+          {"bias", AnyMod(RelativeBias<float>(biases))},
+          {"of one's own", AnyMod([](auto score, const ScorePosition& at) {
+             return score * static_cast<decltype(score)>(at.key % 2 == 0 ? 0.5 : -1);
+           })}};
+}
+
+template <class T>
+void draws(int rounds) {
+  const Buffer<float> table = random_buffer<float>(16 * 21, 5);
+  Buffer<std::uint8_t> cells(1000);
+  for (Index i = 0; i < cells.size(); ++i)
+    cells[i] = static_cast<std::uint8_t>(Philox(9).bits(static_cast<std::uint64_t>(i)) % 3 == 0);
+  std::uint64_t round = 0;
+  for_each_attention_kernel<T>([&](Context& ctx) {
+    for (int trial = 0; trial < rounds; ++trial, ++round) {
+      const Draws draw(1000 + round);
+      AttentionShape shape;
+      shape.kv_heads = draw(1, 2);
+      shape.heads = shape.kv_heads * draw(1, 4);
+      shape.n = draw(0, 2) == 0 ? draw(1, 2) : draw(1, 80);
+      shape.m = draw(0, 140);
+      shape.d = draw(1, 20);
+      shape.dv = draw(0, 1) == 0 ? shape.d : draw(1, 34);
+      AttentionProblem<T> p(shape, round);
+      const auto masked = masks(shape.n, shape.m, round, cells);
+      const auto modded = mods(shape.heads, table);
+      const NamedMask& mask = masked[static_cast<std::size_t>(draw(0, static_cast<Index>(masked.size()) - 1))];
+      const auto& mod = modded[static_cast<std::size_t>(draw(0, static_cast<Index>(modded.size()) - 1))];
+      SCOPED_TRACE(shape.text() + ", " + mask.name + ", " + mod.first);
+      const ScoreMods both = score_mods(mod.second, mask.mask);
+      attention<T>(ctx, p.Q(), p.K(), p.V(), p.out(), both, {}, {p.lse(), p.entropy()});
+      const AttentionExpectation<T> expected(p, mod.second, mask.mask);
+      expected.compare(p);
+      if (::testing::Test::HasFailure()) return;
+    }
+  });
+}
+
+TEST(AttentionProperty, DrawnF32) { draws<float>(16); }
+TEST(AttentionProperty, DrawnF64) { draws<double>(5); }
+
+TEST(AttentionProperty, SplitsMergeToTheWhole) {  // of keys; masks that know absolute places are cut with them
+  for_each_attention_kernel<float>([](Context& ctx) {
+    for (const Index cut : {0, 63, 90, 130}) {
+      AttentionShape shape{2, 1, 9, 130, 12, 17};
+      AttentionProblem<float> whole(shape, 3), left(shape, 3), right(shape, 3);
+      const auto part = [&](auto view, bool first) {
+        return first ? view.slice(1, 0, cut) : view.slice(1, cut, 130 - cut);
+      };
+      const AnyMod mod(soft_cap(2));
+      const auto seen = [](Index first) {
+        return AnyMask([first](const ScorePosition& at) { return (at.key + first) % 5 != at.query % 5; });
+      };
+      for (const bool first : {true, false}) {
+        auto& half = first ? left : right;
+        attention<float>(ctx, half.Q(), part(half.K(), first), part(half.V(), first), half.out(),
+                         score_mods(mod, seen(first ? 0 : cut)), {}, {half.lse(), half.entropy()});
+      }
+      for (Index h = 0; h < 2; ++h)
+        for (Index i = 0; i < 9; ++i)
+          right.entropy()(h, i) =
+              detail::merged_entropy(left.entropy()(h, i), left.lse()(h, i), right.entropy()(h, i), right.lse()(h, i));
+      merge_states(ctx, left.out(), left.lse(), right.out(), right.lse());
+      AttentionExpectation<float>(whole, mod, seen(0)).compare(right);
+    }
+  });
+}
+
+TEST(AttentionProperty, LongContextsOfFewQueriesAreSplitWithin) {
+  Context ctx;
+  AttentionProblem<float> p({4, 2, 1, 5000, 16, 16}, 8);
+  const AnyMask mask(sliding_window(3000, 5));
+  attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(mask), {}, {p.lse(), p.entropy()});
+  AttentionExpectation<float>(p, AnyMod(), mask).compare(p);
+}
+
+template <class H>
+void halves() {
+  for (const AttentionShape& shape : {AttentionShape{4, 2, 1, 70, 33, 20}, AttentionShape{2, 1, 40, 65, 8, 8}}) {
+    AttentionProblem<float> p(shape, 4);
+    const auto narrow = [](Buffer<float>& wide) {
+      Buffer<H> made(wide.size());
+      for (Index i = 0; i < wide.size(); ++i) wide[i] = static_cast<float>(made[i] = H(wide[i]));
+      return made;
+    };
+    const Buffer<H> k = narrow(p.k), v = narrow(p.v);
+    const View<const H, 3> K(k.data(), {shape.kv_heads, shape.m, shape.d}),
+        V(v.data(), {shape.kv_heads, shape.m, shape.dv});
+    for_each_attention_kernel<float>([&](Context& ctx) {
+      attention<float>(ctx, p.Q(), K, V, p.out(), score_mods(CausalMask{}), {}, {p.lse(), p.entropy()});
+      AttentionExpectation<float>(p, AnyMod(), AnyMask(CausalMask{})).compare(p);
+      attention<float>(ctx, p.Q(), p.K(), V, p.out(), score_mods(), {}, {p.lse(), p.entropy()});  // one narrow, one not
+      AttentionExpectation<float>(p, AnyMod(), AnyMask()).compare(p);
+    });
+  }
+}
+TEST(AttentionProperty, StorageBf16) { halves<bf16>(); }
+TEST(AttentionProperty, StorageF16) { halves<f16>(); }
+
+TEST(AttentionProperty, StorageOfEveryKvCodec) {  // against what the cache says that it holds
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2"})
+    for (const Index n : {1, 20}) {
+      SCOPED_TRACE(codec);
+      const AttentionShape shape{4, 2, n, 120, 40, 40};
+      AttentionProblem<float> p(shape, 6);
+      Context ctx;
+      kv::AnyKvCache cache = kv::make_kv_cache(codec, 2, 40);
+      cache.append(ctx, p.K(), p.V());
+      const auto unpack = kv::KvCacheBase::unpack_kernel(ctx);
+      for (Index h = 0; h < 2; ++h)
+        for (const bool keys : {true, false}) {
+          Buffer<float> scratch(120 * 40);
+          Index stride = 0;
+          const float* const tile = keys ? cache.base().key_tile(h, 0, 120, scratch.data(), stride, unpack)
+                                         : cache.base().value_tile(h, 0, 120, scratch.data(), stride, unpack);
+          for (Index j = 0; j < 120; ++j)
+            for (Index c = 0; c < 40; ++c) (keys ? p.k : p.v)[(h * 120 + j) * 40 + c] = tile[j * stride + c];
+        }
+      const AnyMask mask(sliding_window(70, 3));
+      const AnyMod mod{Alibi(4)};
+      cache.attend(ctx, p.Q(), p.out(), score_mods(mod, mask), {}, {p.lse(), p.entropy()});
+      AttentionExpectation<float>(p, mod, mask).compare(p);
+    }
+}
+
+TEST(AttentionProperty, MaskedBlocksAreNotRead) {
+  struct Counting {
+    View<const float, 3> view;
+    mutable Index tokens = 0;
+    std::array<Index, 3> extents() const { return view.extents(); }
+    TileSource<float> source() const {
+      return {this, [](const void* self, Index head, Index begin, Index count, float*, Index& stride) noexcept {
+                const auto& all = *static_cast<const Counting*>(self);
+                all.tokens += count;
+                stride = all.view.stride(1);
+                return all.view.data() + head * all.view.stride(0) + begin * all.view.stride(1);
+              }};
+    }
+  };
+  Context ctx;
+  AttentionProblem<float> p({1, 1, 1024, 1024, 8, 8}, 2);
+  Counting keys{p.K()}, values{p.V()};
+  attention<float>(ctx, p.Q(), keys, values, p.out(), score_mods(sliding_window(64, 4)));
+  EXPECT_EQ(keys.tokens, values.tokens);
+  EXPECT_LE(keys.tokens, 16 * 3 * 64);  // of each block of 64 queries: sinks, the tile before and its own
+  keys.tokens = 0;
+  attention<float>(ctx, p.Q(), keys, values, p.out(), score_mods(CausalMask{}));
+  EXPECT_EQ(keys.tokens, 16 * 17 / 2 * 64);
+}
+
+TEST(AttentionProperty, DropoutKeepsTheMeanAndRepeats) {
+  Context ctx;
+  Context threads = Context::with_threads(3);
+  AttentionProblem<float> p({2, 2, 70, 200, 8, 8}, 7), q({2, 2, 70, 200, 8, 8}, 7);
+  const Dropout dropout(0.25, 11);
+  attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(dropout), {}, {p.lse(), {}});
+  attention<float>(threads, q.Q(), q.K(), q.V(), q.out(), score_mods(dropout));
+  for (Index i = 0; i < p.o.size(); ++i) ASSERT_EQ(p.o[i], q.o[i]);
+  // lse is that of all keys; the result is the weighted sum over those kept, divided by 1 - p.
+  Index kept = 0;
+  for (Index h = 0; h < 2; ++h)
+    for (Index i = 0; i < 70; ++i) {
+      double sum = 0;
+      for (Index j = 0; j < 200; ++j) {
+        double score = 0;
+        for (Index c = 0; c < 8; ++c)
+          score += static_cast<double>(p.Q()(h, i, c)) * static_cast<double>(p.K()(h, j, c));
+        if (!dropout.keeps(h, i, j)) continue;
+        ++kept;
+        sum += std::exp(score / std::sqrt(8.0) - static_cast<double>(p.lse()(h, i))) / 0.75 *
+               static_cast<double>(p.V()(h, j, 3));
+      }
+      EXPECT_NEAR(static_cast<double>(p.out()(h, i, 3)), sum, 1e-5);
+    }
+  EXPECT_NEAR(static_cast<double>(kept) / (2 * 70 * 200), 0.75, 0.02);
+}
+
+TEST(AttentionProperty, VarlenIsEachSequenceByItself) {
+  const std::vector<Index> queries{0, 5, 5, 40, 41}, keys{3, 9, 9, 60, 130};  // the first and third without queries
+  AttentionProblem<float> p({4, 2, 41, 130, 16, 12}, 5), each({4, 2, 41, 130, 16, 12}, 5);
+  for (const Index threads : {1, 2}) {
+    Context ctx = Context::with_threads(threads);
+    attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), queries, keys, p.out(), score_mods(Alibi(4)), {.causal = true},
+                            {p.lse(), {}});
+    Index q = 0, k = 0;
+    for (std::size_t s = 0; s < queries.size(); ++s) {
+      const Index n = queries[s] - q, m = keys[s] - k;
+      attention<float>(ctx, each.Q().slice(1, q, n), each.K().slice(1, k, m), each.V().slice(1, k, m),
+                       each.out().slice(1, q, n), score_mods(Alibi(4)), {.causal = true},
+                       {each.lse().slice(1, q, n), {}});
+      q = queries[s];
+      k = keys[s];
+    }
+    for (Index i = 0; i < p.o.size(); ++i) ASSERT_EQ(p.o[i], each.o[i]);
+    for (Index i = 0; i < p.l.size(); ++i) ASSERT_EQ(p.l[i], each.l[i]);
+  }
+}
+
+TEST(AttentionProperty, RefusesWhatDoesNotFit) {
+  Context ctx;
+  AttentionProblem<float> p({4, 2, 3, 5, 8, 6}, 1);
+  const auto says = [](auto&& call, const std::string& words) {
+    try {
+      call();
+      ADD_FAILURE() << "expected: " << words;
+    } catch (const shape_error& e) {
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  };
+  const auto none = score_mods();
+  says([&] { attention<float>(ctx, p.Q().slice(0, 0, 3), p.K(), p.V(), p.out(), none); }, "3 heads");
+  says([&] { attention<float>(ctx, p.Q(), p.K().slice(2, 0, 7), p.V(), p.out(), none); }, "(2, 5, 7)");
+  says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out().slice(2, 0, 5), none); }, "(4, 3, 6)");
+  says(
+      [&] {
+        attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), none, {}, {{}, p.lse().slice(1, 0, 2)});
+      },
+      "entropy is 4x3");
+  const std::vector<Index> falling{2, 1}, short_of{2, 2}, all{1, 3}, keys{1, 5};
+  says([&] { attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), falling, keys, p.out(), none); }, "at 1 after 2");
+  says([&] { attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), short_of, keys, p.out(), none); }, "the last 2, for 3");
+  says([&] { attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), all, std::vector<Index>{5}, p.out(), none); },
+       "2 sequences");
+  says([] { sliding_window(0); }, "sliding_window(0");
+  says([] { DocumentMask(std::vector<Index>{0, 4, 3}); }, "boundary 2 is 3");
+  says([] { DocumentMask(std::vector<Index>{}); }, "begin with 0");
+  says([] { TreeMask(0, std::vector<Index>{-1, 1}); }, "node 1 is 1");
+  says([] { TreeMask(0, std::vector<Index>{-2}); }, "node 0 is -2");
+  says([] { BlockMask(View<const std::uint8_t, 3>(nullptr, {1, 0, 0}), 0, 16); }, "blocks of 0");
+  says([] { soft_cap(0); }, "soft_cap(0.0");
+  says([] { Alibi(0); }, "0 heads");
+  says([] { Dropout(1, 0); }, "Dropout(1.0");
+  const Buffer<float> four(4);
+  says([&] { RelativeBias<float>(MatrixView<const float>(four.data(), 1, 4)); }, "2*reach + 1");
+}
+
+}  // namespace TESSERA_TEST_FILE
+}  // namespace tessera::test
