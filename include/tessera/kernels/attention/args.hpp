@@ -83,7 +83,7 @@ struct AttentionArgs : KernelArgs {
   TileSource<T> keys;
   TileSource<T> values;
   ScoreHook<T> hook;
-  Index kv_heads = 0, group = 1, n = 0, d = 0, dv = 0;
+  Index kv_heads = 0, group = 1, n = 0, d = 0;
   Index m = 0;                     // tokens of every kv head ...
   const Index* lengths = nullptr;  // ... or of each: (kv_heads)
   const Index* visible = nullptr;  // (kv_heads, n): query i sees tokens [0, visible); overrides `causal`
@@ -97,6 +97,7 @@ struct AttentionArgs : KernelArgs {
   /// Keys a kernel meets at a time.
   static constexpr Index tile_tokens = 64;
 
+  Index dv() const { return out.extent(2); }
   Index rows() const { return n * group; }
   Index row_blocks() const { return (rows() + block_rows - 1) / block_rows; }
   Index pieces() const { return kv_heads * row_blocks() * splits; }

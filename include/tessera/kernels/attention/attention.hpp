@@ -87,11 +87,11 @@ void run_attention(Context& ctx, AttentionArgs<T> args) {
   for (Index h = 0; h < args.kv_heads; ++h) most = std::max(most, args.length(h));
   if (args.row_blocks() > 1 || most < 2 * split_tokens) {
     // Some microseconds of work at least: less does not pay for sharing.
-    const Index products = std::min(args.rows(), args.block_rows) * std::max<Index>(1, most) * (args.d + args.dv);
+    const Index products = std::min(args.rows(), args.block_rows) * std::max<Index>(1, most) * (args.d + args.dv());
     launch(ctx, kernel, args, args.pieces(), std::max<Index>(1, (Index{1} << 17) / std::max<Index>(1, products)));
     return;
   }
-  const Index heads = args.out.extent(0), n = args.n, d = args.dv;
+  const Index heads = args.out.extent(0), n = args.n, d = args.dv();
   args.splits = (most + split_tokens - 1) / split_tokens;
   args.split_tokens = split_tokens;
   args.out_split = heads * n * d;
@@ -151,7 +151,6 @@ AttentionArgs<T> attention_args(View<const T, 3> Q, const std::array<Index, 3>& 
   args.group = kv_heads == 0 ? 1 : heads / kv_heads;
   args.n = n;
   args.d = d;
-  args.dv = dv;
   args.m = keys[1];
   args.causal = options.causal;
   args.scale =

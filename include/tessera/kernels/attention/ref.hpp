@@ -22,8 +22,8 @@ struct AttentionRef {
   static std::size_t scratch(const AttentionArgs<T>& args) {
     Index most = 0;
     for (Index h = 0; h < args.kv_heads; ++h) most = std::max(most, args.length(h));
-    return static_cast<std::size_t>(std::max(args.d, args.dv)) * sizeof(T) +
-           static_cast<std::size_t>(most + args.dv + 8) * sizeof(double);
+    return static_cast<std::size_t>(std::max(args.d, args.dv())) * sizeof(T) +
+           static_cast<std::size_t>(most + args.dv() + 8) * sizeof(double);
   }
   /// x as the hook leaves it for row r and token j.
   template <class T>
@@ -38,7 +38,7 @@ struct AttentionRef {
   }
   template <class T>
   static void run(const AttentionArgs<T>& args, RowRange pieces) noexcept {
-    const Index d = args.d, dv = args.dv;
+    const Index d = args.d, dv = args.dv();
     for (Index p = pieces.begin; p < pieces.end; ++p) {
       const auto piece = args.piece(p);
       double* const sums = reinterpret_cast<double*>(args.scratch_of(pieces.worker));

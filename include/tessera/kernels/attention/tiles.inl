@@ -73,7 +73,7 @@ struct AttentionTiles {
   static constexpr Index W = Rows::W, tile = Rows::tile, block = Rows::block;
 
   static std::size_t scratch(const Args& a) {  // K tile, V tile, Q, out, scores, rows' state
-    return static_cast<std::size_t>((tile + block) * (a.d + a.dv) + 2 * block * W + block * tile + 5 * block) *
+    return static_cast<std::size_t>((tile + block) * (a.d + a.dv()) + 2 * block * W + block * tile + 5 * block) *
            sizeof(T);
   }
 

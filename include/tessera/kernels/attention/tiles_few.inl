@@ -11,7 +11,7 @@ struct AttentionFewRows {
   static constexpr T infinity = Rows::infinity;
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
-    const Index d = a.d, dv = a.dv, h = piece.kv_head, rows = piece.rows;
+    const Index d = a.d, dv = a.dv(), h = piece.kv_head, rows = piece.rows;
     const Index qs = (d + W - 1) / W * W, os = (dv + W - 1) / W * W;
     T* const q = v_tile + tile * dv;
     T* const out = q + block * (d + W);
@@ -189,6 +189,6 @@ struct AttentionFewRows {
       for (Index j = (s.seen[r] + W - 1) / W * W; j < count; ++j) y[r * tile + j] = 0;
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
-    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, v, vs, a.dv, count, s.alpha, out, os);
+    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, v, vs, a.dv(), count, s.alpha, out, os);
   }
 };

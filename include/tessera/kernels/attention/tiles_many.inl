@@ -11,7 +11,7 @@ struct AttentionManyRows {
   static constexpr T infinity = Rows::infinity;
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
-    const Index d = a.d, dv = a.dv, h = piece.kv_head;
+    const Index d = a.d, dv = a.dv(), h = piece.kv_head;
     T* const q = v_tile + tile * dv;
     T* const out = q + block * (d + W);
     T* const y = out + block * (dv + W);
@@ -211,7 +211,7 @@ struct AttentionManyRows {
         weigh<true>(y, ld, count, r, state);
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
-    mix<NR, N>(y, v, vs, a.dv, count, state.alpha, out);
+    mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
   }
 
   static Index strip_rows(Index left) {
