@@ -122,6 +122,24 @@ TEST(AttentionProperty, LongContextsOfFewQueriesAreSplitWithin) {
   AttentionExpectation<float>(p, AnyMod(), mask).compare(p);
 }
 
+template <class T>
+void in_lanes() {
+  for_each_attention_kernel<T>([](Context& ctx) {
+    for (const AttentionShape& shape : {AttentionShape{6, 2, 1, 90, 9, 9}, AttentionShape{6, 2, 45, 80, 9, 9}}) {
+      AttentionProblem<T> p(shape, 3);
+      const Alibi alibi(6);
+      const SoftCap cap = soft_cap(1.5);
+      const AnyMask mask(sliding_window(50, 2));
+      // A mask before a cap stays a mask.
+      attention<T>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(mask, alibi, cap), {}, {p.lse(), p.entropy()});
+      const AnyMod both([&](auto score, const ScorePosition& at) { return cap(alibi(score, at), at); });
+      AttentionExpectation<T>(p, both, mask).compare(p);
+    }
+  });
+}
+TEST(AttentionProperty, ModsInLanesF32) { in_lanes<float>(); }
+TEST(AttentionProperty, ModsInLanesF64) { in_lanes<double>(); }
+
 template <class H>
 void halves() {
   for (const AttentionShape& shape : {AttentionShape{4, 2, 1, 70, 33, 20}, AttentionShape{2, 1, 40, 65, 8, 8}}) {

@@ -86,8 +86,8 @@ void attention_of(Context& ctx, View<const T, 3> Q, const Keys& K, const Values&
   AttentionArgs<T> args = attention_args<T>(Q, keys.extents(), values.extents(), out, options, also);
   check_contiguous("queries, result", Q, out);
   if (out.extent(0) == 0 || out.extent(1) == 0) return;
-  const ScoreHookState<T, ScoreMods<Mods...>> state{&mods, {}, batch};
-  if constexpr (sizeof...(Mods) > 0) args.hook = state.hook();
+  ScoreHookState<T, ScoreMods<Mods...>> state(mods, {}, batch);
+  if constexpr (sizeof...(Mods) > 0) args.hook = state.hook(ctx);
   args.keys = keys.source();
   args.values = values.source();
   run_attention(ctx, args);

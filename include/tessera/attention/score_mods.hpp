@@ -34,6 +34,13 @@ class Alibi {
   explicit Alibi(std::vector<double> slopes) : slopes_(std::move(slopes)) {}
 
   const std::vector<double>& slopes() const { return slopes_; }
+  double row(Index head) const {
+    return head < static_cast<Index>(slopes_.size()) ? slopes_[static_cast<std::size_t>(head)] : 0;
+  }
+  template <class V>
+  TESSERA_FLAT V lanes(const V& score, const V& slope, const V& distance) const {
+    return fnma(slope, abs(distance), score);
+  }
   template <class T>
   T operator()(T score, const ScorePosition& at) const {
     const auto h = static_cast<std::size_t>(at.head);
@@ -49,6 +56,12 @@ class Alibi {
 /// cap · tanh(score / cap). Gemma Team, "Gemma 2" (2024), §2.
 struct SoftCap {
   double cap = 50;
+  double row(Index) const { return 0; }
+  template <class V>
+  TESSERA_FLAT V lanes(const V& score, const V&, const V&) const {
+    using T = typename V::value_type;
+    return V(static_cast<T>(cap)) * tanh(score * V(static_cast<T>(1 / cap)));
+  }
   template <class T>
   T operator()(T score, const ScorePosition&) const {
     return static_cast<T>(cap) * std::tanh(score / static_cast<T>(cap));

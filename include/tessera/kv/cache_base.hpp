@@ -90,8 +90,8 @@ class KvCacheBase {
   void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, const ScoreMods<Mods...>& mods,
               AttentionOptions options = {.scale = {}, .causal = true}, AttentionStatistics<float> also = {}) const {
     using State = tessera::detail::ScoreHookState<float, ScoreMods<Mods...>>;
-    const State state{&mods, {this, &token_position, next_ - Q.extent(1)}};
-    attend(ctx, Q, out, options, also, state.hook());
+    State state(mods, {this, &token_position, next_ - Q.extent(1)});
+    attend(ctx, Q, out, options, also, state.hook(ctx));
   }
 
   /// Applies a policy, a chain of stages; says what it cost, and with probe queries how far attention moved.

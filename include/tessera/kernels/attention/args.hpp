@@ -54,6 +54,7 @@ struct ScoreTile {
   Index kv_head = 0, group = 1;
   Index row = 0, rows = 0, begin = 0, count = 0;
   Index offset = 0;                        // query i stands at token offset + i
+  Seen seen = Seen::some;                  // what the hook's `meets` says of the whole tile
   T* scores = nullptr;                     // of row r and token j of the tile:
   Index row_stride = 0, token_stride = 0;  // scores[r * row_stride + j * token_stride]
 };
@@ -110,7 +111,7 @@ struct AttentionArgs : KernelArgs {
   }
 
   ScoreTile<T> score_tile(Index kv_head, Index row, Index rows, Index begin, Index count) const {
-    return {kv_head, group, row, rows, begin, count, length(kv_head) - n, nullptr, 0, 0};
+    return {kv_head, group, row, rows, begin, count, length(kv_head) - n, Seen::some, nullptr, 0, 0};
   }
   Seen meets(const ScoreTile<T>& tile) const {
     return hook.meets == nullptr ? Seen::all : hook.meets(hook.state, tile);

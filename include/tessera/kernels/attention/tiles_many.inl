@@ -38,9 +38,9 @@ struct AttentionManyRows {
     for (Index j = piece.begin; j < piece.end; j += tile) {
       const Index count = std::min(tile, piece.end - j);
       ScoreTile<T> part = a.score_tile(h, piece.row, piece.rows, j, count);
-      const Seen met = a.meets(part);
-      if (met == Seen::none) continue;
-      const bool changed = a.changes(met);
+      part.seen = a.meets(part);
+      if (part.seen == Seen::none) continue;
+      const bool changed = a.changes(part.seen);
       Index ks = 0, vs = 0;
       const T* const k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
       const T* const v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
