@@ -361,15 +361,17 @@ void check_gradient_law(const Subject<S>& s) {  // beta is honoured, sizes are c
 }
 
 // TESSERA_OPERATOR_LAWS(extern, S) declares the laws of one Scalar, TESSERA_OPERATOR_LAWS(, S) is their definition.
-#define TESSERA_OPERATOR_LAWS(EXTERN, S)                            \
-  EXTERN template void check_apply_law<S>(const Subject<S>&);       \
-  EXTERN template void check_zero_law<S>(const Subject<S>&);        \
-  EXTERN template void check_adjoint_law<S>(const Subject<S>&);     \
-  EXTERN template void check_threads_law<S>(const Subject<S>&);     \
-  EXTERN template void check_shape_law<S>(const Subject<S>&);       \
-  EXTERN template void check_description_law<S>(const Subject<S>&); \
-  EXTERN template void check_alias_law<S>(const Subject<S>&);       \
-  EXTERN template void check_solve_law<S>(const Subject<S>&);       \
+#define TESSERA_OPERATOR_LAWS(EXTERN, S)                                                                           \
+  EXTERN template void expect_applied<S>(const Subject<S>&, Op, S, MatrixView<const S>, S, const Eigen::MatrixXd&, \
+                                         MatrixView<const S>, const std::string&);                                 \
+  EXTERN template void check_apply_law<S>(const Subject<S>&);                                                      \
+  EXTERN template void check_zero_law<S>(const Subject<S>&);                                                       \
+  EXTERN template void check_adjoint_law<S>(const Subject<S>&);                                                    \
+  EXTERN template void check_threads_law<S>(const Subject<S>&);                                                    \
+  EXTERN template void check_shape_law<S>(const Subject<S>&);                                                      \
+  EXTERN template void check_description_law<S>(const Subject<S>&);                                                \
+  EXTERN template void check_alias_law<S>(const Subject<S>&);                                                      \
+  EXTERN template void check_solve_law<S>(const Subject<S>&);                                                      \
   EXTERN template void check_gradient_law<S>(const Subject<S>&);
 TESSERA_OPERATOR_LAWS(extern, float)  // operator_laws.cpp
 TESSERA_OPERATOR_LAWS(extern, double)

@@ -63,4 +63,15 @@ void expect_product(T alpha, MatrixView<const TA> A,  // (M,K)
     }
 }
 
+// TESSERA_TEST_ORACLE(extern, T) declares what is compiled once, TESSERA_TEST_ORACLE(, T) is its definition:
+// oracle.cpp.
+#define TESSERA_TEST_ORACLE(EXTERN, T)                                                                              \
+  EXTERN template Buffer<T> random_buffer<T>(Index, std::uint64_t);                                                 \
+  EXTERN template void expect_product<T, T, T>(T, MatrixView<const T>, MatrixView<const T>, T, MatrixView<const T>, \
+                                               MatrixView<const T>);
+#ifndef TESSERA_TEST_OWN_KERNELS
+TESSERA_TEST_ORACLE(extern, float)
+TESSERA_TEST_ORACLE(extern, double)
+#endif
+
 }  // namespace tessera::test
