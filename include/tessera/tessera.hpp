@@ -2,10 +2,16 @@
 /// opt-in: <tessera/core/omp.hpp>.
 #pragma once
 
+#include <tessera/attention/additive_token_mixer.hpp>
+#include <tessera/attention/additive_token_mixer_backward.hpp>
 #include <tessera/attention/attention.hpp>
+#include <tessera/attention/cross.hpp>
 #include <tessera/attention/masks.hpp>
+#include <tessera/attention/scc_linear.hpp>
 #include <tessera/attention/score_mods.hpp>
 #include <tessera/attention/shared_prefix.hpp>
+#include <tessera/attention/slot.hpp>
+#include <tessera/attention/slot_backward.hpp>
 #include <tessera/compress/magnitude.hpp>
 #include <tessera/compress/mask.hpp>
 #include <tessera/compress/n_of_m.hpp>
