@@ -107,8 +107,11 @@ std::vector<WeightFormat> structured_weight_formats(const Model& model, const Gr
                                        : untrained->emplace(W.data(), structure.nearest(W, gram(W))).first->second;
     };
     add(structure.name, [=](Context&, MatrixView<const float> W) { return nearest(W).held(); });
+    if (structure.int8)
+      add(structure.name + ", int8", [=](Context&, MatrixView<const float> W) { return nearest(W).int8(); });
     if (steps < 1) continue;
-    const auto trained = std::make_shared<std::map<const float*, AnyOperator<float>>>();
+    using Held = std::map<const float*, AnyOperator<float>>;
+    const auto trained = std::make_shared<Held>(), rounded = std::make_shared<Held>();
     const auto train = [=, &model](Context& ctx) {
       std::vector<StructuredLayer> layers;
       std::vector<const float*> where;
@@ -121,12 +124,20 @@ std::vector<WeightFormat> structured_weight_formats(const Model& model, const Gr
       untrained->clear();
       const auto share = static_cast<Index>(std::ceil(structure.training * static_cast<double>(steps)));
       finetune(ctx, model, layers, text, {.steps = share, .rate = structure.rate});
-      for (std::size_t i = 0; i < layers.size(); ++i) trained->emplace(where[i], layers[i].held());
+      for (std::size_t i = 0; i < layers.size(); ++i) {
+        trained->emplace(where[i], layers[i].held());
+        if (structure.int8) rounded->emplace(where[i], layers[i].int8());
+      }
     };
     add(structure.name + ", trained", [=](Context& ctx, MatrixView<const float> W) {
       if (trained->empty()) train(ctx);
       return trained->at(W.data());
     });
+    if (structure.int8)
+      add(structure.name + ", trained, int8", [=](Context& ctx, MatrixView<const float> W) {
+        if (trained->empty()) train(ctx);
+        return rounded->at(W.data());
+      });
   }
   return all;
 }

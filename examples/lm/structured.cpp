@@ -3,15 +3,18 @@
 #include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <tessera/compress/sparse_gpt.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/nm.hpp>
+#include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/optim/optim.hpp>
 #include <tessera/project/kronecker.hpp>
 #include <tessera/project/low_rank.hpp>
 #include <tessera/project/monarch.hpp>
+#include <type_traits>
 #include <utility>
 
 #include "stacked_kronecker.hpp"
@@ -131,9 +134,10 @@ class SparseInTraining : public tessera::OperatorBase<SparseInTraining> {
   Buffer<float> dense_;
 };
 
-/// What `method` leaves of each layer, held by `hold(Csr)`; trained on its pattern.
-template <class F>
-Structure pruned(std::string name, tessera::SparseGpt method, double rate, F hold) {
+/// What `method` leaves of each layer, held by `hold(Csr)` or, in int8, by `round(Csr)`; trained on its pattern.
+template <class F, class G = std::nullptr_t>
+Structure pruned(std::string name, tessera::SparseGpt method, double rate, F hold, G round = {}) {
+  constexpr bool rounds = !std::is_same_v<G, std::nullptr_t>;
   const auto nearest = [=](MatrixView<const float> W, const Eigen::MatrixXd& gram) {
     const auto seen = tessera::Calibration::from_gram(gram, 1);
     StructuredLayer layer;
@@ -142,9 +146,13 @@ Structure pruned(std::string name, tessera::SparseGpt method, double rate, F hol
     layer.blocks = {trained->values()};
     layer.changed = [trained] { trained->changed(); };
     layer.held = [op = layer.op, hold] { return AnyOperator<float>(hold(op.target<SparseInTraining>()->sparse())); };
+    if constexpr (rounds)
+      layer.int8 = [op = layer.op, round] {
+        return AnyOperator<float>(round(op.target<SparseInTraining>()->sparse()));
+      };
     return layer;
   };
-  return {.name = std::move(name), .nearest = nearest, .rate = rate, .training = 0.5};
+  return {.name = std::move(name), .nearest = nearest, .rate = rate, .training = 0.5, .int8 = rounds};
 }
 
 }  // namespace
@@ -159,7 +167,9 @@ std::vector<Structure> structures() {
           {"Kronecker 3/8", [](MatrixView<const float> W, Gram) { return nearest_kronecker(W); }, true},
           // Half of the entries are near enough to where they were for the usual rate to do harm.
           pruned("sparse 1/2", {.density = 0.5}, 3e-4, bits),
-          pruned("sparse 2:4", {.n = 2, .m = 4}, 3e-4, [](const Rows& A) { return tessera::nm_from_csr(A, 2, 4); }),
+          pruned(
+              "sparse 2:4", {.n = 2, .m = 4}, 3e-4, [](const Rows& A) { return tessera::nm_from_csr(A, 2, 4); },
+              [](const Rows& A) { return tessera::pack_n_of_m(A, 2, 4); }),
           pruned("sparse 1/4", {.density = 0.25}, 1e-3, bits),
           pruned("sparse 1/4, blocks of 4", {.density = 0.25, .block = 4}, 3e-3,
                  [](const Rows& A) { return tessera::bsr_from_csr(A, 4, 1); })};
