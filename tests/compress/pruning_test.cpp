@@ -15,6 +15,7 @@
 #include <tessera/compress/random.hpp>
 #include <tessera/compress/sparse_gpt.hpp>
 #include <tessera/compress/taylor.hpp>
+#include <tessera/matrix/nm.hpp>
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {
@@ -118,7 +119,8 @@ TEST(LayerWise, MethodsAreInTheirPapersOrder) {
 }
 
 TEST(NOfM, MasksAndSchedules) {
-  const Dense W = random<Dense>(5, 22, 1);
+  Context ctx;
+  const Dense W = random<Dense>(5, 22, 1), X = random<Dense>(22, 3, 2);
   for (const auto& [n, m] : {std::pair<Index, Index>{2, 4}, {1, 16}, {0, 3}, {8, 8}}) {
     const Mask mask = nm_mask<double>(view(W), n, m);
     for (Index i = 0; i < 5; ++i)
@@ -135,6 +137,10 @@ TEST(NOfM, MasksAndSchedules) {
     EXPECT_TRUE(out == hard);
     decayed_mask<double>(mask, 0.25, view(W), view(out));
     EXPECT_LT((out - (hard + 0.25 * (W - hard))).cwiseAbs().maxCoeff(), 1e-15);
+    if (n == 0) continue;
+    Dense Y(5, 3);  // packed it multiplies as the masked weight does
+    nm_from_csr(masked_csr(mask, view(W)), n, m).apply(ctx, Op::none, 1, view(X), 0, view(Y));
+    EXPECT_LT((Y - hard * X).cwiseAbs().maxCoeff(), 1e-12);
   }
   const MaskDecay linear{.begin = 10, .end = 30}, exponential{.begin = 10, .end = 60, .rate = 0.1};
   EXPECT_EQ(linear(0), 1);
@@ -164,6 +170,10 @@ TEST(RandomMasks, CountsAreExactAndErdosRenyiFavoursSmallLayers) {
     }
     EXPECT_EQ(sum[0], std::llround(density * double(all)));
     EXPECT_EQ(sum[1], sum[0]);
+    if (density == 0.02) {  // none is full: (in + out + height + width) / (in·out·height·width) of a size is the sum
+      const double sides[] = {73, 198, 138, 600};  // (in + out) for matrices
+      for (std::size_t l = 0; l < layers.size(); ++l) EXPECT_NEAR(double(erk[l]), double(sum[0]) * sides[l] / 1009, 1);
+    }
     if (density == 0.1) {
       EXPECT_GT(double(erk[2]) / 1280, 3 * double(erk[1]) / double(layers[1].size()));
     }
@@ -216,6 +226,14 @@ TEST(PruneGrow, CountsStayAndTheRightOnesMove) {
       EXPECT_GE(least_grown, most_left);
     }
   }
+  const auto at_random = [&, start = mask](std::uint64_t seed) {
+    Mask grown = start;
+    Dense w = W;
+    PruneGrow{.fraction = 0.25, .seed = seed}.step<double>(grown, view(w));
+    return grown;
+  };
+  EXPECT_TRUE(at_random(1) == at_random(1));
+  EXPECT_FALSE(at_random(1) == at_random(2));
   EXPECT_THROW(PruneGrow{.fraction = 2}.step<double>(mask, view(W)), unsupported_error);
 }
 
@@ -264,11 +282,19 @@ TEST(DynamicSparse, LayersTradeWeights) {
               B = masked_csr(random_mask(4, 7, 10, 4), view(std::as_const(b)));
   const Dense da = Dense::Constant(5, 6, 0.1), db = Dense::Constant(4, 7, 1);
   const Csr<double> before = B;
+  const Dense held = A.to_dense();
   const std::vector<DynamicLayer<double>> layers{{&A, view(da)}, {&B, view(db)}};
   EXPECT_EQ(dynamic_sparse_update<double>(layers, 0.2), 5);
   EXPECT_EQ(A.nnz(), 10);  // the small weights were here, the large gradients there
   EXPECT_EQ(B.nnz(), 15);
-  EXPECT_TRUE(Dense(B.to_dense()) == Dense(before.to_dense()));
+  EXPECT_TRUE(Dense(B.to_dense()) == Dense(before.to_dense()));  // what grew is 0
+  const Dense left = A.to_dense();
+  Index gone = 0;
+  for (Index p = 0; p < left.size(); ++p) {
+    gone += left.data()[p] != held.data()[p];
+    EXPECT_TRUE(left.data()[p] == held.data()[p] || left.data()[p] == 0);
+  }
+  EXPECT_EQ(gone, 5);
 }
 
 // Z. Chen et al.'s criterion on F(x) = W2 relu(W1 x), where it is to be shown: a perfect match has no gradient, the

@@ -22,8 +22,8 @@ namespace tessera::inline TESSERA_ABI {
 /// dropped nor grown nor written. The count never changes. O(MN). Throws shape_error, unsupported_error for a fraction
 /// outside [0,1].
 struct PruneGrow {
-  double fraction = 0.3;
-  std::uint64_t seed = 0;
+  double fraction = 0.3;   // of the active weights that move
+  std::uint64_t seed = 0;  // of growth at random, which ranks places by it alone: another at each step explores all
 
   /// Returns how many weights moved.
   template <std::floating_point T>
