@@ -5,8 +5,12 @@
 #include <tessera/attention/additive_token_mixer.hpp>
 #include <tessera/attention/additive_token_mixer_backward.hpp>
 #include <tessera/attention/attention.hpp>
+#include <tessera/attention/block_top_k.hpp>
 #include <tessera/attention/cross.hpp>
+#include <tessera/attention/entropy.hpp>
 #include <tessera/attention/masks.hpp>
+#include <tessera/attention/probabilistic.hpp>
+#include <tessera/attention/rope.hpp>
 #include <tessera/attention/scc_linear.hpp>
 #include <tessera/attention/score_mods.hpp>
 #include <tessera/attention/shared_prefix.hpp>
