@@ -26,12 +26,13 @@ struct CsrArrays {
 /// order of A's entries, from zero().
 template <class T, class I, class S>
 struct SpgemmArgs : KernelArgs {
-  CsrArrays<T, I> A, B;           // (M,K), (K,N)
-  const I* mask_ptr = nullptr;    // (M + 1), or none
-  const I* mask_idx = nullptr;    // columns that may be written
-  const Index* pieces = nullptr;  // first rows
-  I* count = nullptr;             // (M); before the symbolic pass, a bound
-  const I* c_ptr = nullptr;       // (M + 1)
+  CsrArrays<T, I> A, B;                  // (M,K), (K,N)
+  const I* mask_ptr = nullptr;           // (M + 1), or none
+  const I* mask_idx = nullptr;           // columns that may be written
+  const Index* pieces = nullptr;         // first rows
+  const std::uint64_t* moved = nullptr;  // bit k: row k of B is row k - 1, moved by one column; or none
+  I* count = nullptr;                    // (M); before the symbolic pass, a bound
+  const I* c_ptr = nullptr;              // (M + 1)
   I* c_idx = nullptr;
   T* c_val = nullptr;
   Index most = 0;       // entries of a row, a bound

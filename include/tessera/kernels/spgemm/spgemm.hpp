@@ -30,13 +30,30 @@ struct CsrBuffers {
   Buffer<T> values;   // (nnz)
 };
 
+namespace detail {
+
+/// Bits of rows begin to end - 1, begin a multiple of 64.
+template <class T, class I>
+void spgemm_moved(const CsrArrays<T, I>& B, Index begin, Index end, std::uint64_t* moved) {
+  for (Index k = begin; k < end; ++k) {
+    if (k % 64 == 0) moved[k / 64] = 0;
+    if (k == 0) continue;
+    const I *one = B.col_idx + B.row_ptr[k - 1], *two = B.col_idx + B.row_ptr[k], *last = B.col_idx + B.row_ptr[k + 1];
+    if (last - two != two - one) continue;
+    while (two < last && *one == *two - 1) ++one, ++two;
+    moved[k / 64] |= std::uint64_t{two == last} << (k % 64);
+  }
+}
+
+}  // namespace detail
+
 /// A (M,K) times B (K,N), columns rising in both, by F. Gustavson's rows ("Two Fast Algorithms for Sparse Matrices",
 /// TOMS 1978) in two passes, pattern and values: a row of one or two of B's is copied or merged; one whose products are
 /// dense enough in their window of columns sets bits, and sums where the bits before an entry say; others take a hash
 /// table (Y. Nagasaka et al., "High-performance sparse matrix-matrix products on Intel KNL and multicore
 /// architectures", 2018). With a mask, only its entries are computed. Pieces hold about as many products each: the same
-/// bits for any number of threads. O(products); beside the result, 8 bytes a piece and, a thread, some multiple of the
-/// longest row. Throws shape_error, and unsupported_error when C has more entries than I counts.
+/// bits for any number of threads. O(products); beside the result, 8 bytes a piece, a bit a row of B and, a thread,
+/// some multiple of the longest row. Throws shape_error, and unsupported_error when C has more entries than I counts.
 template <class T, class I, class S>
 CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<T, I>& B, const S& semiring,
                         const std::type_identity_t<CsrArrays<T, I>>* mask = nullptr, SpgemmOptions options = {},
@@ -79,6 +96,13 @@ CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<
     for (Index i = 0; i < A.rows; ++i)
       args.most_mask = std::max<Index>(args.most_mask, mask->row_ptr[i + 1] - mask->row_ptr[i]);
   }
+  std::vector<std::uint64_t> moved;
+  if (mask == nullptr) {
+    moved.resize(static_cast<std::size_t>((B.rows + 63) / 64));
+    for_each_chunk(ctx, B.rows, grain,
+                   [&](Context&, Index begin, Index end) { detail::spgemm_moved(B, begin, end, moved.data()); });
+    args.moved = moved.data();
+  }
   constexpr Index each = Index{1} << 15;
   std::vector<Index> pieces{0};
   Index held = 0;
@@ -118,7 +142,7 @@ CsrBuffers<T, I> spgemm(Context& ctx, const CsrArrays<T, I>& A, const CsrArrays<
     for (const double part : products) report->products += part;
     const auto threads = static_cast<std::size_t>(ctx.concurrency());
     report->auxiliary_bytes = threads * ((kernel.scratch(args) + 63) / 64 * 64) + pieces.size() * sizeof(Index) +
-                              products.size() * sizeof(double);
+                              products.size() * sizeof(double) + moved.size() * sizeof(std::uint64_t);
   }
   return C;
 }
