@@ -8,7 +8,11 @@
 #include <tessera/attention/block_top_k.hpp>
 #include <tessera/attention/cross.hpp>
 #include <tessera/attention/entropy.hpp>
+#include <tessera/attention/kronecker.hpp>
+#include <tessera/attention/kronecker_backward.hpp>
+#include <tessera/attention/lora_gradient.hpp>
 #include <tessera/attention/masks.hpp>
+#include <tessera/attention/polynomial_features.hpp>
 #include <tessera/attention/probabilistic.hpp>
 #include <tessera/attention/rope.hpp>
 #include <tessera/attention/scc_linear.hpp>
