@@ -19,6 +19,8 @@ template <>
 struct Truth<LuInverse<double>> : InverseTruth<LuInverse<double>> {};
 template <>
 struct Truth<BandedInverse<double>> : InverseTruth<BandedInverse<double>> {};
+template <class A>
+struct Truth<Inverse<A>> : InverseTruth<Inverse<A>> {};
 
 namespace TESSERA_TEST_FILE {
 
@@ -45,6 +47,15 @@ struct BandedInverseCase {
     return all;
   }
 };
+/// Solved with each time.
+struct InverseNodeCase {
+  using Operator = Inverse<Triangular<double, Shape::lower>>;
+  static std::vector<Operator> samples() {
+    std::vector<Operator> all;
+    for (auto& L : TriangularCase<double, Shape::lower>::samples()) all.emplace_back(std::move(L));
+    return all;
+  }
+};
 
 using Real = double;
 using Types =
@@ -52,7 +63,7 @@ using Types =
                      TriangularCase<Real, Shape::upper>, TriangularCase<Real, Shape::unit_lower>,
                      DiagonalPlusLowRankCase<Real>, RangeCase<Real>, GatherCase<Real>, StackCase<Real, true>,
                      StackCase<Real, false>, MixedStackCase<Real>, Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>,
-                     LolduCase<Real>, LuInverseCase, BandedInverseCase>;
+                     LolduCase<Real>, LuInverseCase, BandedInverseCase, InverseNodeCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Double, OperatorLaws, Types);
 
 /// det by LU in double, to compare with.
@@ -205,6 +216,25 @@ TEST(DiagonalPlusLowRank, SolvesWithASingularDiagonal) {
   const auto plain = diagonal_plus_low_rank(VectorXd(VectorXd::Ones(4)), MatrixXd(4, 0), MatrixXd(4, 0));
   EXPECT_EQ(plain.solve_method(), "division");
   EXPECT_EQ(plain.log_determinant().sign, 1);
+}
+
+TEST(DiagonalPlusLowRank, SolvesInPlaceAndWhereBIsAPartOfX) {
+  const Index m = 9;
+  VectorXd d = VectorXd::Random(m).array() + 2;
+  d[3] = 0;
+  for (const Index rank : {3, 0}) {
+    if (rank == 0) d[3] = 1;
+    const auto A = diagonal_plus_low_rank(d, MatrixXd(MatrixXd::Random(m, rank)), MatrixXd(MatrixXd::Random(m, rank)));
+    const MatrixXd B = MatrixXd::Random(m, m);
+    MatrixXd X(m, m);
+    A.solve(default_context(), Op::none, view(B), view(X));
+    for (const bool turned : {false, true}) {
+      MatrixXd both = turned ? MatrixXd(B.transpose()) : B;
+      const MatrixView<double> in = view(both);
+      A.solve(default_context(), Op::none, turned ? in.transposed() : in, in);
+      EXPECT_EQ(both, X);
+    }
+  }
 }
 
 TEST(RangesAndGathers, ComposeAndMakeViews) {

@@ -34,7 +34,7 @@ struct Truth<DiagonalPlusLowRank<S>> {
     return m;
   }
   static double roundings(const A& a, Op) { return static_cast<double>(a.rows() + a.rank()) + 8; }
-  static double extra(const A&, Op, Index, VectorView<const S>) { return 0; }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<S>>) { return 0; }
 };
 
 template <class S, class F>
@@ -96,14 +96,15 @@ struct DiagonalPlusLowRankCase {
   static std::vector<Operator> samples() {
     std::vector<Operator> all(1);
     for (const auto& [n, r] : std::vector<std::array<Index, 2>>{{1, 1}, {20, 3}, {33, 0}, {7, 7}}) {
-      auto d = random_buffer<S>(n, 73);
-      for (auto& x : d) x = S(4) + x / 2;
+      using Wide = accum_t<S>;
+      auto d = random_buffer<Wide>(n, 73);
+      for (auto& x : d) x = Wide(4) + x / 2;
       const auto dense = [size = n, k = r](std::uint64_t seed) {
-        auto values = random_buffer<S>(size * k, seed);
-        for (auto& x : values) x /= S(4);
-        return Dense<S>(MatrixView<const S>(values.data(), size, k));
+        auto values = random_buffer<Wide>(size * k, seed);
+        for (auto& x : values) x /= Wide(4);
+        return Dense<S>(MatrixView<const Wide>(values.data(), size, k));
       };
-      all.emplace_back(Diagonal<S>(std::move(d)), dense(74), dense(75));
+      all.emplace_back(Diagonal<Wide>(std::move(d)), dense(74), dense(75));
     }
     return all;
   }
@@ -140,7 +141,7 @@ struct Truth<Ldu<S>> {
   static Eigen::MatrixXd value(const A& a) { return product(a, false); }
   static Eigen::MatrixXd magnitude(const A& a) { return product(a, true); }
   static double roundings(const A& a, Op) { return static_cast<double>(a.rows() + a.cols()) + 8; }
-  static double extra(const A&, Op, Index, VectorView<const S>) { return 0; }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<S>>) { return 0; }
 };
 
 template <class B, bool vertical, class F>
@@ -225,11 +226,11 @@ template <class S>
 struct LduCase {
   using Operator = Ldu<S>;
   static std::vector<Operator> samples() {
-    const auto matrix = [](Index rows, Index cols) {
-      return Eigen::MatrixX<S>(to_dense(random_dense<S>(rows, cols, 92)));
+    const auto of = [](Index rows, Index cols, Index rank = -1) {
+      return Operator(
+          ldu_decompose(Eigen::MatrixX<accum_t<S>>(to_dense(random_dense<accum_t<S>>(rows, cols, 92))), rank));
     };
-    return {ldu_decompose(matrix(1, 1)), ldu_decompose(matrix(12, 12)), ldu_decompose(matrix(9, 14), 4),
-            ldu_decompose(matrix(14, 9))};
+    return {of(1, 1), of(12, 12), of(9, 14, 4), of(14, 9)};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <Eigen/SVD>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
@@ -164,6 +165,41 @@ TEST(Factors, RefusesRanksAndTakesEmptyMatrices) {
   EXPECT_EQ(randomized_factors(W, std::numeric_limits<Index>::max()).left.cols(), 4);
   EXPECT_THROW(lord_decompose<float>(W, drawn(4, 4, 4), -1), shape_error);
   EXPECT_EQ(lord_decompose<float>(Eigen::MatrixXd(0, 4), drawn(4, 2, 4), 2).rows(), 0);
+}
+
+TEST(Moments, ThatNoInputsHaveAreRefusedByName) {
+  const Eigen::MatrixXd W = drawn(6, 4, 1), I = Eigen::MatrixXd::Identity(4, 4);
+  const auto expect_refused = [&](const Eigen::MatrixXd& G, const std::string& why) {
+    const auto text_of = [&](const auto& use) {
+      std::string text = "no error";
+      try {
+        use();
+      } catch (const unsupported_error& e) {
+        text = e.what();
+      }
+      EXPECT_NE(text.find(" 4x4: " + why), std::string::npos) << text;
+    };
+    text_of([&] { lord_factors(W, G, 2); });
+    text_of([&] { project<LowRank<Dense<double>, Dense<double>>>(W, {.rank = 2, .gram = &G}); });
+    text_of([&] { project_best<double>(W, 0.5, &G); });
+    text_of([&] { cr_qk_compress(W, W, G, 2); });
+    text_of([&] { nystrom_mlp_compress(Eigen::MatrixXd(W.transpose()), Eigen::MatrixXd(), W, G, 2); });
+    text_of([&] { svd_vo_compress(W, Eigen::MatrixXd(W.transpose()), G, 2); });
+  };
+  expect_refused(-I, "entry (0,0) is -1;");
+  Eigen::MatrixXd G = I;
+  G(2, 2) = -3;
+  expect_refused(G, "entry (2,2) is -3;");
+  G = I;
+  G(1, 3) = std::nan("");
+  expect_refused(G, "entry (1,3) is nan;");
+  G(1, 3) = 0.5;
+  expect_refused(G, "entry (1,3) is 0.5, entry (3,1) is 0;");
+  G(1, 3) = G(3, 1) = 2;
+  expect_refused(G, "it has an eigenvalue below -1e-4 of its trace 4;");
+  G(1, 3) = G(3, 1) = 1 + 1e-7;  // sums in f32 may be so far off
+  EXPECT_EQ(lord_factors(W, G, 4).left.cols(), 4);
+  EXPECT_EQ(lord_factors(W, Eigen::MatrixXd(0 * I), 1).left.cols(), 1);
 }
 
 TEST(ProjectBest, RefusesWhatCannotBeCompared) {

@@ -2,14 +2,18 @@
 
 #include <Eigen/Core>
 #include <Eigen/SVD>
+#include <algorithm>
 #include <cmath>
 #include <complex>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
+#include <tessera/matrix/slice.hpp>
 #include <tessera/project/monarch.hpp>
 #include <tessera/project/monarch_chain.hpp>
 #include <tessera/project/reverse_sparsify.hpp>
@@ -110,6 +114,47 @@ TEST(ProjectMonarch, ReportsShapesThatDoNotFit) {
   EXPECT_THROW(Butterfly<float>(Index{1} << 62), shape_error);
 }
 
+TEST(Sizes, ThatCannotBeAreNamed) {
+  const auto expect_text = [](const auto& make, const std::string& expected) {
+    std::string text = "no error";
+    try {
+      make();
+    } catch (const shape_error& e) {
+      text = e.what();
+    }
+    EXPECT_EQ(text, "tessera: " + expected);
+  };
+  constexpr Index large = Index{1} << 40;
+  const auto monarch = [](Index rows, Index cols, Index row_blocks, Index col_blocks, Index rank) {
+    return [=] { const Monarch<double> M(rows, cols, row_blocks, col_blocks, rank); };
+  };
+  expect_text(monarch(10, 12, 3, 4, 1),
+              "Monarch 10x12 of 3 row and 4 column blocks of rank 1: expected row blocks, 1 or more, that divide 10 "
+              "rows");
+  expect_text(monarch(10, 12, 5, 0, 1),
+              "Monarch 10x12 of 5 row and 0 column blocks of rank 1: expected column blocks, 1 or more, that divide "
+              "12 columns");
+  expect_text(monarch(10, 12, 5, 4, 0),
+              "Monarch 10x12 of 5 row and 4 column blocks of rank 0: expected a rank of 1 or more");
+  expect_text(monarch(-4, 4, 2, 2, 1),
+              "Monarch -4x4 of 2 row and 2 column blocks of rank 1: expected 0 or more rows and columns");
+  expect_text(monarch(0, 0, large, large, 1),
+              detail::concat("Monarch 0x0 of ", large, " row and ", large,
+                             " column blocks of rank 1: their product, the inner size, is too large to count"));
+  const auto butterfly = [](Index size) { return [=] { const Butterfly<double> B(size); }; };
+  expect_text(butterfly(12), "Butterfly 12x12: expected a power of two, as 8 or 16");
+  expect_text(butterfly(-2), "Butterfly -2x-2: expected a power of two from 1 to 2^62");
+  expect_text(butterfly(large << 20), detail::concat("Butterfly ", detail::shape_text(large << 20, large << 20),
+                                                     ": its 2*", large << 20, "*60 weights are too many to count"));
+  const auto chain = [](std::vector<Index> sizes) { return [=] { const MonarchChain<double> M(sizes); }; };
+  expect_text(chain({4, 0, 3}), "MonarchChain of axes 4x0x3: axis 1 is 0, expected 1 or more");
+  expect_text(chain({large, large}), detail::concat("MonarchChain of axes ", large, "x", large,
+                                                    ": their product, the number of rows, is too large to count"));
+  expect_text([] { reversal<double>(-1); }, "reversal of -1 rows: expected 0 or more");
+  expect_text([] { Range<double>(0, 0, 1); }, "Range of 1 from 0 by 1 of 0: expected none of 0");
+  expect_text([] { Range<double>(5, 3, 3); }, "Range of 3 from 3 by 1 of 5: expected indices from 0 to 4");
+}
+
 /// DFT of a·b points in the order that monarch_dft takes and leaves.
 Eigen::MatrixXd real_dft(Index a, Index b) {
   const Index n = a * b;
@@ -205,6 +250,37 @@ TEST(ProjectMonarchChain, RecoversEveryOrder) {
     const auto near = project<MonarchChain<double>>(
         Eigen::MatrixXd(truth.to_dense() + 1e-4 * gaussian(truth.rows(), truth.rows(), 12)), {.sizes = sizes});
     EXPECT_LT(near.report.error, 1e-3 * static_cast<double>(truth.rows()));
+  }
+}
+
+// Over the complex numbers order 2 is the DFT: with t = i1 + b1·i2 and f = j1·b2 + j2, w^(t·f) is first w2^(i2·j2) and
+// a twiddle w^(i1·j2), then w1^(i1·j1). A product's real and imaginary parts are those of two chains each.
+TEST(MonarchChain, OfOrderTwoIsTheFourierTransformUpToAStride) {
+  for (const auto& [b1, b2] : std::vector<std::pair<Index, Index>>{{8, 8}, {4, 6}, {1, 5}, {9, 2}}) {
+    const Index n = b1 * b2;
+    const auto wave = [n](Index turns, int part) {
+      const double angle = -2 * M_PI * static_cast<double>(turns % n) / static_cast<double>(n);
+      return part == 0 ? std::cos(angle) : std::sin(angle);
+    };
+    Eigen::MatrixXd parts[2][2];
+    for (const int first : {0, 1})
+      for (const int second : {0, 1}) {
+        MonarchChain<double> M({b1, b2});
+        for (Index i1 = 0; i1 < b1; ++i1)
+          for (Index j2 = 0; j2 < b2; ++j2) {
+            for (Index i2 = 0; i2 < b2; ++i2) M.element(1, i1, 0, j2, i2) = wave(i2 * j2 * b1 + i1 * j2, first);
+            for (Index j1 = 0; j1 < b1; ++j1) M.element(0, 0, j2, j1, i1) = wave(i1 * j1 * b2, second);
+          }
+        parts[first][second] = M.to_dense();
+      }
+    const Eigen::MatrixXd real = parts[0][0] - parts[1][1], imaginary = parts[0][1] + parts[1][0];
+    double worst = 0;
+    for (Index t = 0; t < n; ++t)
+      for (Index f = 0; f < n; ++f) {
+        const Index at = t % b1 * b2 + t / b1;
+        worst = std::max({worst, std::abs(real(f, at) - wave(t * f, 0)), std::abs(imaginary(f, at) - wave(t * f, 1))});
+      }
+    EXPECT_LT(worst, 1e-14) << n;
   }
 }
 

@@ -127,6 +127,8 @@ TEST(ProjectBlocks, FindsThePermutation) {
   const Eigen::MatrixXd x = normal(n, 3, 18);
   EXPECT_LT((Eigen::MatrixXd(found.matrix * x) - hidden * x).norm(), 0.05 * (hidden * x).norm());
   EXPECT_THROW(project<PermutedBlocks<double>>(normal(5, 4, 1), {.blocks = 2}), shape_error);
+  EXPECT_THROW(project<PermutedBlocks<double>>(hidden, {.blocks = blocks, .starts = -1}), unsupported_error);
+  EXPECT_THROW(project<PermutedBlocks<double>>(hidden, {.blocks = blocks, .rounds = -1}), unsupported_error);
 }
 
 }  // namespace

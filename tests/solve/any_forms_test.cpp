@@ -4,6 +4,8 @@
 #include <Eigen/Dense>
 #include <concepts>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <support/oracle.hpp>
 #include <support/shared_kernels.hpp>
@@ -118,6 +120,39 @@ TEST(AnyForms, FunctionsFollowTheRules) {
   const Any sum = KroneckerSum(Dense<double>(A), Dense<double>(B));
   EXPECT_EQ(explain_exp(sum).chosen(), "the held operator's exponential(A)");
   EXPECT_TRUE(to_dense(exp(sum)).isApprox(to_dense(exp(Dense<double>(to_dense(sum)))), 1e-11));
+}
+
+TEST(AnyForms, InsideEachOtherTheyEndBeforeTheStackDoes) {
+  const Any one(diagonal(VectorXd(VectorXd::Ones(2))));
+  const MatrixXd x = MatrixXd::Ones(2, 1);
+  const auto expect_bounded = [&](const auto& deeper, double growth) {
+    Any s = one;
+    for (Index depth = 1; depth < detail::most_any_nesting; ++depth) s = deeper(s);
+    MatrixXd y(2, 1);
+    s.apply(default_context(), Op::transpose, 1, view(x), 0, view(y));
+    EXPECT_EQ(y(0, 0), growth);
+    EXPECT_FALSE(describe(s).empty());
+    EXPECT_GE(bytes(s) + static_cast<std::size_t>(flops(s, 1)), 1u);
+    std::string text = "no error";
+    try {
+      deeper(s);
+    } catch (const unsupported_error& e) {
+      text = e.what();
+    }
+    EXPECT_NE(text.find("501 AnyOperators inside each other, expected at most 500"), std::string::npos) << text;
+  };
+  expect_bounded([&](const Any& s) { return Any(s + one); }, 500);
+  expect_bounded([&](const Any& s) { return Any(one * s); }, 1);
+  expect_bounded([&](const Any& s) { return Any(s.transpose()); }, 1);
+  expect_bounded([&](const Any& s) { return Any(block_diagonal(std::vector<Any>{s})); }, 1);
+  std::vector<Any> many(3000, one);  // side by side, or as a tree of products
+  while (many.size() > 1) {
+    std::vector<Any> half;
+    for (std::size_t i = 0; i + 1 < many.size(); i += 2) half.push_back(many[i] * many[i + 1]);
+    if (many.size() % 2 == 1) half.push_back(many.back());
+    many = std::move(half);
+  }
+  EXPECT_EQ(to_dense(many[0]), MatrixXd::Identity(2, 2));
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 /// Butterfly matrices.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -24,9 +26,15 @@ class Butterfly : public OperatorBase<Butterfly<P>> {
   /// Zeros. Throws shape_error unless n is a power of two.
   explicit Butterfly(Index n) {
     while (levels_ < 62 && (Index{1} << levels_) < n) ++levels_;
-    if (n != Index{1} << levels_)
-      throw shape_error(detail::concat("tessera: Butterfly ", detail::shape_text(n, n), ": expected a power of two"));
-    weights_ = Buffer<P>(detail::checked_size(detail::checked_size(2, n), levels_));
+    const auto refuse = [&](const auto&... why) {
+      throw shape_error(detail::concat("tessera: Butterfly ", detail::shape_text(n, n), ": ", why...));
+    };
+    const Index power = Index{1} << levels_;
+    if (n < 1 || n > power) refuse("expected a power of two from 1 to 2^62");
+    if (n != power) refuse("expected a power of two, as ", power / 2, " or ", power);
+    if (n > std::numeric_limits<Index>::max() / 2 / std::max<Index>(levels_, 1))
+      refuse("its 2*", n, "*", levels_, " weights are too many to count");
+    weights_ = Buffer<P>(2 * n * levels_);
   }
 
   Index rows() const { return Index{1} << levels_; }

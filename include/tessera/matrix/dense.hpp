@@ -24,9 +24,9 @@ concept DenseElement =
 
 namespace detail {
 
-inline Index checked_size(Index rows, Index cols) {
+inline Index checked_size(Index rows, Index cols, std::string_view what = "Dense") {
   if (rows < 0 || cols < 0 || (rows > 0 && cols > std::numeric_limits<Index>::max() / rows))
-    throw shape_error(concat("tessera: Dense(", rows, ", ", cols, "): expected sizes from 0 whose product fits"));
+    throw shape_error(concat("tessera: ", what, "(", rows, ", ", cols, "): expected sizes from 0 whose product fits"));
   return rows * cols;
 }
 

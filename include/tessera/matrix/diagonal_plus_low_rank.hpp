@@ -53,10 +53,15 @@ class DiagonalPlusLowRank : public OperatorBase<DiagonalPlusLowRank<P>> {
     to.apply(ctx, Op::none, alpha, T, S(1), Y);
   }
   /// By Woodbury, but that up to R entries of d that are zero or small are solved for together with its (R,R) system,
-  /// as (k+R, k+R). Of a singular A, X is not finite or its residual is large.
+  /// as (k+R, k+R). Of a singular A, X is not finite or its residual is large. X may overlap B.
   void solve(Context& ctx, Op op, MatrixView<const S> B, MatrixView<S> X) const {
     detail::check_solve(*this, B, X);
-    if (rank() == 0 || B.empty()) return d_.solve(ctx, op, B, X);
+    if (B.empty()) return;
+    if (byte_range(B).overlaps(byte_range(X))) {
+      const Matrix copy = detail::eigen_map(B);
+      return solve(ctx, op, view(copy), X);
+    }
+    if (rank() == 0) return d_.solve(ctx, op, B, X);
     const auto& [to, from] = sides(op);
     const auto system = bordered(detail::Bordered<S>::for_solutions);
     const auto pivots = tessera::diagonal(system.pivots());

@@ -31,7 +31,7 @@ class KhatriRao : public OperatorBase<KhatriRao<P>> {
     if (a_.cols() != b_.cols())
       throw shape_error(detail::concat("tessera: khatri_rao(", tessera::describe(a_), ", ", tessera::describe(b_),
                                        "): columns ", a_.cols(), " != ", b_.cols()));
-    detail::checked_size(a_.rows(), b_.rows());
+    detail::checked_size(a_.rows(), b_.rows(), "rows of KhatriRao");
   }
 
   Index rows() const { return a_.rows() * b_.rows(); }

@@ -129,15 +129,24 @@ class Monarch : public detail::MonarchOperator<Monarch<P>, P> {
   /// (rows, cols) of zeros. Throws shape_error unless row_blocks divides rows and col_blocks cols, and rank > 0, or
   /// where the number of parameters is too large to count.
   Monarch(Index rows, Index cols, Index row_blocks, Index col_blocks, Index rank = 1) {
-    if (row_blocks < 1 || col_blocks < 1 || rank < 1 || rows < 0 || cols < 0 || rows % row_blocks != 0 ||
-        cols % col_blocks != 0)
-      throw shape_error(detail::concat("tessera: Monarch ", detail::shape_text(rows, cols), " of ", row_blocks, "x",
-                                       col_blocks, " blocks of rank ", rank,
-                                       ": expected positive counts that divide rows and columns"));
+    const auto need = [&](bool held, const auto&... expected) {
+      if (!held)
+        throw shape_error(detail::concat("tessera: Monarch ", detail::shape_text(rows, cols), " of ", row_blocks,
+                                         " row and ", col_blocks, " column blocks of rank ", rank, ": ", expected...));
+    };
+    need(rows >= 0 && cols >= 0, "expected 0 or more rows and columns");
+    need(rank > 0, "expected a rank of 1 or more");
+    need(row_blocks > 0 && rows % row_blocks == 0, "expected row blocks, 1 or more, that divide ", rows, " rows");
+    need(col_blocks > 0 && cols % col_blocks == 0, "expected column blocks, 1 or more, that divide ", cols, " columns");
     shape_ = {row_blocks, rows / row_blocks, col_blocks, cols / col_blocks, rank};
-    const auto times = [](Index a, Index b, Index c) { return detail::checked_size(detail::checked_size(a, b), c); };
-    times(row_blocks, col_blocks, rank);  // between the stages
-    detail::checked_size(2, std::max(times(rows, col_blocks, rank), times(cols, row_blocks, rank)));  // both
+    const auto counts = [](Index a, Index b, Index c, Index d) {
+      Index n = 0;
+      return !__builtin_mul_overflow(a, b, &n) && !__builtin_mul_overflow(n, c, &n) &&
+             !__builtin_mul_overflow(n, d, &n);
+    };
+    need(counts(row_blocks, col_blocks, rank, 1), "their product, the inner size, is too large to count");
+    need(counts(rows, col_blocks, rank, 2) && counts(cols, row_blocks, rank, 2),
+         "its parameters, rank * (rows * column blocks + columns * row blocks), are too many to count");
     parameters_ = Buffer<P>(shape_.parameters());
   }
 

@@ -24,19 +24,25 @@ class MonarchChain : public OperatorBase<MonarchChain<P>> {
   using Scalar = accum_t<P>;
 
   MonarchChain() = default;
-  /// Zeros. Throws shape_error unless every size is positive and their product and sum can be counted.
+  /// Zeros. Throws shape_error unless every size is positive and rows and parameters can be counted.
   explicit MonarchChain(std::vector<Index> sizes) : sizes_(std::move(sizes)) {
-    Index n = 1, sum = 0;
-    for (const Index b : sizes_) {
-      if (b < 1) throw shape_error(detail::concat("tessera: MonarchChain with an axis of ", b, "; expected 1 or more"));
-      n = detail::checked_size(n, b);
-      if (__builtin_add_overflow(sum, b, &sum))
-        throw shape_error(detail::concat("tessera: MonarchChain of ", sizes_.size(), " axes, the largest of ",
-                                         *std::max_element(sizes_.begin(), sizes_.end()),
-                                         ": the sum of their sizes does not fit"));
+    Index n = 1, sum = 0, count = 0;
+    const auto refuse = [&](const auto&... why) {
+      std::string axes;
+      for (std::size_t i = 0; i < sizes_.size() && i < 8; ++i) axes += detail::concat(i > 0 ? "x" : "", sizes_[i]);
+      throw shape_error(
+          detail::concat("tessera: MonarchChain of axes ", axes, sizes_.size() > 8 ? "x..." : "", ": ", why...));
+    };
+    for (std::size_t i = 0; i < sizes_.size(); ++i) {
+      const Index b = sizes_[i];
+      if (b < 1) refuse("axis ", i, " is ", b, ", expected 1 or more");
+      if (__builtin_mul_overflow(n, b, &n)) refuse("their product, the number of rows, is too large to count");
+      if (__builtin_add_overflow(sum, b, &sum)) refuse("the sum of their sizes is too large to count");
     }
     size_ = sizes_.empty() ? 0 : n;
-    parameters_ = Buffer<P>(detail::checked_size(size_, sum));
+    if (__builtin_mul_overflow(size_, sum, &count))
+      refuse("its ", size_, "*", sum, " parameters, rows times the sum of the axes, are too many to count");
+    parameters_ = Buffer<P>(count);
   }
 
   Index rows() const { return size_; }

@@ -26,8 +26,11 @@ class Range : public OperatorBase<Range<S>> {
     const bool counts = count < 1 || (!__builtin_mul_overflow(count - 1, step, &last) &&
                                       !__builtin_add_overflow(first, last, &last) && inside(first) && inside(last));
     if (size < 0 || count < 0 || step == 0 || !counts)
-      throw shape_error(detail::concat("tessera: Range of ", count, " from ", first, " by ", step, " of ", size,
-                                       ": expected a step other than 0 and indices from 0 to ", size - 1));
+      throw shape_error(detail::concat("tessera: Range of ", count, " from ", first, " by ", step, " of ", size, ": ",
+                                       size < 0 || count < 0 ? std::string("expected 0 or more of 0 or more")
+                                       : step == 0           ? std::string("expected a step other than 0")
+                                       : size == 0           ? std::string("expected none of 0")
+                                                   : detail::concat("expected indices from 0 to ", size - 1)));
   }
   Index rows() const { return count_; }
   Index cols() const { return size_; }
@@ -62,9 +65,10 @@ class Range : public OperatorBase<Range<S>> {
   Index size_, first_, count_, step_;
 };
 
-/// Every one of (N) in reverse.
+/// Every one of (N) in reverse. Throws shape_error for n < 0.
 template <std::floating_point S>
 Range<S> reversal(Index n) {
+  if (n < 0) throw shape_error(detail::concat("tessera: reversal of ", n, " rows: expected 0 or more"));
   return Range<S>(n, std::max<Index>(n - 1, 0), n, n > 1 ? -1 : 1);
 }
 

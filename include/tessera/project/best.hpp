@@ -34,7 +34,8 @@ struct BestStructures {
 /// rank, or the fewest blocks, that `budget` times the bytes of the dense matrix hold. With `gram` (N,N) of inputs, low
 /// rank is also fitted to those and all are compared in that norm.
 /// O(M·N·(M + N)) for each candidate; sizes with many divisors have hundreds. Throws shape_error unless the Gram matrix
-/// is (N,N), unsupported_error unless it and W are finite and the budget is 0 or more.
+/// is (N,N), unsupported_error unless W is finite, the Gram matrix also positive semidefinite, and the budget is 0 or
+/// more.
 template <class S = float, class MatrixW>
 BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::MatrixXd* gram = nullptr) {
   const Eigen::MatrixXd W = detail::dense_double(w);
@@ -43,9 +44,9 @@ BestStructures<S> project_best(const MatrixW& w, double budget, const Eigen::Mat
     throw shape_error(detail::concat("tessera: project_best of (", detail::shape_text(m, n),
                                      ") with inputs' Gram matrix (", detail::shape_text(gram->rows(), gram->cols()),
                                      "): expected ", detail::shape_text(n, n)));
-  if (!W.allFinite() || (gram != nullptr && !gram->allFinite()))
-    throw unsupported_error(
-        "tessera: project_best of a matrix or Gram matrix with infinities or NaN: expected numbers");
+  if (!W.allFinite())
+    throw unsupported_error("tessera: project_best of a matrix with infinities or NaN: expected numbers");
+  if (gram != nullptr) detail::check_gram("project_best with inputs' Gram matrix", *gram);
   if (!(budget >= 0))
     throw unsupported_error(detail::concat("tessera: project_best with a budget of ", budget, ": expected 0 or more"));
   BestStructures<S> best;

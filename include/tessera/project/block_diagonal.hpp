@@ -20,7 +20,8 @@ using PermutedBlocks = Product<Permutation<accum_t<P>>, BlockDiagonal<Dense<P>>,
 /// For given permutations the blocks are those of W: optimal. The permutations are found by turns: each row goes to
 /// the block of columns where most of its energy lies, then each column to the block of rows, both under equal block
 /// sizes; best of `starts` random beginnings and of no permutation at all. A local optimum: the exact one is NP-hard.
-/// O(starts·rounds·M·N). Throws shape_error unless `blocks` divides M and N.
+/// O(starts·rounds·M·N). Throws shape_error unless `blocks` divides M and N, unsupported_error for negative starts or
+/// rounds.
 template <class P>
 struct Projector<PermutedBlocks<P>> {
   struct Options {
@@ -34,6 +35,9 @@ struct Projector<PermutedBlocks<P>> {
     if (b < 1 || m % b != 0 || n % b != 0 || W.size() == 0)
       throw shape_error(detail::concat("tessera: projection of ", detail::shape_text(m, n), " onto ", b,
                                        " diagonal blocks: expected a count that divides rows and columns"));
+    if (options.starts < 0 || options.rounds < 0)
+      throw unsupported_error(detail::concat("tessera: projection onto permuted blocks from ", options.starts,
+                                             " starts in ", options.rounds, " rounds: expected 0 or more of both"));
     const Eigen::MatrixXd energy = W.cwiseAbs2();
     std::vector<Index> rows = in_order(m, b), cols = in_order(n, b);
     double best = kept(energy, rows, cols);

@@ -22,13 +22,14 @@ LowRank<Dense<P>, Dense<P>> low_rank_of(const ThinFactors& f) {
 /// eigenvectors Q of W G Wᵀ give W ≈ Q (Qᵀ W). It minimises ‖(W - A) X‖ over all A of rank R, and what remains is the
 /// sum of the other eigenvalues. Ranks below M·N/(M + N) save memory. Eigenvalues come in `values`, largest first.
 /// A. Kaushal, T. Vaidhya, I. Rish, "LORD: Low Rank Decomposition Of Monolingual Code LLMs For One-Shot Compression"
-/// (2023). Throws shape_error unless G is (N,N).
+/// (2023). Throws shape_error unless G is (N,N), unsupported_error unless it is finite and positive semidefinite.
 template <class Gram>
 ThinFactors lord_factors(const Eigen::MatrixXd& W, const Gram& gram, Index rank) {
   if (gram.rows() != W.cols() || gram.cols() != W.cols())
     throw shape_error(detail::concat("tessera: low rank of (", detail::shape_text(W.rows(), W.cols()),
                                      ") with inputs' Gram matrix (", detail::shape_text(gram.rows(), gram.cols()),
                                      "): expected ", detail::shape_text(W.cols(), W.cols())));
+  detail::check_gram("low rank with inputs' Gram matrix", gram);
   Eigen::MatrixXd covariance = W * gram * W.transpose();
   covariance = (0.5 * (covariance + covariance.transpose())).eval();
   Eigen::VectorXd values;

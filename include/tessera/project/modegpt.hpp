@@ -51,7 +51,7 @@ struct CompressedMlp {
 
 /// Type I, Nyström: k hidden units by ridge leverage scores of C_σ (H,H), the moments of the hidden activations, then
 /// the least-squares Wd' = Wd C S (Sᵀ C S)⁻¹ for those units. O(H³). Throws shape_error, and
-/// unsupported_error where an entry is not finite.
+/// unsupported_error where an entry is not finite or the moments are not positive semidefinite.
 template <class Matrix>
 CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const Matrix& down, const Matrix& hidden,
                                    Index k, double ridge = 1e-6) {
@@ -64,7 +64,7 @@ CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const M
   detail::check_finite("nystrom_mlp_compress", "up", up);
   detail::check_finite("nystrom_mlp_compress", "gate", gate);
   detail::check_finite("nystrom_mlp_compress", "down", down);
-  detail::check_finite("nystrom_mlp_compress", "moments", hidden);
+  detail::check_gram("nystrom_mlp_compress: moments", hidden);
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(hidden);
   // The ridge that the k kept directions stand out of: the mean of the eigenvalues beyond them.
   const Eigen::VectorXd values = spectrum.eigenvalues().cwiseMax(0.0);
@@ -85,7 +85,7 @@ CompressedMlp nystrom_mlp_compress(const Matrix& up, const Matrix& gate, const M
 
 /// Type II, CR: the k of the head's coordinates with the largest ‖C^½ w_q,i‖·‖C^½ w_k,i‖; Wq and Wk (d,in) keep those
 /// rows. Products of queries and keys lose the terms of the others only. Throws shape_error, and unsupported_error
-/// where an entry is not finite.
+/// where an entry is not finite or the moments are not positive semidefinite.
 struct CompressedQk {
   std::vector<Index> kept;
   Eigen::MatrixXd query, key;  // (k,in)
@@ -99,7 +99,7 @@ CompressedQk cr_qk_compress(const Matrix& query, const Matrix& key, const Matrix
                                      detail::shape_text(key.rows(), key.cols()), ") to ", k, " coordinates"));
   detail::check_finite("cr_qk_compress", "queries", query);
   detail::check_finite("cr_qk_compress", "keys", key);
-  detail::check_finite("cr_qk_compress", "moments", moments);
+  detail::check_gram("cr_qk_compress: moments", moments);
   const auto energy = [&](const Eigen::MatrixXd& W) -> Eigen::VectorXd {
     return (W * moments).cwiseProduct(W).rowwise().sum().cwiseMax(0.0).cwiseSqrt();
   };
@@ -125,7 +125,7 @@ CompressedVo svd_vo_compress(const Matrix& value, const Matrix& output, const Ma
                                      ": expected fitting shapes, and 1 to as many as the rows of both"));
   detail::check_finite("svd_vo_compress", "values", value);
   detail::check_finite("svd_vo_compress", "outputs", output);
-  detail::check_finite("svd_vo_compress", "moments", moments);
+  detail::check_gram("svd_vo_compress: moments", moments);
   // The leading directions Q of Wo Wv C Wvᵀ Woᵀ: Q (Qᵀ Wo Wv) is the optimum in the norm of C.
   const Eigen::MatrixXd both = output * value;
   Eigen::MatrixXd covariance = both * moments * both.transpose();

@@ -55,7 +55,7 @@ struct Projector<MonarchChain<P>> {
   };
   static MonarchChain<P> run(const Eigen::MatrixXd& W, const Options& options) {
     Index n = options.sizes.empty() ? 0 : 1;
-    for (const Index b : options.sizes) n = detail::checked_size(n, b);
+    for (const Index b : options.sizes) n = detail::checked_size(n, b, "product of the axes of MonarchChain");
     if (W.rows() != n || W.cols() != n)
       throw shape_error(detail::concat("tessera: project of ", detail::shape_text(W.rows(), W.cols()),
                                        " onto (MonarchChain ", detail::shape_text(n, n),
