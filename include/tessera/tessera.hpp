@@ -6,8 +6,12 @@
 #include <tessera/attention/additive_token_mixer_backward.hpp>
 #include <tessera/attention/attention.hpp>
 #include <tessera/attention/block_top_k.hpp>
+#include <tessera/attention/block_transformer.hpp>
+#include <tessera/attention/cascades.hpp>
 #include <tessera/attention/cross.hpp>
+#include <tessera/attention/einsum_cascade.hpp>
 #include <tessera/attention/entropy.hpp>
+#include <tessera/attention/io_planner.hpp>
 #include <tessera/attention/kronecker.hpp>
 #include <tessera/attention/kronecker_backward.hpp>
 #include <tessera/attention/lora_gradient.hpp>
