@@ -43,6 +43,60 @@ struct Truth<AnyOperator<A>> {
   static double extra(const Any&, Op, Index, VectorView<const A>) { return 0; }
 };
 
+/// Of expressions: from the truths of their operands.
+template <class A>
+struct Truth<Scaled<A>> {
+  using S = Scaled<A>;
+  static Eigen::MatrixXd value(const S& s) { return static_cast<double>(s.factor()) * Truth<A>::value(s.inner()); }
+  static Eigen::MatrixXd magnitude(const S& s) {
+    return std::abs(static_cast<double>(s.factor())) * Truth<A>::magnitude(s.inner());
+  }
+  static double roundings(const S& s, Op op) { return Truth<A>::roundings(s.inner(), op) + 1; }
+  static double extra(const S&, Op, Index, VectorView<const scalar_of<A>>) { return 0; }
+};
+template <class A>
+struct Truth<Transposed<A>> {
+  using T = Transposed<A>;
+  static Eigen::MatrixXd value(const T& t) { return Truth<A>::value(t.inner()).transpose(); }
+  static Eigen::MatrixXd magnitude(const T& t) { return Truth<A>::magnitude(t.inner()).transpose(); }
+  static double roundings(const T& t, Op op) { return Truth<A>::roundings(t.inner(), flip(op)); }
+  static double extra(const T&, Op, Index, VectorView<const scalar_of<A>>) { return 0; }
+};
+template <class... As>
+struct Truth<Sum<As...>> {
+  using T = Sum<As...>;
+  static Eigen::MatrixXd value(const T& t) {
+    return std::apply([](const As&... a) { return Eigen::MatrixXd((Truth<As>::value(a) + ...)); }, t.terms());
+  }
+  static Eigen::MatrixXd magnitude(const T& t) {
+    return std::apply([](const As&... a) { return Eigen::MatrixXd((Truth<As>::magnitude(a) + ...)); }, t.terms());
+  }
+  static double roundings(const T& t, Op op) {
+    return std::apply([=](const As&... a) { return (Truth<As>::roundings(a, op) + ... + 1.0); }, t.terms());
+  }
+  static double extra(const T&, Op, Index, VectorView<const scalar_of<T>>) { return 0; }
+};
+template <class... As>
+struct Truth<Product<As...>> {
+  using T = Product<As...>;
+  static Eigen::MatrixXd value(const T& t) {
+    return product(t, []<class A>(const A& a) { return Truth<A>::value(a); });
+  }
+  static Eigen::MatrixXd magnitude(const T& t) {
+    return product(t, []<class A>(const A& a) { return Truth<A>::magnitude(a); });
+  }
+  static double roundings(const T& t, Op op) {
+    return std::apply([=](const As&... a) { return (Truth<As>::roundings(a, op) + ...); }, t.factors());
+  }
+  static double extra(const T&, Op, Index, VectorView<const scalar_of<T>>) { return 0; }
+  template <class F>
+  static Eigen::MatrixXd product(const T& t, F&& of) {
+    Eigen::MatrixXd all = Eigen::MatrixXd::Identity(t.rows(), t.rows());
+    std::apply([&](const As&... a) { (void(all = (all * Eigen::MatrixXd(of(a))).eval()), ...); }, t.factors());
+    return all;
+  }
+};
+
 /// Random (rows, cols) in a layout of choice, with guard elements in the gaps.
 template <class S>
 class Grid {
