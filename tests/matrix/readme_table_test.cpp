@@ -1,4 +1,4 @@
-// The closed forms that include/tessera/matrix/README.md lists are those of the types.
+// The closed forms and flops that include/tessera/matrix/README.md lists are those of the types.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -63,15 +63,18 @@ std::string listed(const std::string& cell) {
   return result;
 }
 
-/// The table: a row's first cell and its closed forms.
-std::map<std::string, std::string> table() {
-  std::map<std::string, std::string> rows;
+/// The table: a row's first cell, its flops and its closed forms.
+struct Row {
+  std::string flops, closed;
+};
+std::map<std::string, Row> table() {
+  std::map<std::string, Row> rows;
   std::ifstream file(TESSERA_TEST_ROOT "/include/tessera/matrix/README.md");
   for (std::string line; std::getline(file, line) && line.rfind("s is the size", 0) != 0;) {
     std::vector<std::string> cells;
     std::istringstream parts(line);
     for (std::string cell; std::getline(parts, cell, '|');) cells.push_back(cell);
-    if (cells.size() == 8) rows[cells[1]] = cells[6];
+    if (cells.size() == 8) rows[cells[1]] = {cells[4], cells[6]};
   }
   return rows;
 }
@@ -90,18 +93,26 @@ class ReadmeTable : public ::testing::Test {
   /// The one row of that name, or that begins so, lists the forms of `a`.
   template <class A>
   void expect(const std::string& begin, const A& a) const {
-    int found = 0;
+    EXPECT_EQ(listed(row(begin).closed), forms(a)) << begin << ' ' << describe(a);
+  }
+  /// It says `text`, which is `value` of `a`.
+  template <class A>
+  void expect_flops(const std::string& begin, const std::string& text, double value, const A& a) const {
+    EXPECT_EQ(row(begin).flops.rfind(' ' + text, 0), 0u) << begin << row(begin).flops;
+    EXPECT_EQ(flops(a, 1), value) << begin << ' ' << describe(a);
+    EXPECT_GE(flops(a, 5), value) << begin << ' ' << describe(a);
+  }
+  Row row(const std::string& begin) const {
+    std::vector<Row> found;
     const bool whole = rows_.count(' ' + begin + ' ') > 0;
-    for (const auto& [what, closed] : rows_) {
-      if (whole ? what != ' ' + begin + ' ' : what.rfind(' ' + begin, 0) != 0) continue;
-      ++found;
-      EXPECT_EQ(listed(closed), forms(a)) << what << describe(a);
-    }
-    EXPECT_EQ(found, 1) << begin;
+    for (const auto& [what, row] : rows_)
+      if (whole ? what == ' ' + begin + ' ' : what.rfind(' ' + begin, 0) == 0) found.push_back(row);
+    EXPECT_EQ(found.size(), 1u) << begin;
+    return found.empty() ? Row{} : found[0];
   }
   static Dense<double> D(Index rows, Index cols) { return Dense<double>(rows, cols); }
 
-  const std::map<std::string, std::string> rows_ = table();
+  const std::map<std::string, Row> rows_ = table();
   const Eigen::MatrixXd square_ = Eigen::MatrixXd::Random(n, n), thin_ = Eigen::MatrixXd::Random(n, 2);
   const Eigen::VectorXd d_ = Eigen::VectorXd::Random(n);
 };
@@ -162,6 +173,39 @@ TEST_F(ReadmeTable, ListsTheClosedFormsOfCompositionsAndTransforms) {
   expect("blocks on the diagonal", block_diagonal(four, four));
   expect("inverse of a dense", inverse(Dense<double>(square_)));
   expect("inverse of a banded", inverse(Banded<double>(n, n, 1, 2)));
+}
+
+TEST_F(ReadmeTable, ListsTheFlopsThatTypesCount) {
+  const auto four = D(4, 4);
+  const Buffer<double> sequence(2 * n - 1);
+  expect_flops("dense f32", "2·M·K flops", 2 * n * n, Dense<double>(square_));
+  expect_flops("U·Vᵀ", "2·(M + N)·R flops", 2 * (n + n) * 2, low_rank(thin_, thin_));
+  expect_flops("Monarch P", "2·rank·(M·col_blocks + N·row_blocks) flops", 2 * 3 * (n * 4 + 24 * 2),
+               Monarch<double>(n, 24, 2, 4, 3));
+  expect_flops("Monarch of order p", "2·N·(16 + 16 + 16) flops", 2 * n * (2 + 4 + 2), MonarchChain<double>({2, 4, 2}));
+  expect_flops("butterfly", "3·N·log2(N) flops", 3 * n * 4, Butterfly<double>(n));
+  expect_flops("diag(d)", "N flops", n, Diagonal<double>(Buffer<double>(n)));
+  expect_flops("identity", "a copy", 0, identity<double>(n));
+  expect_flops("zero", "nothing", 0, zero<double>(n, n));
+  expect_flops("diag(d) + U", "N·(2 + 4·R) flops", n * (2 + 4 * 2), diagonal_plus_low_rank(d_, thin_, thin_));
+  expect_flops("banded", "2 flops an entry", 2.0 * static_cast<double>(Banded<double>(n, n, 1, 2).parameter_count()),
+               Banded<double>(n, n, 1, 2));
+  expect_flops("triangular", "N·(N + 64) flops", 128 * (128 + 64),
+               triangular<Shape::lower>(Eigen::MatrixXd(Eigen::MatrixXd::Zero(128, 128))));
+  expect_flops("P·L·D·U·Q", "2·R·(M + N) + R flops", 2 * 3 * (n + n) + 3, ldu_decompose(square_, 3));
+  expect_flops("fine-tuning of D", "2·M·N + 2·R·(M + N) + R flops", 2 * n * n + 2 * 3 * (n + n) + 3,
+               Loldu<double>(square_, 3));
+  expect_flops("A⊗B⊗", "2·n·Σ rows of square factors", 2 * n * (4 + 4), kronecker(four, four));
+  expect_flops("A⊕B⊕", "2·n·Σ sizes", 2 * n * (4 + 4), kronecker_sum(four, four));
+  expect_flops("Khatri", "M·K·(1 + 2·N) flops, A of M rows", 4 * n * (1 + 2 * 3), KhatriRao<double>(D(4, n), D(3, n)));
+  expect_flops("Toeplitz", "2·M·N flops", 2 * n * n, Toeplitz<double>(n, n, sequence));
+  expect_flops("block-circulant", "2·n²·m·p flops", 2 * 4 * 4 * 4 * 4,
+               BlockCirculant<double>(4, 4, 4, Buffer<double>(64)));
+  expect_flops("Walsh", "n·log2(n) additions", n * 4, Hadamard<double>(n));
+  expect_flops("H_1", "R·(4·N + R) flops a column and 2·N·R² once", 3 * (4 * n + 3) + 2 * n * 9,
+               random_reflections<double>(n, 3, 1));
+  expect_flops("entries that share", "2·M·N flops", 2 * n * n, Hashed<double>(n, n, Buffer<double>(9), 1));
+  expect_flops("inverse of a dense", "2·N² flops", 2 * n * n, inverse(Dense<double>(square_)));
 }
 
 }  // namespace
