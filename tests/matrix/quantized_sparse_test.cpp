@@ -144,7 +144,25 @@ TEST(QuantizedSparse, ProductsOfFloatsStayWithinTheBound) {
   }
 }
 
+TEST(QuantizedSparse, LargeScalesOverflowOnlyWithTheResult) {
+  Eigen::MatrixXf dense = Eigen::MatrixXf::Zero(4, 8);
+  dense(0, 0) = dense(0, 4) = 1.27e38f;  // a scale of 1e36
+  dense(3, 3) = 1;
+  Context ctx;
+  const auto W = pack_block_sparse(pruned_blocks(dense), 4);
+  const Eigen::VectorXf x = Eigen::VectorXf::Constant(8, 1e-3f);
+  Eigen::VectorXf y = Eigen::VectorXf::Ones(4);
+  for (const float alpha : {1.0f, 0.25f, 3.0f}) {
+    W.apply(ctx, Op::none, alpha, view(x), 0, view(y));
+    EXPECT_NEAR(y[0], alpha * 2.54e35f, alpha * 1e31f);
+    EXPECT_NEAR(y[3], alpha * 1e-3f, alpha * 1e-8f);
+  }
+}
+
 TEST(QuantizedSparse, WrongPartsAreRefused) {
+  EXPECT_REFUSED(
+      masked_csr(Mask(0, (Index{1} << 31) + 1, false), MatrixView<const float>(nullptr, 0, (Index{1} << 31) + 1)),
+      format_error, "2147483648 columns after the first do not fit");
   EXPECT_REFUSED(QuantizedSparse<Csr<Int8Code>>(Csr<Int8Code>(3, 4), Buffer<float>(2)), shape_error,
                  "with 2 scales: expected 3");
   EXPECT_REFUSED(QuantizedSparse<Bsr<Int8Code>>(bsr_from_csr(Csr<Int8Code>(3, 4), 4, 2), Buffer<float>(3)),

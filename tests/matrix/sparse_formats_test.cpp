@@ -255,6 +255,23 @@ TEST(SparseKernels, AllAgree) {
   check_all<double>();
 }
 
+TEST(SparseKernels, AbsentEntriesOfFullTilesMeetNoInfinity) {
+  auto A = csr_from_coo<float>(filled<float>(66, 70, [](Index i, Index j) { return (i + j) % 5 != 0; }));
+  std::fill(A.values().begin(), A.values().end(), 1.0f);
+  const auto tiles = tiled_csl_from_csr(A);
+  for (const Index n : {1, 2, 20}) {
+    Context ctx;
+    Buffer<float> x(70 * n), y(66 * n);
+    std::fill(x.begin(), x.end(), 1.0f);
+    for (const Index k : {7, 69}) x[k * n + n - 1] = std::numeric_limits<float>::infinity();
+    tiles.apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), 70, n), 0, MatrixView<float>(y.data(), 66, n));
+    for (Index i = 0; i < 66; ++i)
+      for (Index j = 0; j < n; ++j)
+        ASSERT_EQ(y[i * n + j], j < n - 1 || ((i + 7) % 5 == 0 && (i + 69) % 5 == 0) ? 56.0f : x[7 * n + n - 1])
+            << i << ' ' << j;
+  }
+}
+
 TEST(SparseKernels, GroupsAgree) {
   for (const Index m : {2, 4, 8, 5})
     for (const Index cols : {1, 15, 16, 100, 253}) {

@@ -51,8 +51,9 @@ void expect_near(const Image& a, const Image& b) {
   for (Index i = 0; i < a.values.size(); ++i) ASSERT_NEAR(a.values[i], b.values[i], 1e-12) << i;
 }
 
-const std::vector<ConvShape> shapes{{3, 9, 7, 3, 1, 1},  {4, 8, 11, 3, 2, 1}, {2, 5, 5, 5, 1, 0},
-                                    {5, 6, 35, 1, 1, 0}, {3, 7, 10, 2, 3, 2}, {1, 1, 1, 1, 1, 0}};
+const std::vector<ConvShape> shapes{
+    {3, 9, 7, 3, 1, 1}, {4, 8, 11, 3, 2, 1},           {2, 5, 5, 5, 1, 0}, {5, 6, 35, 1, 1, 0}, {3, 7, 10, 2, 3, 2},
+    {1, 1, 1, 1, 1, 0}, {1, 2, 3, 3, 1 << 20, 1 << 20}};
 
 TEST(SparseConv, PointwiseIsTheDenseProduct) {
   Context ctx, threads = Context::with_threads(3);

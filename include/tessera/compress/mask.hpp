@@ -105,6 +105,7 @@ namespace detail {
 template <class T, class F>
 Csr<T> csr_on(const Mask& mask, F&& value) {
   const Index nnz = checked_count<std::int32_t>("masked_csr", mask.count());
+  if (mask.cols() > 0) checked_count<std::int32_t>("masked_csr", mask.cols() - 1, "columns after the first");
   Buffer<std::int32_t> row_ptr(mask.rows() + 1), col_idx(nnz, uninitialized);
   Buffer<T> values(nnz, uninitialized);
   Index to = 0;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -37,24 +38,22 @@ namespace detail {
 inline const std::int8_t* bytes_of(std::span<const Int8Code> codes) {
   return reinterpret_cast<const std::int8_t*>(codes.data());
 }
-inline BsrInt8Args int8_args(const Csr<Int8Code>& A) {
+inline BsrInt8Args blocks_int8(Index rows, Index cols, Index block_rows, std::span<const std::int32_t> ptr,
+                               std::span<const std::int32_t> columns, std::span<const Int8Code> codes) {
   BsrInt8Args args;
-  args.rows = A.rows();
-  args.cols = A.cols();
-  args.block_ptr = A.row_ptr().data();
-  args.block_col = A.col_idx().data();
-  args.values = bytes_of(A.values());
+  args.rows = rows;
+  args.cols = cols;
+  args.block_rows = block_rows;
+  args.block_ptr = ptr.data();
+  args.block_col = columns.data();
+  args.values = bytes_of(codes);
   return args;
 }
+inline BsrInt8Args int8_args(const Csr<Int8Code>& A) {
+  return blocks_int8(A.rows(), A.cols(), 1, A.row_ptr(), A.col_idx(), A.values());
+}
 inline BsrInt8Args int8_args(const Bsr<Int8Code>& A) {
-  BsrInt8Args args;
-  args.rows = A.rows();
-  args.cols = A.cols();
-  args.block_rows = A.block_rows();
-  args.block_ptr = A.block_ptr().data();
-  args.block_col = A.block_col().data();
-  args.values = bytes_of(A.values());
-  return args;
+  return blocks_int8(A.rows(), A.cols(), A.block_rows(), A.block_ptr(), A.block_col(), A.values());
 }
 inline NmInt8Args int8_args(const Nm<Int8Code>& A) {
   NmInt8Args args;
@@ -106,6 +105,9 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
     if (scales_.size() != rows())
       throw shape_error(detail::concat("tessera: QuantizedSparse of (", tessera::describe(codes_), ") with ",
                                        scales_.size(), " scales: expected ", rows(), ", one a row"));
+    for (const float scale : scales_)
+      if (std::abs(scale) < std::numeric_limits<float>::infinity() && scale != 0)
+        exponent_ = std::max(exponent_, std::ilogb(scale));
     for (Index i = 0; i < rows(); ++i)
       if constexpr (std::same_as<Store, Csr<Int8Code>>)
         longest_ = std::max<Index>(longest_, codes_.row_ptr().data()[i + 1] - codes_.row_ptr().data()[i]);
@@ -164,9 +166,17 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
             "tessera: (", describe(), ") * (", detail::shape_text(X.rows(), X.cols()), ") in int8: a row of ", longest_,
             " codes; expected at most ", most_int8_codes, ", or activations(Activations::exact)"));
       float* const columns = scope.take<float>(X.cols());
-      const auto scaled = epilogue::scale_per_row(scales()) |
+      // Sums times scales of rows may overflow where the scales of columns make them finite again: 2^down comes last.
+      const int down = std::clamp(126 - std::max(0, std::ilogb(alpha)), 0, exponent_);
+      VectorView<const float> by_row = scales();
+      if (down > 0) {
+        float* const lower = scope.take<float>(rows());
+        for (Index i = 0; i < rows(); ++i) lower[i] = std::ldexp(scales_[i], -down);
+        by_row = {lower, rows()};
+      }
+      const auto scaled = epilogue::scale_per_row(by_row) |
                           epilogue::scale_per_column(VectorView<const float>(columns, X.cols())) |
-                          epilogue::scale(alpha);
+                          epilogue::scale(std::ldexp(alpha, down));
       if (beta == 0)
         sparse_int8_to(ctx, detail::int8_args(codes_), X, scaled, Y, 0, columns);
       else
@@ -231,6 +241,7 @@ class QuantizedSparse : public OperatorBase<QuantizedSparse<Store>> {
   Store codes_;
   Buffer<float> scales_;
   Index longest_ = 0;  // codes of a row
+  int exponent_ = 0;   // of the largest scale from 1 on
   Activations mode_ = std::same_as<Store, Csr<Int8Code>> ? Activations::exact : Activations::int8;
 };
 

@@ -184,25 +184,30 @@ void depthwise_conv(Context& ctx, MatrixView<const T> K, const ConvShape& s, Cha
                                      "); expected ", detail::shape_text(s.channels, s.kernel * s.kernel)));
   detail::check_epilogue(e, s.channels);
   using V = simd::Vec<T, simd::Portable<>>;
-  const Index rows = s.height + 2 * s.pad, OW = s.out_width();
-  const Index line = OW + (s.kernel - 1) / s.stride + V::width;  // of one place in the stride
+  // Of each stride of rows and columns, `phases` are read; a line is one of them.
+  const Index phases = std::min(s.stride, s.kernel), rows = (s.out_height() - 1) * phases + s.kernel,
+              OW = s.out_width();
+  const Index line = OW + (s.kernel - 1) / s.stride + V::width;
   for_each_chunk(ctx, s.channels, 4, [&](Context& worker, Index first, Index last) {
     Workspace::Scope scope(worker.workspace);
-    T* const plane = scope.take<T>(rows * s.stride * line);
-    std::fill_n(plane, rows * s.stride * line, T(0));
+    T* const plane = scope.take<T>(rows * phases * line);
+    std::fill_n(plane, rows * phases * line, T(0));
     for (Index c = first; c < last; ++c) {
-      for (Index y = 0; y < s.height; ++y)
+      for (Index y = 0; y < s.height; ++y) {
+        const Index r = (y + s.pad) / s.stride * phases + (y + s.pad) % s.stride;
+        if ((y + s.pad) % s.stride >= phases || r >= rows) continue;
         for (Index x = 0; x < s.width; ++x) {
-          const Index at = x + s.pad;
-          if (at / s.stride < line) plane[((y + s.pad) * s.stride + at % s.stride) * line + at / s.stride] = X(c, y, x);
+          const Index at = x + s.pad, phase = at % s.stride;
+          if (phase < phases && at / s.stride < line) plane[(r * phases + phase) * line + at / s.stride] = X(c, y, x);
         }
+      }
       for (Index y = 0; y < s.out_height(); ++y)
         for (Index x = 0; x < OW; x += V::width) {
           V sum(T(0));
           for (Index i = 0; i < s.kernel; ++i)
             for (Index j = 0; j < s.kernel; ++j)
               sum = fma(V(K(c, i * s.kernel + j)),
-                        V::load(plane + ((y * s.stride + i) * s.stride + j % s.stride) * line + x + j / s.stride), sum);
+                        V::load(plane + ((y * phases + i) * phases + j % s.stride) * line + x + j / s.stride), sum);
           if (x + V::width <= OW)
             sum.store(&Y(c, y, x));
           else

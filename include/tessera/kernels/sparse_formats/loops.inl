@@ -115,8 +115,8 @@ struct BsrLoop {
   }
 };
 
-/// Tiles: those of which 6 in 10 places are filled are spread into dense columns of 4 rows in L1 and multiplied so; of
-/// others each row's run of entries is summed in registers.
+/// Tiles: those of which 6 in 10 places are filled are spread into dense columns of 4 rows in L1 and multiplied so,
+/// where X is finite, as absent entries contribute nothing; of others each row's run of entries is summed in registers.
 template <class Lane>
 struct CslLoop {
   template <class T>
@@ -180,8 +180,8 @@ struct CslLoop {
         const Index at = j + p * a.panel, width = a.width(at);
         const S* const x = a.panels + at * a.cols + t * tile * width;
         S* const to = sums + p * tile * a.panel;
-        if (fill) {
-          const Index columns = a.cols - t * tile < tile ? a.cols - t * tile : tile;
+        const Index columns = a.cols - t * tile < tile ? a.cols - t * tile : tile;
+        if (fill && finite(x, columns * width)) {
           for (Index i = 0; i < tile; i += 4) dense_rows(dense + i * tile, columns, x, width, to + i * a.panel);
         } else {
           sparse_rows(a, first, last, x, width, to);
@@ -192,6 +192,17 @@ struct CslLoop {
       for (Index i = 0; i < tile && b * tile + i < a.rows; ++i)
         for (Index c = 0; c < a.columns(j + p * a.panel); ++c)
           a.put(b * tile + i, j + p * a.panel + c, sums[p * tile * a.panel + i * a.panel + c]);
+  }
+  template <class S>
+  static bool finite(const S* x, Index count) {
+    using R = simd::Vec<S, Lane>;
+    R sum;
+    for (Index k = 0; k < count; k += R::width) sum = fma(R(S(0)), R::load(x + k), sum);
+    S lanes[static_cast<std::size_t>(R::width)];
+    sum.store(lanes);
+    for (const S lane : lanes)
+      if (lane != S(0)) return false;
+    return true;
   }
   template <class T>
   static void expand(const CslArgs<T>& a, Index first, Index last, accum_t<T>* dense) {
