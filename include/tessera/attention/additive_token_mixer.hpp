@@ -1,9 +1,11 @@
 /// Convolutional additive self-attention of channels (C,H,W), forward and backward.
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include <tessera/attention/detail/additive_mixer_maps.hpp>
+#include <tessera/attention/detail/depthwise3x3.hpp>
 #include <tessera/attention/detail/parts.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/nn/elementwise.hpp>
@@ -82,12 +84,9 @@ struct MixerPass {
       p->g = {scope.take<T>(C), C};
     }
   }
-  Channels<T> image(MatrixView<T> X) const { return {X.data(), {C, shape.height, shape.width}}; }
   void convolve(MatrixView<const T> kernel, VectorView<const T> bias, MatrixView<const T> X, MatrixView<T> Y,
                 bool relu = false) const {
-    const Channels<const T> from(X.data(), {C, shape.height, shape.width});
-    const std::span<const T> b(bias.data(), static_cast<std::size_t>(bias.extent(0)));
-    depthwise_conv<T>(ctx, kernel, shape, from, image(Y), {b, relu});
+    depthwise3x3<T>(ctx, kernel, bias, X, shape.width, Y, relu);
   }
   void gates(const Gates& u, const Path& p) const {
     convolve(u.kernel, u.bias, p.x, p.hidden, true);

@@ -1,38 +1,12 @@
 /// Gradients of the additive token mixer.
 #pragma once
 
-#include <algorithm>
-
 #include <tessera/attention/additive_token_mixer.hpp>
-#include <tessera/nn/attention_backward.hpp>
+#include <tessera/nn/linear.hpp>
 
 namespace tessera::inline TESSERA_ABI::nn {
 
 namespace detail {
-
-/// dK (C,9) += Σ_pixels dY(c, y, x) X(c, y + i - 1, x + j - 1): planes with a border of zeros make each entry one dot
-/// product over a channel.
-template <class T>
-void depthwise3x3_gradient(Context& ctx, const ConvShape& s, MatrixView<const T> X, MatrixView<const T> dY, T beta,
-                           MatrixView<T> dK) {
-  const Index H = s.height, W = s.width, line = W + 2, length = (H - 1) * line + W;
-  for_each_chunk(ctx, s.channels, 4, [&](Context& worker, Index first, Index last) {
-    Workspace::Scope scope(worker.workspace);
-    T* const x = scope.take<T>((H + 2) * line);
-    T* const dy = scope.take<T>(H * line);
-    std::fill_n(x, (H + 2) * line, T(0));
-    std::fill_n(dy, H * line, T(0));
-    for (Index c = first; c < last; ++c) {
-      for (Index y = 0; y < H; ++y) {
-        std::copy_n(&X(c, y * W), W, x + (y + 1) * line + 1);
-        std::copy_n(&dY(c, y * W), W, dy + y * line);
-      }
-      for (Index e = 0; e < 9; ++e)
-        gemv<T>(worker, T(1), MatrixView<const T>(x + e / 3 * line + e % 3, 1, length), VectorView<const T>(dy, length),
-                beta, VectorView<T>(&dK(c, e), 1));
-    }
-  });
-}
 
 template <class T>
 struct MixerBackward {
@@ -46,7 +20,7 @@ struct MixerBackward {
   /// Gradients of a convolution's kernel and bias; dX, by the kernel turned around.
   void convolution(MatrixView<const T> kernel, MatrixView<const T> X, MatrixView<const T> dY, MatrixView<T> dX,
                    MatrixView<T> dkernel, VectorView<T> dbias) const {
-    depthwise3x3_gradient<T>(at.ctx, at.shape, X, dY, beta, dkernel);
+    depthwise3x3_gradient<T>(at.ctx, X, dY, at.shape.width, beta, dkernel);
     gemv<T>(at.ctx, T(1), dY, VectorView<const T>(&one, {at.P}, {0}), beta, dbias);
     const MatrixView<const T> turned(kernel.data() + 8, {at.C, 9}, {kernel.row_stride(), -1});
     at.convolve(turned, {}, dY, dX);
