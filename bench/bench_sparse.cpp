@@ -6,6 +6,8 @@
 /// conv1x1/<format>/<channels>x<channels>x<pixels> ends in a ReLU, as does its dense peer.
 /// spmm_int8/<format>/<shape>/<percent of zeros>: pruned weights in int8 times bytes; the roof is the probe of int8
 /// products, peers are dense products of int8 (vs_dense_int8) and f32 (vs_dense) and Eigen's compressed rows of f32.
+/// Then transposed products, min-plus, rows gathered and scattered, sampled products, triangular solves, and
+/// thresholded_gemv with half of the channels (vs_dense: gemv with all).
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -21,6 +23,7 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/map/map.hpp>
+#include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
@@ -28,7 +31,12 @@
 #include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/tiled_csl.hpp>
+#include <tessera/sparse/chess.hpp>
 #include <tessera/sparse/conv.hpp>
+#include <tessera/sparse/gather.hpp>
+#include <tessera/sparse/sddmm.hpp>
+#include <tessera/sparse/semiring.hpp>
+#include <tessera/sparse/triangular_solve.hpp>
 
 namespace {
 
@@ -226,6 +234,162 @@ void bytes_row(const std::string& name, Index m, Index k, Index n, std::function
 
 Csr<float> itself(const Csr<float>& A) { return A; }
 
+struct Parts {
+  Csr<float> A{}, other{};
+  Buffer<float> x{}, y{}, w{};
+  std::vector<std::int32_t> ids{};
+  std::shared_ptr<TriangularSolver<float>> solver{};
+  Context ctx{};
+
+  MatrixView<const float> in(Index n) const { return {x.data(), x.size() / n, n}; }
+  MatrixView<float> out(Index n) { return {y.data(), y.size() / n, n}; }
+};
+/// Made when its row begins, which frees what the row before had.
+std::function<Parts&()> later(std::function<Parts()> make) {
+  auto made = std::make_shared<std::optional<Parts>>();
+  return [=]() -> Parts& {
+    if (!*made) {
+      if (release) release();
+      release = [=] { made->reset(); };
+      made->emplace(make());
+      std::fill(made->value().x.begin(), made->value().x.end(), 0.5f);
+    }
+    return **made;
+  };
+}
+std::function<double()> reading(double bytes) {
+  return [=] { return bench::read_roof(Buffer<float>(static_cast<Index>(bytes / 4))); };
+}
+template <class F>
+std::function<void()> with(const std::function<Parts&()>& parts, F f) {
+  return [=] { f(parts()); };
+}
+
+void other_rows() {
+  constexpr Index N = 4096;
+  constexpr double nnz = 0.1 * N * N;
+  for (const Index n : {1, 32}) {
+    const std::string shape = detail::concat("/f32/4096x4096x", n, "/90%"), unit = n == 1 ? "GBs" : "GFLOPs";
+    const double work = nnz * (n == 1 ? 8.0 : 2.0 * static_cast<double>(n));
+    const auto roof = n == 1 ? reading(work) : std::function<double()>(bench::fma_roof<float>);
+    const auto p = later([n] {
+      Parts made{.A = random_sparse(N, 90, 1), .x = Buffer<float>(N * n), .y = Buffer<float>(N * n)};
+      made.other = made.A.transposed();
+      return made;
+    });
+    bench::row("spmm_transposed/csr" + shape, unit, work, roof,
+               with(p, [n](Parts& o) { o.A.apply(o.ctx, Op::transpose, 1, o.in(n), 0, o.out(n)); }),
+               {{"eigen", with(p,
+                               [n](Parts& o) {
+                                 peers::eigen_sparse_transposed(N, N, o.A.nnz(), o.A.row_ptr().data(),
+                                                                o.A.col_idx().data(), o.A.values().data(), o.x.data(),
+                                                                o.y.data(), n);
+                               })},
+                {"csr", with(p, [n](Parts& o) { o.other.apply(o.ctx, Op::none, 1, o.in(n), 0, o.out(n)); })}});
+    std::vector<bench::Peer> peers{
+        {"csr", with(p, [n](Parts& o) { o.A.apply(o.ctx, Op::none, 1, o.in(n), 0, o.out(n)); })}};
+#ifdef TESSERA_BENCH_GRAPHBLAS
+    peers.push_back({"graphblas", with(p, [n, made = std::make_shared<bool>()](Parts& o) {
+                       if (!std::exchange(*made, true))
+                         peers::make_graphblas(N, N, o.A.row_ptr().data(), o.A.col_idx().data(), o.A.values().data(),
+                                               n);
+                       peers::graphblas_sparse(true);
+                     })});
+#endif
+    bench::row("min_plus/csr" + shape, unit, work, roof,
+               with(p, [n](Parts& o) { semiring_product(o.ctx, MinPlus<float>{}, o.A, o.in(n), o.out(n)); }), peers);
+  }
+  for (const Index d : {16, 64, 256}) {
+    constexpr Index E = 1 << 17;
+    const Index table = (Index{1} << 26) / d;  // 256 MB
+    const auto p = later([=] {
+      Parts made{.x = Buffer<float>(table * d), .y = Buffer<float>(E * d)};
+      const Philox draws(3);
+      for (std::uint64_t e = 0; e < static_cast<std::uint64_t>(E); ++e)
+        made.ids.push_back(static_cast<std::int32_t>(draws.below(e, static_cast<std::uint64_t>(table))));
+      return made;
+    });
+    const double bytes = 8.0 * static_cast<double>(E * d);
+    bench::row(detail::concat("gather/f32/", table, "x", d, "/", E), "GBs", bytes, reading(bytes),
+               with(p, [d](Parts& o) { gather_rows<float, std::int32_t>(o.ctx, o.in(d), o.ids, o.out(d)); }),
+               {{"loop", with(p, [d](Parts& o) { peers::gather(o.x.data(), o.ids.data(), E, d, o.y.data()); })}});
+    bench::row(detail::concat("scatter_add/f32/", table, "x", d, "/", E), "GBs", 1.5 * bytes, reading(1.5 * bytes),
+               with(p,
+                    [=](Parts& o) {
+                      scatter_add_rows<float, std::int32_t>(o.ctx, o.ids, MatrixView<const float>(o.y.data(), E, d),
+                                                            MatrixView<float>(o.x.data(), table, d));
+                    }),
+               {{"loop", with(p, [d](Parts& o) { peers::scatter(o.y.data(), o.ids.data(), E, d, o.x.data()); })}});
+  }
+  for (const int zeros : {90, 99}) {
+    constexpr Index K = 64;
+    const auto p = later([=] {
+      return Parts{.A = random_sparse(N, zeros, 1),
+                   .x = Buffer<float>(N * K),
+                   .y = Buffer<float>(N * K),
+                   .w = Buffer<float>(N * N)};
+    });
+    const auto Y = [](Parts& o) { return MatrixView<const float>(o.y.data(), N, K); };
+    bench::row(detail::concat("sddmm/f32/4096x4096x64/", zeros, "%"), "GFLOPs", 0.02 * (100 - zeros) * N * N * K,
+               bench::fma_roof<float>,
+               with(p, [=](Parts& o) { benchmark::DoNotOptimize(sddmm(o.ctx, 1.0f, o.A, o.in(K), Y(o)).nnz()); }),
+               {{"eigen", with(p,
+                               [](Parts& o) {
+                                 peers::eigen_sddmm(N, N, K, o.A.row_ptr().data(), o.A.col_idx().data(), o.x.data(),
+                                                    o.y.data(), o.w.data());
+                               })},
+                {"dense", with(p, [=](Parts& o) {
+                   gemm(o.ctx, 1.0f, o.in(K), Y(o).transposed(), 0.0f, MatrixView<float>(o.w.data(), N, N));
+                 })}});
+  }
+  for (const Index n : {1, 8}) {
+    constexpr Index side = 512;
+    const auto p = later([n] {
+      Parts made{.A = poisson<float>(side), .x = Buffer<float>(side * side * n), .y = Buffer<float>(side * side * n)};
+      made.solver = std::make_shared<TriangularSolver<float>>(made.A, TriangularOptions{.lower = true});
+      return made;
+    });
+    const auto restart = [](Parts& o) { std::copy(o.x.begin(), o.x.end(), o.y.begin()); };
+    bench::row(detail::concat("triangular_solve/f32/poisson512x", n), "GFLOPs",
+               6.0 * side * side * static_cast<double>(n), {},
+               with(p,
+                    [=](Parts& o) {
+                      restart(o);
+                      o.solver->solve(o.ctx, o.out(n));
+                    }),
+               {{"eigen", with(p, [=](Parts& o) {
+                   restart(o);
+                   peers::eigen_solve_lower(side * side, o.A.nnz(), o.A.row_ptr().data(), o.A.col_idx().data(),
+                                            o.A.values().data(), o.y.data(), n);
+                 })}});
+  }
+  for (const Index out : {4096, 11008}) {
+    const auto p = later([out] {
+      Parts made{.x = Buffer<float>(N), .y = Buffer<float>(out), .w = Buffer<float>(N * out)};
+      std::fill(made.w.begin(), made.w.end(), 0.25f);
+      for (Index c = 0; c < N; ++c)
+        made.ids.push_back(static_cast<std::int32_t>(Philox(5).below(static_cast<std::uint64_t>(c), 2)));
+      return made;
+    });
+    bench::row(
+        detail::concat("thresholded_gemv/f32/4096x", out, "/50%"), "GBs", 2.0 * static_cast<double>(N * out),
+        reading(4.0 * static_cast<double>(N * out)),
+        with(p,
+             [out](Parts& o) {
+               std::vector<float> x(o.ids.begin(), o.ids.end());
+               const std::vector<float> threshold(N, 0.5f);
+               thresholded_gemv<float>(o.ctx, {o.w.data(), N, out}, x, threshold,
+                                       {o.y.data(), static_cast<std::size_t>(out)});
+             }),
+        {{"dense", with(p,
+                        [out](Parts& o) {
+                          gemm(o.ctx, 1.0f, MatrixView<const float>(o.w.data(), N, out).transposed(), o.in(1), 0.0f,
+                               o.out(1));
+                        })},
+         {"eigen", with(p, [out](Parts& o) { peers::eigen_gemv(N, out, o.w.data(), o.x.data(), o.y.data()); })}});
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -259,6 +423,10 @@ int main(int argc, char** argv) {
     product_row<CsrDelta<float>>(
         shape("csr_delta", 1, zeros), 1, [=] { return random_sparse(N, zeros, 1); }, csr_delta_from_csr<float>);
   }
+  for (const Index n : {1, 32})
+    for (const int zeros : {50, 80, 90})
+      product_row<Bitmap<float>>(
+          shape("bitmap", n, zeros), n, [=] { return random_sparse(N, zeros, 1); }, bitmap_from_csr<float>);
   for (const Index n : {1, 4})
     product_row<Nm<float>>(
         shape("2:4", n, 50), n, [=] { return two_of_four(N, N); },
@@ -301,5 +469,6 @@ int main(int argc, char** argv) {
           name("bsr4x1"), pixels, [=] { return random_sparse(C, zeros, 4); },
           [](const Csr<float>& A) { return bsr_from_csr(A, 4, 1); }, true, true);
     }
+  other_rows();
   return tessera::bench::run_rows(argc, argv);
 }
