@@ -80,10 +80,10 @@ TYPED_TEST(QuantizedLaws, ActivationBoundIsNotVacuous) {  // ten times less woul
 }
 
 TYPED_TEST(QuantizedLaws, TransposeMultipliesTheDecodedWeights) {
-  for (const auto& [m, k] : shapes)
+  for (const auto& [m, k] : shapes) {
+    const auto W = this->sample(m, k);
+    const Eigen::MatrixXf D = W.to_dense();
     for (const Index n : {1, 4}) {
-      const auto W = this->sample(m, k);
-      const Eigen::MatrixXf D = W.to_dense();
       const auto x = test::random_buffer<float>(m * n, 2);
       for (const auto& [alpha, beta] : {std::pair{1.0f, 0.0f}, std::pair{-0.5f, 1.0f}, std::pair{2.0f, 0.3f}}) {
         auto y = test::random_buffer<float>(k * n, 3);
@@ -95,6 +95,7 @@ TYPED_TEST(QuantizedLaws, TransposeMultipliesTheDecodedWeights) {
                                                   columns(x, m, n), beta, columns(before, k, n), columns(y, k, n));
       }
     }
+  }
 }
 
 TYPED_TEST(QuantizedLaws, AdjointIsTheTranspose) {
