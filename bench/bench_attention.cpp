@@ -15,6 +15,7 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kv/kv.hpp>
+#include <tessera/nn/attention.hpp>
 
 namespace {
 
@@ -70,6 +71,38 @@ void prefill(Shape shape, Index n) {
         attention(*ctx, x->Q(), x->K(), x->V(), x->O(), {.scale = {}, .causal = true});
       },
       {x->eigen(true, x)});
+}
+
+/// Counted as what it needs, 2.5 times the forward pass's flops; the peer is that forward pass.
+void backward(Shape shape, Index n) {
+  auto x = std::make_shared<Operands>(Operands{shape, n, n, {}, {}, {}, {}});
+  auto gradients = std::make_shared<Buffer<float>>();
+  auto ctx = std::make_shared<Context>();
+  const double pairs = static_cast<double>(n) * static_cast<double>(n + 1) / 2;
+  const auto batch = [](auto view) {
+    using T = std::remove_reference_t<decltype(*view.data())>;
+    return View<T, 4>(view.data(), {1, view.extent(0), view.extent(1), view.extent(2)});
+  };
+  const auto forward = [=] {
+    x->make();
+    if (gradients->size() == 0) *gradients = Buffer<float>(3 * x->q.size() + shape.heads * n);
+    nn::attention<float>(*ctx, batch(x->Q()), batch(x->K()), batch(x->V()), batch(x->O()),
+                         {.scale = {}, .causal = true},
+                         View<float, 3>(gradients->data() + 3 * x->q.size(), {1, shape.heads, n}));
+  };
+  bench::row(
+      detail::concat("attention_backward/f32/", shape.text(), '/', n), "GFLOPs",
+      10 * pairs * static_cast<double>(shape.heads * shape.d), [] { return bench::fma_roof<float>(); },
+      [=] {
+        if (gradients->size() == 0) forward();
+        const auto part = [&](Index i) {
+          return View<float, 4>(gradients->data() + i * x->q.size(), {1, shape.heads, n, shape.d});
+        };
+        nn::attention_backward<float>(*ctx, batch(x->Q()), batch(x->K()), batch(x->V()), batch(x->O()),
+                                      View<float, 3>(gradients->data() + 3 * x->q.size(), {1, shape.heads, n}),
+                                      batch(x->Q()), part(0), part(1), part(2), {.scale = {}, .causal = true});
+      },
+      {{"forward", forward}});
 }
 
 void decode(const std::string& codec, Shape shape, Index context) {
@@ -146,10 +179,12 @@ void shared(Shape shape, Index prefix, Index batch) {
 
 int main(int argc, char** argv) {
   for (const Index n : {512, 1024, 2048}) prefill({8, 8, 128}, n);
+  prefill({32, 8, 128}, 1024);
   prefill({8, 8, 64}, 1024);
+  backward({8, 8, 128}, 2048);
   prefill({8, 4, 32}, 512);
-  for (const char* codec : {"f32", "bf16", "int8", "int4", "int2"}) {
-    for (const Index context : {4096, 16384}) decode(codec, {32, 8, 128}, context);
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2"}) {
+    for (const Index context : {4096, 16384, 32768}) decode(codec, {32, 8, 128}, context);
     decode(codec, {8, 8, 128}, 16384);
     decode(codec, {8, 4, 32}, 512);
   }

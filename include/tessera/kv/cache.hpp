@@ -55,6 +55,14 @@ class KvCache final : public KvCacheBase {
                         Unpack unpack) const noexcept override {
     return head(h).keys.tile(begin, count, scratch, stride, unpack);
   }
+  TokenCodes key_codes(Index h, Index begin) const noexcept override {
+    if constexpr (requires { head(h).keys.codes(begin); }) return head(h).keys.codes(begin);
+    return {};
+  }
+  TokenCodes value_codes(Index h, Index begin) const noexcept override {
+    if constexpr (requires { head(h).values.codes(begin); }) return head(h).values.codes(begin);
+    return {};
+  }
   const float* value_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
                           Unpack unpack) const noexcept override {
     return head(h).values.tile(begin, count, scratch, stride, unpack);

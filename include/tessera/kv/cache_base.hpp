@@ -133,6 +133,8 @@ class KvCacheBase {
                                 Unpack unpack) const noexcept = 0;
   virtual const float* value_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
                                   Unpack unpack) const noexcept = 0;
+  virtual TokenCodes key_codes(Index kv_head, Index begin) const noexcept = 0;
+  virtual TokenCodes value_codes(Index kv_head, Index begin) const noexcept = 0;
   static Unpack unpack_kernel(const Context& ctx) {
     UnpackArgs any;
     any.bits = 8;
@@ -166,6 +168,11 @@ class KvCacheBase {
     return reader.cache->value_tile(head, begin, count, scratch, stride, reader.unpack);
   }
 
+  template <bool Keys>
+  static TokenCodes read_codes(const void* state, Index head, Index begin) noexcept {
+    const auto& cache = *static_cast<const Reader*>(state)->cache;
+    return Keys ? cache.key_codes(head, begin) : cache.value_codes(head, begin);
+  }
   static Index token_position(const void* state, Index kv_head, Index token) noexcept {
     return static_cast<const KvCacheBase*>(state)->position(kv_head, token);
   }
@@ -185,8 +192,8 @@ class KvCacheBase {
       for (Index i = 0; options.causal && i < n; ++i) visible[h * n + i] = tokens_up_to(h, next_ - n + i);
     }
     const Reader reader{this, unpack_kernel(ctx)};
-    args.keys = {&reader, &read_tile<true>};
-    args.values = {&reader, &read_tile<false>};
+    args.keys = {&reader, &read_tile<true>, &read_codes<true>};
+    args.values = {&reader, &read_tile<false>, &read_codes<false>};
     args.lengths = lengths;
     args.visible = visible;
     args.hook = hook;

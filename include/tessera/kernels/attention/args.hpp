@@ -18,16 +18,36 @@
 
 namespace tessera::inline TESSERA_ABI {
 
+/// Rows of codes where they lie, for kernels that widen in registers: row j at codes + j * row_bytes, `scales` (rows)
+/// or null one factor a row. TokenCode::none: read tiles instead.
+enum class TokenCode { none, bf16, f16, int8 };
+struct TokenCodes {
+  TokenCode code = TokenCode::none;
+  const void* codes = nullptr;
+  Index row_bytes = 0;
+  const float* scales = nullptr;
+};
+
+/// For lanes that read tiles only.
+struct NoTokenCodes {
+  static constexpr bool available = false;
+  template <class... Any>
+  static void load(Any...) = delete;
+};
+
 /// The keys or the values, a tile of tokens at a time, however they are stored.
 /// `tile(state, head, begin, count, scratch, row_stride)` returns rows [begin, begin + count) of a kv head as (count,
 /// d) with d contiguous and `row_stride` elements between tokens: in place, or decoded into `scratch`, which has room
-/// for count * d. Kernels call it once for each tile that a block of queries meets.
+/// for count * d. Kernels call it once for each tile that a block of queries meets. `codes`, if there is one, gives
+/// rows from `begin` on as codes.
 template <class T>
 struct TileSource {
   using Tile = const T* (*)(const void* state, Index head, Index begin, Index count, T* scratch,
                             Index& row_stride) noexcept;
+  using Codes = TokenCodes (*)(const void* state, Index head, Index begin) noexcept;
   const void* state = nullptr;
   Tile tile = nullptr;
+  Codes codes = nullptr;
 };
 
 namespace detail {

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string_view>
 #include <type_traits>
 
+#include <tessera/core/types.hpp>
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/simd/target.hpp>
 
@@ -18,6 +20,27 @@ namespace tessera::inline TESSERA_ABI {
 
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
 namespace detail::attention_avx2 {
+
+/// Eight codes widened.
+struct TokenLoads {
+  static constexpr bool available = true;
+  using V = simd::Vec<float, simd::Avx2>;
+  static V load(const f16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 0}; }
+  static V load(const bf16* p) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)), 0};
+  }
+  static V load(const std::int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))), 0};
+  }
+  template <class E>
+  static V load(const E* p, Index n) {
+    E all[8] = {};
+    for (Index i = 0; i < n; ++i) all[i] = p[i];
+    return load(all);
+  }
+};
+
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_avx2
 

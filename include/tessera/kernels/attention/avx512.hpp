@@ -18,6 +18,7 @@ namespace tessera::inline TESSERA_ABI {
 
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512)
 namespace detail::attention_avx512 {
+using TokenLoads = NoTokenCodes;
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_avx512
 

@@ -32,9 +32,7 @@ struct AttentionFewRows {
       part.seen = a.meets(part);
       if (part.seen == Seen::none) continue;
       const bool changed = a.changes(part.seen);
-      Index ks = 0, vs = 0;
-      const T* const k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
-      const T* const v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
+      const Tokens k = tokens(a.keys, h, j, count, k_tile), v = tokens(a.values, h, j, count, v_tile);
       for (Index r = 0; r < rows; ++r)
         seen[r] = std::clamp<Index>(a.visible_to(h, (piece.row + r) / a.group) - j, 0, count);
       for (Index r = 0; r < rows; r += part.rows) {
@@ -42,11 +40,11 @@ struct AttentionFewRows {
         part.rows = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
         const State state{seen + r, top + r, total + r, alpha + r, surplus + r};
         if (part.rows == 4)
-          few_tile<4>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<4>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
         else if (part.rows == 2)
-          few_tile<2>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<2>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
         else
-          few_tile<1>(a, part, changed, k, ks, v, vs, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<1>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
       }
     }
     for (Index r = 0; r < rows; ++r) {
@@ -66,13 +64,55 @@ struct AttentionFewRows {
   /// Tokens to prefetch ahead: keys and values take turns, a tile each, which hardware prefetchers follow badly.
   static constexpr Index ahead = 16;
 
+  struct Tokens {  // of a tile: codes where they lie, else T
+    TokenCode code;
+    const void* rows;
+    Index stride;  // elements
+    const float* scales;
+    bool near;  // unpacked just now
+  };
+  static Tokens tokens(const TileSource<T>& source, Index h, Index begin, Index count, T* scratch) {
+    if constexpr (TokenLoads::available) {
+      if (source.codes != nullptr) {
+        const TokenCodes found = source.codes(source.state, h, begin);
+        if (found.code != TokenCode::none)
+          return {found.code, found.codes, found.row_bytes / (found.code == TokenCode::int8 ? 1 : 2), found.scales,
+                  false};
+      }
+    }
+    Index stride = 0;
+    const T* const rows = source.tile(source.state, h, begin, count, scratch, stride);
+    return {TokenCode::none, rows, stride, nullptr, rows == scratch};
+  }
+
+  template <class E>
+  TESSERA_INLINE static V load(const E* p) {
+    if constexpr (std::is_same_v<E, T>)
+      return V::load(p);
+    else
+      return TokenLoads::load(p);
+  }
+  template <class E>
+  TESSERA_INLINE static V load(const E* p, Index n) {
+    if constexpr (std::is_same_v<E, T>)
+      return V::load(p, n);
+    else
+      return TokenLoads::load(p, n);
+  }
+  template <class E>
+  TESSERA_INLINE static void prefetch_row(const E* row, Index d) {
+    const auto* const bytes = reinterpret_cast<const char*>(row);
+    for (Index b = 0; b < d * static_cast<Index>(sizeof(E)); b += 64) __builtin_prefetch(bytes + b);
+  }
+
   /// y (R rows, stride tile) of N keys.
-  template <int R, int N>
-  static void dots(const T* q, Index qs, const T* k, Index ks, Index d, Index count, T* y) {
+  template <int R, int N, class E>
+  static void dots(const T* q, Index qs, const E* k, Index ks, Index d, Index count, bool near, T* y) {
     for (; count >= N; count -= N, k += N * ks, y += N) {
       V acc[N][R];
       TESSERA_ATTENTION_UNROLL
       for (int j = 0; j < N; ++j) {
+        if (!near) prefetch_row(k + (j + ahead) * ks, d);
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) acc[j][r] = V(T(0));
       }
@@ -83,8 +123,7 @@ struct AttentionFewRows {
         for (int r = 0; r < R; ++r) rows[r] = V::load(q + r * qs + c);
         TESSERA_ATTENTION_UNROLL
         for (int j = 0; j < N; ++j) {
-          const V key = V::load(k + j * ks + c);
-          __builtin_prefetch(k + (j + ahead) * ks + c);
+          const V key = load(k + j * ks + c);
           TESSERA_ATTENTION_UNROLL
           for (int r = 0; r < R; ++r) acc[j][r] = fma(rows[r], key, acc[j][r]);
         }
@@ -92,7 +131,7 @@ struct AttentionFewRows {
       if (c < d) {
         TESSERA_ATTENTION_UNROLL
         for (int j = 0; j < N; ++j) {
-          const V key = V::load(k + j * ks + c, d - c);
+          const V key = load(k + j * ks + c, d - c);
           TESSERA_ATTENTION_UNROLL
           for (int r = 0; r < R; ++r) acc[j][r] = fma(V::load(q + r * qs + c), key, acc[j][r]);
         }
@@ -104,13 +143,14 @@ struct AttentionFewRows {
       }
     }
     if constexpr (N > 1) {
-      if (count > 0) dots<R, 1>(q, qs, k, ks, d, count, y);
+      if (count > 0) dots<R, 1>(q, qs, k, ks, d, count, near, y);
     }
   }
 
   /// out (R rows, stride os) = alpha * out + y (R, count; stride tile) * v; Z vectors of channels at a time.
-  template <int R, int Z>
-  static void blend(const T* y, const T* v, Index vs, Index d, Index count, const T* alpha, T* out, Index os) {
+  template <int R, int Z, class E>
+  static void blend(const T* y, const E* v, Index vs, Index d, Index count, bool near, const T* alpha, T* out,
+                    Index os) {
     for (; d >= Z * W; d -= Z * W, v += Z * W, out += Z * W) {
       V acc[R][Z];
       TESSERA_ATTENTION_UNROLL
@@ -119,12 +159,10 @@ struct AttentionFewRows {
         for (int z = 0; z < Z; ++z) acc[r][z] = V::load(out + r * os + z * W) * V(alpha[r]);
       }
       for (Index j = 0; j < count; ++j) {
+        if (!near) prefetch_row(v + (j + ahead) * vs, Z * W);
         V channels[Z];
         TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) {
-          channels[z] = V::load(v + j * vs + z * W);
-          __builtin_prefetch(v + (j + ahead) * vs + z * W);
-        }
+        for (int z = 0; z < Z; ++z) channels[z] = load(v + j * vs + z * W);
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) {
           const V weight(y[r * tile + j]);
@@ -139,11 +177,11 @@ struct AttentionFewRows {
       }
     }
     if constexpr (Z > 1) {
-      blend<R, Z / 2>(y, v, vs, d, count, alpha, out, os);
+      blend<R, Z / 2>(y, v, vs, d, count, near, alpha, out, os);
     } else if (d > 0) {
       for (int r = 0; r < R; ++r) {
         V acc = V::load(out + r * os) * V(alpha[r]);
-        for (Index j = 0; j < count; ++j) acc = fma(V(y[r * tile + j]), V::load(v + j * vs, d), acc);
+        for (Index j = 0; j < count; ++j) acc = fma(V(y[r * tile + j]), load(v + j * vs, d), acc);
         acc.store(out + r * os);  // rows are padded to a whole vector
       }
     }
@@ -171,12 +209,50 @@ struct AttentionFewRows {
     top = most;
   }
 
+  /// y (R rows, stride tile) times one factor a token.
   template <int R>
-  static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const T* k, Index ks, const T* v, Index vs,
-                       const T* q, Index qs, T* y, T* out, Index os, const State& s) {
+  static void scale_tokens(T* y, Index count, const float* scales) {
+    for (Index j = 0; j < count; j += W) {
+      const Index width = std::min(W, count - j);
+      const V factor = V::load(scales + j, width);
+      for (int r = 0; r < R; ++r) (V::load(y + r * tile + j) * factor).store(y + r * tile + j, width);
+    }
+  }
+
+  template <int R, class E>
+  static void dots_of(const Args& a, const Tokens& k, const T* q, Index qs, Index count, T* y) {
+    constexpr int N = R == 4 && !AttentionShape<V, 1>::wide ? 2 : 4;
+    dots<R, N>(q, qs, static_cast<const E*>(k.rows), k.stride, a.d, count, k.near, y);
+  }
+  template <int R, class E>
+  static void blend_of(const Args& a, const Tokens& v, const T* y, Index count, const T* alpha, T* out, Index os) {
     constexpr bool wide = AttentionShape<V, 1>::wide;
+    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, static_cast<const E*>(v.rows), v.stride, a.dv(), count,
+                                                           v.near, alpha, out, os);
+  }
+
+  template <int R>
+  static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const Tokens& k, const Tokens& v, const T* q,
+                       Index qs, T* y, T* out, Index os, const State& s) {
     const Index count = part.count;
-    dots<R, (R == 4 && !wide ? 2 : 4)>(q, qs, k, ks, a.d, count, y);
+    if constexpr (TokenLoads::available) {
+      switch (k.code) {
+        case TokenCode::none:
+          dots_of<R, T>(a, k, q, qs, count, y);
+          break;
+        case TokenCode::bf16:
+          dots_of<R, bf16>(a, k, q, qs, count, y);
+          break;
+        case TokenCode::f16:
+          dots_of<R, f16>(a, k, q, qs, count, y);
+          break;
+        case TokenCode::int8:
+          dots_of<R, std::int8_t>(a, k, q, qs, count, y);
+      }
+      if (k.scales != nullptr) scale_tokens<R>(y, count, k.scales);
+    } else {
+      dots_of<R, T>(a, k, q, qs, count, y);
+    }
     part.scores = y;
     part.row_stride = tile;
     part.token_stride = 1;
@@ -189,6 +265,20 @@ struct AttentionFewRows {
       for (Index j = (s.seen[r] + W - 1) / W * W; j < count; ++j) y[r * tile + j] = 0;
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
-    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, v, vs, a.dv(), count, s.alpha, out, os);
+    if constexpr (TokenLoads::available) {
+      if (v.scales != nullptr) scale_tokens<R>(y, count, v.scales);
+      switch (v.code) {
+        case TokenCode::none:
+          return blend_of<R, T>(a, v, y, count, s.alpha, out, os);
+        case TokenCode::bf16:
+          return blend_of<R, bf16>(a, v, y, count, s.alpha, out, os);
+        case TokenCode::f16:
+          return blend_of<R, f16>(a, v, y, count, s.alpha, out, os);
+        case TokenCode::int8:
+          return blend_of<R, std::int8_t>(a, v, y, count, s.alpha, out, os);
+      }
+    } else {
+      blend_of<R, T>(a, v, y, count, s.alpha, out, os);
+    }
   }
 };

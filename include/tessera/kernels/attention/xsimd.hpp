@@ -15,6 +15,7 @@
 namespace tessera::inline TESSERA_ABI {
 
 namespace detail::attention_portable {
+using TokenLoads = NoTokenCodes;
 using simd::Vec;
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_portable

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <tessera/core/config.hpp>
+#include <tessera/kernels/attention/args.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
 #include <tessera/kv/storage.hpp>
 
@@ -18,6 +19,7 @@ using Unpack = void (*)(const UnpackArgs&, RowRange) noexcept;
 /// Rows of one head in one representation.
 ///   append(rows, count, stride)   count rows of d floats, `stride` apart
 ///   tile(begin, count, scratch, stride, unpack)   rows as floats: in place, or decoded into scratch (count, d)
+///   codes(begin)   optional: rows from `begin` on as codes, for kernels that widen them in registers
 ///   retain(kept)   keeps rows kept[0] < kept[1] < … and frees the rest      truncate(n)   keeps the first n
 ///   reserve(n)   room for n rows in all, so that appending them does not move memory      bytes()   what is held
 template <class S>

@@ -45,6 +45,9 @@ class Int8Rows {
     stride = d_;
     return scratch;
   }
+  TokenCodes codes(Index begin) const noexcept {
+    return {TokenCode::int8, codes_.data() + begin * d_, d_, scales_.data() + begin};
+  }
   void retain(std::span<const Index> kept) {
     retain_rows(codes_, d_, kept);
     retain_rows(scales_, 1, kept);

@@ -60,6 +60,9 @@ class PlainRows {
       return scratch;
     }
   }
+  TokenCodes codes(Index begin) const noexcept requires(!std::same_as<T, float>) {
+    return {std::same_as<T, f16> ? TokenCode::f16 : TokenCode::bf16, rows_.data() + begin * d_, 2 * d_, nullptr};
+  }
   void retain(std::span<const Index> kept) {
     retain_rows(rows_, d_, kept);
     size_ = static_cast<Index>(kept.size());
