@@ -213,6 +213,7 @@
 #include <tessera/sparse/rows.hpp>
 #include <tessera/sparse/sddmm.hpp>
 #include <tessera/sparse/semiring.hpp>
+#include <tessera/sparse/soft_evolution.hpp>
 #include <tessera/sparse/spgemm.hpp>
 #include <tessera/sparse/spgemm_atomic.hpp>
 #include <tessera/sparse/triangular_solve.hpp>

@@ -83,6 +83,51 @@ TEST(SparseConv, PointwiseIsTheDenseProduct) {
                shape_error);
 }
 
+// MobileNet's layers in f32, rows and blocks of 4×1, at 80 and 90% zeros.
+TEST(SparseConv, LayersOfMobileNetAreTheDenseProductsSlow) {
+  Context ctx;
+  for (const auto& [C, side] : {std::pair<Index, Index>{64, 56}, {128, 28}, {256, 14}, {512, 14}})
+    for (const Index tenths : {1, 2}) {
+      if (C == 256 && tenths == 2) continue;
+      const Index n = side * side;
+      const auto x = test::random_buffer<float>(C * n, 1), b = test::random_buffer<float>(C, 2);
+      const Channels<const float> X(x.data(), {C, side, side});
+      Buffer<float> w(C * C), y(C * n);
+      const Philox draws(3);
+      for (Index i = 0; i < C; ++i)
+        for (Index k = 0; k < C; ++k)  // whole blocks of four rows
+          if (draws.below(static_cast<std::uint64_t>(i / 4 * C + k), 10) < static_cast<std::uint64_t>(tenths))
+            w[i * C + k] = draws.uniform(static_cast<std::uint64_t>(i * C + k)) - 0.4f;
+      const auto A = csr_from_dense(MatrixView<float>(w.data(), C, C));
+      const auto blocks = bsr_from_csr(A, 4, 1);
+      std::vector<double> sums(static_cast<std::size_t>(n)), sizes(sums);
+      Buffer<double> want(C * n), within(C * n);
+      for (Index i = 0; i < C; ++i) {
+        std::fill(sums.begin(), sums.end(), double(b[i]));
+        std::fill(sizes.begin(), sizes.end(), std::abs(double(b[i])));
+        for (Index k = 0; k < C; ++k) {
+          const double a = w[i * C + k];
+          if (a == 0) continue;
+          for (std::size_t p = 0; p < sums.size(); ++p) {
+            const double product = a * double(x[k * n + Index(p)]);
+            sums[p] += product;
+            sizes[p] += std::abs(product);
+          }
+        }
+        for (std::size_t p = 0; p < sums.size(); ++p) {
+          want[i * n + Index(p)] = std::max(sums[p], 0.0);
+          within[i * n + Index(p)] = test::gamma<float>(double(C)) * sizes[p];
+        }
+      }
+      for (const bool in_blocks : {false, true}) {
+        const Channels<float> Y(y.data(), {C, side, side});
+        const ConvEpilogue<float> bias{b, true};
+        in_blocks ? sparse_conv1x1(ctx, blocks, X, Y, bias) : sparse_conv1x1(ctx, A, X, Y, bias);
+        for (Index p = 0; p < C * n; ++p) ASSERT_LE(std::abs(double(y[p]) - want[p]), within[p]) << C << ' ' << p;
+      }
+    }
+}
+
 TEST(SparseConv, PatchesDepthwiseAndBlocksAreTheLoops) {
   Context ctx, threads = Context::with_threads(2);
   for (const auto& s : shapes) {

@@ -10,6 +10,7 @@
 #include <tessera/sparse/centrality.hpp>
 #include <tessera/sparse/chunked_spmm.hpp>
 #include <tessera/sparse/fastrp.hpp>
+#include <tessera/sparse/soft_evolution.hpp>
 #include <tessera/sparse/typed_linear.hpp>
 #include "graphs.hpp"
 
@@ -182,18 +183,24 @@ TEST(FastRp, IsThePolynomialAndKeepsProducts) {
   // nnz of R is near n·d/s; |Rᵀx|²/d is near |x|², closer for more columns.
   const auto very_sparse = very_sparse_random_projection<double>(1000, 50, 30, 1);
   EXPECT_NEAR(static_cast<double>(very_sparse.nnz()), 50000.0 / 30, 5 * std::sqrt(50000.0 / 30));
-  const Dense x = random(1, 200, 3);
+  const Dense x = random(1, 200, 3), y = random(1, 200, 4) + x;
+  const double product = x.cwiseProduct(y).sum() / (x.norm() * y.norm());
   double error[2];
   for (const int big : {0, 1}) {
     const Index columns = big != 0 ? 320 : 20;
-    double mean = 0, square = 0;
+    double mean = 0, square = 0, between = 0, spread = 0;
     for (std::uint64_t seed = 0; seed < 40; ++seed) {
-      const Dense projected = x * very_sparse_random_projection<double>(200, columns, 20, 50 + seed).to_dense();
+      const Dense drawn = very_sparse_random_projection<double>(200, columns, 20, 50 + seed).to_dense();
+      const Dense projected = x * drawn, other = y * drawn;
       const double ratio = projected.squaredNorm() / static_cast<double>(columns) / x.squaredNorm();
       mean += ratio / 40;
       square += (ratio - 1) * (ratio - 1) / 40;
+      const double inner = projected.cwiseProduct(other).sum() / static_cast<double>(columns) / (x.norm() * y.norm());
+      between += inner / 40;
+      spread += (inner - product) * (inner - product) / 40;
     }
     EXPECT_NEAR(mean, 1, 5 * std::sqrt(square / 40));
+    EXPECT_NEAR(between, product, 5 * std::sqrt(spread / 40));
     error[big] = square;
   }
   EXPECT_NEAR(error[0] / error[1], 16, 12);  // variance ~ 1/d
@@ -332,18 +339,126 @@ TEST(Centrality, EqualsBruteForceAndDoesNotKnowNames) {
     for (auto& i : list.row) i = (7 * i + 3) % n;
     for (auto& i : list.col) i = (7 * i + 3) % n;
     const Sparse B = csr_from_coo<double>(list);
+    const auto expect_renamed = [&](double within) {
+      for (Index v = 0; v < n; ++v)
+        EXPECT_NEAR(got[static_cast<std::size_t>(v)], renamed[static_cast<std::size_t>((7 * v + 3) % n)], within);
+    };
     betweenness(one, B, renamed);
-    for (Index v = 0; v < n; ++v)
-      EXPECT_NEAR(got[static_cast<std::size_t>(v)], renamed[static_cast<std::size_t>((7 * v + 3) % n)], 1e-10);
+    expect_renamed(1e-10);
     closeness(one, A, got);
     closeness(ctx, B, renamed);
-    for (Index v = 0; v < n; ++v)
-      EXPECT_NEAR(got[static_cast<std::size_t>(v)], renamed[static_cast<std::size_t>((7 * v + 3) % n)], 1e-14);
+    expect_renamed(1e-14);
+    Dense at(n, 2), at_renamed(n, 2);
+    for (Index i = 0; i < n; ++i) {
+      at.row(i) << static_cast<double>(i % 5), static_cast<double>(i / 5);
+      at_renamed.row((7 * i + 3) % n) = at.row(i);
+    }
+    for (Index v = 0; v < n; ++v) {
+      double sum = 0, reached = -1;
+      for (Index t = 0; t < n; ++t)
+        if (d(v, t) < 1e9) {
+          sum += d(v, t);
+          ++reached;
+        }
+      EXPECT_NEAR(got[static_cast<std::size_t>(v)], sum > 0 ? reached / sum * reached / double(n - 1) : 0, 1e-14);
+    }
+    straightness(one, A, view(at), got, EdgeLength::unit);
+    straightness(ctx, B, view(at_renamed), renamed, EdgeLength::unit);
+    expect_renamed(1e-13);
+    for (Index v = 0; v < n; ++v) {
+      double sum = 0;
+      for (Index t = 0; t < n; ++t)
+        if (t != v && d(v, t) < 1e9) sum += std::hypot(at(v, 0) - at(t, 0), at(v, 1) - at(t, 1)) / d(v, t);
+      EXPECT_NEAR(got[static_cast<std::size_t>(v)], sum / double(n - 1), 1e-13);
+    }
   }
+  std::vector<std::pair<Index, Index>> grid, renamed_grid;
+  for (Index i = 0; i < 25; ++i)
+    for (const Index j : {i + 1, i + 5})
+      if (j < 25 && (j == i + 5 || j % 5 != 0)) {
+        grid.emplace_back(i, j);
+        renamed_grid.emplace_back((7 * i + 3) % 25, (7 * j + 3) % 25);
+      }
+  std::vector<double> influence(25), of_renamed(25);
+  Context one;
+  const auto status = eigenvector_centrality(one, undirected(25, grid), influence);
+  EXPECT_LT(status.residual, 1e-10);
+  EXPECT_NEAR(status.value, 4 * std::cos(std::acos(-1.0) / 6), 1e-9);
+  EXPECT_TRUE(eigenvector_centrality(one, undirected(25, renamed_grid), of_renamed).converged);
+  for (std::size_t i = 0; i < 25; ++i) EXPECT_NEAR(influence[i], of_renamed[(7 * i + 3) % 25], 1e-8);
   Context ctx;
   std::vector<double> c(25);
   EXPECT_THROW(closeness(ctx, G, std::span<double>(c).first(3)), shape_error);
   EXPECT_THROW(closeness(ctx, G, c, EdgeLength::value), unsupported_error);  // lengths of -1
+}
+
+// G. Spadon et al.: cosines of what a learnt matrix makes of the graph, as they mix vertices.
+TEST(SoftEvolution, IsItsFormulaHasItsGradientAndKnowsNoNames) {
+  constexpr Index n = 11, d = 4, N = 6;
+  Context one, two = Context::with_threads(2);
+  std::vector<std::pair<Index, Index>> edges{{0, 1}, {1, 2}, {2, 3}, {3, 0}, {4, 5}, {5, 6}, {6, 4}, {7, 8}, {8, 0}};
+  const Sparse A = undirected(n, edges, 1.5);  // without 9 and 10
+  Dense W = random(n, d, 1), scale = random(n, n, 2), bias = random(n, n, 3), X = random(n, N, 4);
+  const Dense a = A.to_dense(), dY = random(n, N, 5);
+  const SoftEvolution<double> layer{view(std::as_const(W)), view(std::as_const(scale)), view(std::as_const(bias))};
+  const auto cosines = [&] {
+    const Dense h = a * W;
+    Dense c = Dense::Zero(n, n);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j)
+        if (h.row(i).norm() > 0 && h.row(j).norm() > 0)
+          c(i, j) = h.row(i).dot(h.row(j)) / h.row(i).norm() / h.row(j).norm();
+    return c;
+  };
+  const auto expected = [&] { return Dense((scale.cwiseProduct(cosines()) + bias) * X); };
+  Dense H(n, d), S(n, n), Y(n, N), same(n, N);
+  layer.forward(one, A, view(std::as_const(X)), view(H), view(S), view(Y));
+  EXPECT_LT((Y - expected()).cwiseAbs().maxCoeff(), 1e-12);
+  layer.forward(two, A, view(std::as_const(X)), view(H), view(S), view(same));
+  EXPECT_TRUE(Y == same);
+  const Sparse alike = graph_soft_evolution(one, A, view(std::as_const(W)));
+  for (Index i = 0; i < n; ++i)
+    for (Index e = A.row_ptr().data()[i]; e < A.row_ptr().data()[i + 1]; ++e)
+      EXPECT_NEAR(alike.values().data()[e], cosines()(i, A.col_idx().data()[e]), 1e-14);
+
+  Dense dW(n, d), dscale(n, n), dbias(n, n), dX(n, N);
+  layer.backward(one, A, view(std::as_const(X)), view(std::as_const(H)), view(std::as_const(S)), view(dY),
+                 {view(dW), view(dscale), view(dbias), view(dX)});
+  for (const auto& [of, got] : {std::pair{&W, &dW}, {&scale, &dscale}, {&bias, &dbias}, {&X, &dX}})
+    for (Index p = 0; p < of->size(); p += 3) {
+      double loss[2] = {0, 0};
+      const double was = of->data()[p];
+      for (const int up : {0, 1}) {
+        of->data()[p] = was + (up != 0 ? 1e-6 : -1e-6);
+        loss[up] = expected().cwiseProduct(dY).sum();
+      }
+      of->data()[p] = was;
+      EXPECT_NEAR(got->data()[p], (loss[1] - loss[0]) / 2e-6, 1e-7) << p;
+    }
+
+  // Vertex i renamed to 3 i + 5 mod n.
+  const auto to = [](Index i) { return (3 * i + 5) % n; };
+  for (auto& [i, j] : edges) i = to(i), j = to(j);
+  Dense w(n, d), s(n, n), b(n, n), x(n, N);
+  for (Index i = 0; i < n; ++i) {
+    w.row(to(i)) = W.row(i);
+    x.row(to(i)) = X.row(i);
+    for (Index j = 0; j < n; ++j) {
+      s(to(i), to(j)) = scale(i, j);
+      b(to(i), to(j)) = bias(i, j);
+    }
+  }
+  const SoftEvolution<double> other{view(std::as_const(w)), view(std::as_const(s)), view(std::as_const(b))};
+  const Sparse B = undirected(n, edges, 1.5);
+  other.forward(one, B, view(std::as_const(x)), view(H), view(S), view(same));
+  for (Index i = 0; i < n; ++i)
+    for (Index k = 0; k < N; ++k) EXPECT_NEAR(Y(i, k), same(to(i), k), 1e-12);
+
+  W *= 1e200;  // lengths that squares do not hold
+  const Sparse of_huge = graph_soft_evolution(one, A, view(std::as_const(W)));
+  for (const double v : of_huge.values()) EXPECT_LE(std::abs(v), 1 + 1e-14);
+  EXPECT_THROW(other.forward(one, B, view(std::as_const(x)), view(S), view(S), view(same)), shape_error);
+  EXPECT_THROW(graph_soft_evolution(one, A, view(std::as_const(x)).slice(0, 0, 5)), shape_error);
 }
 
 }  // namespace

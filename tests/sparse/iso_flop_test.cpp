@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <support/row_major.hpp>
+#include <tessera/compress/prune_grow.hpp>
 #include <tessera/sparse/iso_flop.hpp>
 
 namespace tessera {
@@ -90,6 +91,18 @@ TEST(IsoFlop, IsItsMaskedDenseFormAndHasItsGradient) {
     Dense& moved = const_cast<Dense&>(X);
     for (Index k = 0; k < X.size(); k += 7) EXPECT_NEAR(dX.data()[k], slope(moved.data()[k]), 1e-7) << int(kind);
     EXPECT_THROW(layer.forward(ctx, view(dY), view(Y)), shape_error);
+
+    std::vector<Dense> criteria;  // masks that move leave all counts, and the layer is theirs
+    std::vector<DynamicLayer<double>> masks;
+    for (const auto& A : layer.sparse()) criteria.push_back(random<Dense>(A.rows(), A.cols(), 20 + criteria.size()));
+    for (std::size_t p = 0; p < criteria.size(); ++p)
+      masks.push_back({&layer.sparse()[p], view(std::as_const(criteria[p]))});
+    EXPECT_GT(dynamic_sparse_update<double>(masks, 0.3), 0);
+    Index kept = 0;
+    for (const auto& A : layer.sparse()) kept += A.nnz();
+    EXPECT_EQ(kept + layer.plan().rank * (rows + cols), M * N);
+    layer.forward(ctx, view(X), view(Y));
+    EXPECT_LT((Y - dense()).cwiseAbs().maxCoeff(), 1e-12) << int(kind);
   }
 }
 

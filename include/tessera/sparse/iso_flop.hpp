@@ -83,7 +83,7 @@ inline IsoFlopPlan iso_flop_plan(IsoFlop kind, Index M, Index N, double sparsity
 }
 
 /// A layer by a plan, on random masks, its values such that outputs are about as large as inputs. Masks may be changed
-/// as it is trained: `sparse()` are its matrices, which `prune_grow` takes.
+/// as it is trained: `sparse()` are its matrices, which `dynamic_sparse_update` takes.
 template <std::floating_point T>
 class IsoFlopLinear {
  public:
