@@ -107,7 +107,7 @@ struct Truth<KhatriRao<S>> {
   static double roundings(const A& a, Op op) {
     return static_cast<double>(op == Op::none ? a.cols() : a.left().rows() + a.right().rows()) + 6;
   }
-  static double extra(const A&, Op, Index, VectorView<const S>) { return 0; }
+  static double extra(const A&, Op, Index, VectorView<const accum_t<S>>) { return 0; }
 };
 
 template <class... As, class F>
@@ -168,11 +168,12 @@ struct RunTimeCase {
     return {Operator({}), Operator({random_factor<S>(5, 4, 35)}), Operator(std::move(four))};
   }
 };
+template <class S>
 struct PairCase {  // merged, and two products whose factors do not fit
-  using Two = Kronecker<Dense<double>, Dense<double>>;
+  using Two = Kronecker<Dense<S>, Dense<S>>;
   using Operator = decltype(std::declval<const Two&>() * std::declval<const Two&>());
   static Two make(Index a, Index b, Index c, Index d, std::uint64_t seed) {
-    return Two(random_factor<double>(a, b, seed), random_factor<double>(c, d, seed + 1));
+    return Two(random_factor<S>(a, b, seed), random_factor<S>(c, d, seed + 1));
   }
   static std::vector<Operator> samples() {
     const Two all[] = {make(3, 4, 2, 5, 41), make(4, 2, 5, 3, 43), make(1, 2, 2, 5, 45), make(5, 1, 2, 2, 47),
@@ -180,21 +181,23 @@ struct PairCase {  // merged, and two products whose factors do not fit
     return {all[0] * all[1], all[2] * all[3], all[3] * all[4]};
   }
 };
+template <class S>
 struct SumOfProductsCase {
-  using Pair = Kronecker<Dense<double>, Dense<double>>;
+  using Pair = Kronecker<Dense<S>, Dense<S>>;
   using Operator = SumOf<Pair>;
   static std::vector<Operator> samples() {
     std::vector<Pair> terms;
     for (std::uint64_t i = 0; i < 3; ++i)
-      terms.emplace_back(random_factor<double>(3, 4, 40 + i), random_factor<double>(5, 2, 50 + i));
+      terms.emplace_back(random_factor<S>(3, 4, 40 + i), random_factor<S>(5, 2, 50 + i));
     return {Operator(std::move(terms))};
   }
 };
+template <class S>
 struct KroneckerSumCase {
-  using D = Dense<double>;
+  using D = Dense<S>;
   using Operator = KroneckerSum<D, D, D>;
   static std::vector<Operator> samples() {
-    return {Operator(random_factor<double>(3, 3, 36), random_factor<double>(5, 5, 37), random_factor<double>(2, 2, 38)),
+    return {Operator(random_factor<S>(3, 3, 36), random_factor<S>(5, 5, 37), random_factor<S>(2, 2, 38)),
             Operator(D(1, 1), D(0, 0), D(2, 2))};
   }
 };
@@ -208,9 +211,11 @@ struct KhatriRaoCase {
   }
 };
 
-using KroneckerTypes = ::testing::Types<TripleCase<float>, TripleCase<double>, BigFactorCase, MixedCase,
-                                        RunTimeCase<float>, RunTimeCase<double>, PairCase, SumOfProductsCase,
-                                        KroneckerSumCase, KhatriRaoCase<float>, KhatriRaoCase<double>>;
+using KroneckerTypes =
+    ::testing::Types<TripleCase<float>, TripleCase<double>, BigFactorCase, MixedCase, RunTimeCase<float>,
+                     RunTimeCase<double>, PairCase<float>, PairCase<double>, SumOfProductsCase<float>,
+                     SumOfProductsCase<double>, KroneckerSumCase<float>, KroneckerSumCase<double>, KhatriRaoCase<float>,
+                     KhatriRaoCase<double>, KhatriRaoCase<bf16>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(KroneckerFamily, OperatorLaws, KroneckerTypes);
 
 TEST(Kronecker, ProductsMergeFactorByFactor) {  // (A⊗B)(C⊗D) = AC ⊗ BD

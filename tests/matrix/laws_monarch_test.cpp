@@ -200,19 +200,22 @@ struct QuantizedBlocksCase {
   }
 };
 
+template <class S>
 struct ConvolutionCase {
-  using Operator = MonarchConvolution<double>;
+  using Operator = MonarchConvolution<S>;
   static std::vector<Operator> samples() {
     std::vector<Operator> all;
-    for (const Index n : {0, 1, 21}) all.emplace_back(std::span<const double>(random_buffer<double>(n, 93)));
+    for (const Index n : {0, 1, 21}) all.emplace_back(std::span<const S>(random_buffer<S>(n, 93)));
     return all;
   }
 };
 
-using Types = ::testing::Types<
-    MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>, ConvolutionCase,
-    ProductCase<float>, ProductCase<double>, ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
-    QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>, QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
+using Types =
+    ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>,
+                     ChainCase<bf16>, ConvolutionCase<float>, ConvolutionCase<double>, ProductCase<float>,
+                     ProductCase<double>, ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
+                     QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
+                     QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {

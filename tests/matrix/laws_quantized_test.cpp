@@ -54,6 +54,15 @@ struct KroneckerParts {
     return product;
   }
 };
+struct TermParts {
+  template <class A>
+  static Eigen::MatrixXd of(const A& a, bool magnitude) {
+    using T = Truth<std::remove_cvref_t<decltype(a.terms()[0])>>;
+    Eigen::MatrixXd sum = Eigen::MatrixXd::Zero(a.rows(), a.cols());
+    for (const auto& t : a.terms()) sum += magnitude ? T::magnitude(t) : T::value(t);
+    return sum;
+  }
+};
 struct BlockParts {
   template <class A>
   static Eigen::MatrixXd of(const A& a, bool magnitude) {
@@ -66,6 +75,8 @@ template <class F>
 constexpr bool is_quantized<Quantized<F>> = true;
 template <class F>
 constexpr bool is_quantized<ScaledRows<F>> = true;
+template <class A>
+constexpr bool is_quantized<KroneckerOf<A>> = is_quantized<A>;
 template <class U, class V>
 requires(is_quantized<U> || is_quantized<V>) struct Truth<LowRank<U, V>> : StructureTruth<LowRank<U, V>, LowRankParts> {
 };
@@ -75,6 +86,14 @@ requires(is_quantized<As> || ...) struct Truth<Kronecker<As...>> : StructureTrut
 template <class B>
 requires is_quantized<B>
 struct Truth<BlockDiagonal<B>> : StructureTruth<BlockDiagonal<B>, BlockParts> {
+};
+template <class A>
+requires is_quantized<A>
+struct Truth<KroneckerOf<A>> : StructureTruth<KroneckerOf<A>, KroneckerParts> {
+};
+template <class A>
+requires is_quantized<A>
+struct Truth<SumOf<A>> : StructureTruth<SumOf<A>, TermParts> {
 };
 
 namespace TESSERA_TEST_FILE {
@@ -116,6 +135,28 @@ struct BlocksCase {
     return {quantize<F>(default_context(), blocks_sample(), Activations::exact)};
   }
 };
+/// A structure of sample() with every part in Q8_0, its activations exact where it has them.
+template <auto sample>
+auto quantized_parts() {
+  if constexpr (requires(Context & ctx) { quantize<Q8_0>(ctx, sample(), Activations::exact); })
+    return quantize<Q8_0>(default_context(), sample(), Activations::exact);
+  else
+    return quantize<Q8_0>(default_context(), sample());
+}
+template <auto sample>
+struct PartsCase {
+  using Operator = decltype(quantized_parts<sample>());
+  static std::vector<Operator> samples() { return {quantized_parts<sample>()}; }
+};
+Ldu<float> ldu_sample() { return ldu_decompose(random_dense(18, 40, 80).to_dense(), 12); }
+DiagonalPlusLowRank<float> bordered_sample() {
+  return {Diagonal<float>(random_buffer<float>(37, 81)), random_dense(37, 5, 82), random_dense(37, 5, 83)};
+}
+KroneckerOf<Dense<float>> factors_sample() {
+  return kronecker(std::vector{random_dense(5, 6, 84), random_dense(4, 9, 85)});
+}
+SumOf<KroneckerOf<Dense<float>>> sum_sample() { return sum_of(std::vector{factors_sample(), factors_sample()}); }
+
 struct HalfBlocksCase {
   using Operator = BlockDiagonal<Dense<bf16>>;
   static std::vector<Operator> samples() {
@@ -168,7 +209,8 @@ struct BlockSparseCase {
 
 using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, BlockSparseCase,
                                LowRankCase<Q8_0>, LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase,
-                               BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase>;
+                               BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase, PartsCase<ldu_sample>,
+                               PartsCase<bordered_sample>, PartsCase<factors_sample>, PartsCase<sum_sample>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.

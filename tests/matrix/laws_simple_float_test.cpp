@@ -5,10 +5,11 @@ namespace tessera::test {
 namespace TESSERA_TEST_FILE {
 
 using Real = float;
-using Types = ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>,
-                               TriangularCase<Real, Shape::unit_upper>, DiagonalPlusLowRankCase<Real>, RangeCase<Real>,
-                               GatherCase<Real>, StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>,
-                               Block2x2Case<Real>, SparseCase<Real>, LduCase<Real>, LolduCase<Real>>;
+using Types =
+    ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>, TriangularCase<Real, Shape::unit_upper>,
+                     DiagonalPlusLowRankCase<Real>, DiagonalPlusLowRankCase<bf16>, RangeCase<Real>, GatherCase<Real>,
+                     StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>, Block2x2Case<Real>,
+                     SparseCase<Real>, LduCase<Real>, LduCase<bf16>, LolduCase<Real>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Float, OperatorLaws, Types);
 
 }  // namespace

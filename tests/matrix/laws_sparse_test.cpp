@@ -1,3 +1,6 @@
+#include <cstdint>
+#include <list>
+#include <utility>
 #include <vector>
 
 #include <support/operator_laws.hpp>
@@ -58,6 +61,14 @@ Csr<T, std::int64_t> wide(Csr<T> A) {
   return csr_from_coo<T, std::int64_t>(to_coo(A));
 }
 
+/// Of arrays that are kept elsewhere.
+template <class T>
+CsrView<T, std::int32_t> seen(Csr<T> A) {
+  static std::list<Csr<T>> kept;
+  const Csr<T>& mine = kept.emplace_back(std::move(A));
+  return {mine.rows(), mine.cols(), mine.row_ptr(), mine.col_idx(), mine.values()};
+}
+
 template <class T>
 Csc<T> by_columns(Csr<T> A) {
   return csc_from_csr(A);
@@ -98,6 +109,7 @@ Hypersparse<T> filled_rows(Csr<T> A) {
 using Types = ::testing::Types<
     SparseCase<Csr<float>, float, itself<float>>, SparseCase<Csr<double>, double, itself<double>>,
     SparseCase<Csr<double, std::int64_t>, double, wide<double>>, SparseCase<Csr<bf16>, bf16, itself<bf16>>,
+    SparseCase<CsrView<double, std::int32_t>, double, seen<double>>,
     SparseCase<Csc<double>, double, by_columns<double>>, SparseCase<Bsr<float>, float, blocks<float, 4, 1>>,
     SparseCase<Bsr<double>, double, blocks<double, 3, 2>>, SparseCase<Bsr<float>, float, blocks<float, 16, 1>>,
     SparseCase<Sell<float>, float, slices<float>>, SparseCase<Sell<double>, double, slices<double>>,

@@ -5,6 +5,7 @@
 #include <support/operator_laws.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/diagonal.hpp>
+#include <tessera/matrix/eigen_sparse.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/permutation.hpp>
@@ -77,8 +78,9 @@ struct IdentityCase {
   static std::vector<Operator> samples() { return {Operator(0), Operator(1), Operator(20)}; }
 };
 
+template <class S>
 struct ZeroCase {
-  using Operator = Zero<double>;
+  using Operator = Zero<S>;
   static std::vector<Operator> samples() { return {Operator(0, 0), Operator(1, 1), Operator(20, 7), Operator(3, 0)}; }
 };
 
@@ -129,8 +131,12 @@ struct TaggedCase {
     std::vector<Operator> all;
     for (const Index n : {0, 1, 19}) {
       Eigen::MatrixXd A = random_dense<double>(n, n, 53).to_dense();
-      if (has(P, Property::symmetric)) A = (A + A.transpose()).eval();
+      if (has(P, Property::psd))
+        A = (A * A.transpose()).eval();
+      else if (has(P, Property::symmetric))
+        A = (A + A.transpose()).eval();
       if (has(P, Property::lower)) A = Eigen::MatrixXd(A.triangularView<Eigen::Lower>());
+      if (has(P, Property::upper)) A = Eigen::MatrixXd(A.triangularView<Eigen::Upper>());
       A.diagonal().array() += 9;
       all.emplace_back(Dense<double>(A));
     }
@@ -146,11 +152,22 @@ struct TaggedOrthogonalCase {  // two reflections of a sort: a permutation with 
   }
 };
 
-using Types =
-    ::testing::Types<DiagonalCase<float>, DiagonalCase<double>, PermutationCase<float>, PermutationCase<double>,
-                     IdentityCase<float>, IdentityCase<double>, ZeroCase, LowRankCase<float>, LowRankCase<double>,
-                     Bf16LowRankCase, BlockDiagonalCase<float>, BlockDiagonalCase<double>, MixedBlocksCase,
-                     TaggedCase<Property::symmetric>, TaggedCase<Property::lower>, TaggedOrthogonalCase>;
+struct LowRankPlusSparseCase {
+  using Operator = Sum<LowRank<Dense<double>, Dense<double>>, EigenSparse<double>>;
+  static std::vector<Operator> samples() {
+    Eigen::SparseMatrix<double> sparse(20, 13);
+    for (int i = 0; i < 20; ++i) sparse.insert(i, i * 5 % 13) = 1.5 - 0.25 * i;
+    const auto U = random_dense<double>(20, 3, 54).to_dense(), V = random_dense<double>(13, 3, 55).to_dense();
+    return {low_rank_plus_sparse(Eigen::MatrixXd(U), Eigen::MatrixXd(V), sparse)};
+  }
+};
+
+using Types = ::testing::Types<DiagonalCase<float>, DiagonalCase<double>, PermutationCase<float>,
+                               PermutationCase<double>, IdentityCase<float>, IdentityCase<double>, ZeroCase<float>,
+                               ZeroCase<double>, LowRankCase<float>, LowRankCase<double>, Bf16LowRankCase,
+                               BlockDiagonalCase<float>, BlockDiagonalCase<double>, MixedBlocksCase,
+                               TaggedCase<Property::symmetric>, TaggedCase<Property::psd>, TaggedCase<Property::lower>,
+                               TaggedCase<Property::upper>, TaggedOrthogonalCase, LowRankPlusSparseCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Structured, OperatorLaws, Types);
 
 TEST(Permutation, ComposesAndInverts) {
