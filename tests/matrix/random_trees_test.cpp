@@ -40,6 +40,7 @@
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_structures.hpp>
 #include <tessera/matrix/stack.hpp>
 #include <tessera/matrix/sum_of.hpp>
 #include <tessera/matrix/toeplitz.hpp>
@@ -160,6 +161,7 @@ class FloatLeaves {
   std::vector<AnyOperator<float>> all() const {
     Context ctx;
     const MatrixView<const float> W = view(w_);
+    const auto thin = low_rank(Dense<float>(w_.leftCols(3)), Dense<float>(w_.rightCols(3)));
     return {DenseView(view(w_)),
             DenseView(view(w_.transpose())),
             Dense<bf16>(w_),
@@ -174,7 +176,8 @@ class FloatLeaves {
             quantize<Q8_0>(ctx, W).activations(Activations::exact),
             quantize<Q4_0>(ctx, W).activations(Activations::exact),
             quantize_rows<Integers<8>>(ctx, W).activations(Activations::exact),
-            quantize<Integers<4>>(ctx, a_)};
+            quantize<Integers<4>>(ctx, a_),
+            quantize<Q8_0>(ctx, thin, Activations::exact)};
   }
 
  private:
