@@ -203,12 +203,15 @@ TEST(KronSbl, ComplexOfRealsIsReal) {
 }
 
 /// Alternating, svd, plain SBL and OMP, the mean over problems.
+/// Seen once, not tested: factors of 5 rows of a transform of 7 (two problems, 8 entries) leave less to win. The
+/// support is whole at every SNR (plain SBL 0.88 and OMP 0.81 at 10 dB), and NMSE below plain SBL's; but from 20 dB on
+/// OMP, told its size, is exact in the support and 1.4 (SVDs) to 4 times (alternating) below in NMSE.
 template <class S>
 void compare(Shape shape, std::uint64_t problems, int plain_iterations) {
   double found[4] = {}, error[4] = {}, seconds[2] = {};  // errors in dB
   std::size_t iterations[2] = {};
   for (const double snr : {10.0, 20.0, 30.0}) {
-    double each[4] = {};
+    double each[4] = {}, each_found[4] = {};
     for (std::uint64_t seed = 10; seed < 10 + problems; ++seed) {
       const auto p = make_problem<S>(seed, snr, shape);
       KronSblOptions<double> options;
@@ -225,13 +228,16 @@ void compare(Shape shape, std::uint64_t problems, int plain_iterations) {
       const Eigen::VectorX<S> all[] = {a, s, plain_sbl(p, plain_iterations), orthogonal_matching_pursuit(p)};
       for (std::size_t k = 0; k < 4; ++k) {
         each[k] += nmse(p, all[k]) / static_cast<double>(problems);
-        found[k] += support_found(p, all[k]) / static_cast<double>(3 * problems);
+        each_found[k] += support_found(p, all[k]) / static_cast<double>(problems);
       }
     }
-    std::printf("SNR %g dB: NMSE alternating %.2e, svd %.2e, plain SBL %.2e, OMP %.2e\n", snr, each[0], each[1],
-                each[2], each[3]);
-    EXPECT_LT(each[0], each[2]) << snr;
-    EXPECT_LT(each[0], each[3]) << snr;
+    std::printf("SNR %g dB: NMSE alternating %.2e, svd %.2e, plain SBL %.2e, OMP %.2e; support %.2f %.2f %.2f %.2f\n",
+                snr, each[0], each[1], each[2], each[3], each_found[0], each_found[1], each_found[2], each_found[3]);
+    for (std::size_t other = 2; other < 4; ++other) {
+      EXPECT_LT(each[0], each[other]) << snr;
+      EXPECT_GE(each_found[0], each_found[other]) << snr;
+    }
+    for (std::size_t k = 0; k < 4; ++k) found[k] += each_found[k] / 3;
     for (std::size_t k = 0; k < 4; ++k) error[k] += 10 * std::log10(each[k]) / 3;
   }
   std::printf("support %.2f %.2f %.2f %.2f, mean NMSE %.1f %.1f %.1f %.1f dB\n", found[0], found[1], found[2], found[3],
