@@ -222,7 +222,7 @@ TEST(SparseInt8, LayersOfBertAreExact) {
   for (const Index m : {768, 3072})
     for (const double density : {0.3, 0.25, 0.2, 0.15, 0.1})
       for (const Index R : {4, 16}) {
-        if (m == 3072 && (R == 4) != (density == 0.25 || density == 0.1)) continue;
+        if (m == 3072 && R == 16 && density != 0.2) continue;
         Context ctx;
         check<std::uint8_t>(ctx, Blocks(m, 768, R, density), 128, R == 4 ? Order::rows : Order::columns,
                             R == 4 ? Order::rows : Order::columns, 1, 0);

@@ -45,8 +45,8 @@ Buffer<std::int8_t> dense_codes(const A& W) {
 
 /// A layer of bytes: scale, bias, GELU, residual, to int8; the same steps as after the dense product, to the bit.
 template <class A>
-void expect_as_dense(Context& ctx, const A& W) {
-  const Index M = W.rows(), K = W.cols(), N = 35;
+void expect_as_dense(Context& ctx, const A& W, Index N = 35) {
+  const Index M = W.rows(), K = W.cols();
   const auto codes = dense_codes(W);
   const auto x = random_bytes<std::uint8_t>(K * N, 3);
   const auto b = random_buffer<float>(M, 4), r = random_buffer<float>(M * N, 5);
@@ -83,6 +83,27 @@ TEST(QuantizedSparse, WhatFollowsIsWhatFollowsADenseProduct) {
   expect_as_dense(threads, pack_block_sparse(pruned_blocks(W), 16));
   expect_as_dense(ctx, pack_n_of_m(masked_csr(nm_mask(view(W), 2, 4), view(W)), 2, 4));
   expect_as_dense(ctx, quantize_sparse(pruned_blocks(W)));
+  expect_as_dense(ctx, pack_block_sparse(pruned_blocks(W.topRows(20)), 4),
+                  530);  // more columns than are packed at once
+
+  // More rows than a thread's piece has.
+  const Eigen::MatrixXf tall = random_matrix(600, 40, 7), X = random_matrix(40, 19, 8), Z = random_matrix(600, 2, 9);
+  const auto expect_alike = [&](const auto& A) {
+    for (const auto mode : {Activations::int8, Activations::exact}) {
+      const auto of = A.activations(mode);
+      Eigen::MatrixXf y[2] = {Eigen::MatrixXf(600, 19), Eigen::MatrixXf(600, 19)},
+                      z[2] = {X.leftCols(2), X.leftCols(2)};
+      Context* const contexts[2] = {&ctx, &threads};
+      for (const int which : {0, 1}) {
+        of.apply(*contexts[which], Op::none, 2, view(X), 0, view(y[which]));
+        of.apply(*contexts[which], Op::transpose, 2, view(Z), 1, view(z[which]));
+      }
+      EXPECT_TRUE(y[0] == y[1] && z[0] == z[1]);
+    }
+  };
+  expect_alike(pack_block_sparse(pruned_blocks(tall), 4));
+  expect_alike(pack_n_of_m(masked_csr(nm_mask(view(tall), 2, 4), view(tall)), 2, 4));
+  expect_alike(quantize_sparse(pruned_blocks(tall)));
 }
 
 TEST(QuantizedSparse, RowsAreRoundedToNearest) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <io/io_test.hpp>
+#include <support/oracle.hpp>
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
@@ -64,6 +65,44 @@ TEST(SparseFormats, WhatTheyTake) {
   EXPECT_EQ(bitmap_from_csr(A).bytes(), 128u * 64 * 4 + 128 * 16 + 129 * 8);  // 1 bit a position
   EXPECT_EQ(csr_delta_from_csr(A).bytes(), 128u * 64 * 6 + 129 * 8 + 128 * 4);
   EXPECT_EQ(A.bytes(), 128u * 64 * 8 + 129 * 4);
+  for (const double density : {0.4, 0.3, 0.2, 0.1}) {  // 60 to 90% zeros: a value and a place each, less than dense
+    const auto T = tiled_csl_from_csr(csr_from_coo<float>(scattered<float>(130, 200, density)));
+    EXPECT_EQ(T.bytes(), T.values().size() * 6 + (3 * 4 + 1) * 8);
+    EXPECT_NEAR(static_cast<double>(T.values().size()), 26000 * density, 400);
+    EXPECT_LT(T.bytes(), 130u * 200 * 4);
+  }
+}
+
+// More rows than the pieces of any format have.
+TEST(SparseFormats, ThreadsChangeNoBit) {
+  const auto expect_alike = [](const auto& A) {
+    for (const Op op : {Op::none, Op::transpose})
+      for (const Index n : {1, 9}) {
+        const Index cols = op == Op::none ? A.cols() : A.rows(), rows = A.rows() + A.cols() - cols;
+        const auto x = random_buffer<float>(cols * n, 3);
+        Buffer<float> y[2];
+        for (const Index more : {0, 1}) {
+          Context ctx = Context::with_threads(1 + 2 * more);
+          y[more] = random_buffer<float>(rows * n, 4);
+          A.apply(ctx, op, 2, MatrixView<const float>(x.data(), cols, n), 3,
+                  MatrixView<float>(y[more].data(), rows, n));
+        }
+        EXPECT_TRUE(std::equal(y[0].begin(), y[0].end(), y[1].begin())) << describe(A) << int(op) << ' ' << n;
+      }
+  };
+  const auto A = csr_from_coo<float>(scattered<float>(2500, 150, 0.03));
+  expect_alike(A);
+  expect_alike(csr_from_coo<float, std::int64_t>(to_coo(A)));
+  expect_alike(csc_from_csr(A));
+  expect_alike(bsr_from_csr(A, 4, 1));
+  expect_alike(sell_from_csr(A, 8, 64));
+  expect_alike(nm_from_csr(A, 8, 8));
+  expect_alike(tiled_csl_from_csr(A));
+  expect_alike(bitmap_from_csr(A));
+  expect_alike(csr_delta_from_csr(A));
+  expect_alike(hypersparse_from_csr(A));
+  expect_alike(
+      dia_from_csr(csr_from_coo<float>(filled<float>(2500, 40, [](Index i, Index j) { return i - j < 2 && j <= i; }))));
 }
 
 TEST(SparseFormats, CorruptBlocksAreRefused) {
