@@ -20,7 +20,7 @@ namespace tessera::inline TESSERA_ABI {
 
 /// Rows of codes where they lie, for kernels that widen in registers: row j at codes + j * row_bytes, `scales` (rows)
 /// or null one factor a row. TokenCode::none: read tiles instead.
-enum class TokenCode { none, bf16, f16, int8 };
+enum class TokenCode { none, bfloat16, float16, int8 };
 struct TokenCodes {
   TokenCode code = TokenCode::none;
   const void* codes = nullptr;

@@ -240,10 +240,10 @@ struct AttentionFewRows {
         case TokenCode::none:
           dots_of<R, T>(a, k, q, qs, count, y);
           break;
-        case TokenCode::bf16:
+        case TokenCode::bfloat16:
           dots_of<R, bf16>(a, k, q, qs, count, y);
           break;
-        case TokenCode::f16:
+        case TokenCode::float16:
           dots_of<R, f16>(a, k, q, qs, count, y);
           break;
         case TokenCode::int8:
@@ -270,9 +270,9 @@ struct AttentionFewRows {
       switch (v.code) {
         case TokenCode::none:
           return blend_of<R, T>(a, v, y, count, s.alpha, out, os);
-        case TokenCode::bf16:
+        case TokenCode::bfloat16:
           return blend_of<R, bf16>(a, v, y, count, s.alpha, out, os);
-        case TokenCode::f16:
+        case TokenCode::float16:
           return blend_of<R, f16>(a, v, y, count, s.alpha, out, os);
         case TokenCode::int8:
           return blend_of<R, std::int8_t>(a, v, y, count, s.alpha, out, os);
