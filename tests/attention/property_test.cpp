@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <tessera/attention/attention.hpp>
 #include <tessera/attention/masks.hpp>
 #include <tessera/attention/score_mods.hpp>
@@ -164,24 +165,41 @@ void halves() {
 TEST(AttentionProperty, StorageBf16) { halves<bf16>(); }
 TEST(AttentionProperty, StorageF16) { halves<f16>(); }
 
+/// Kivi's stores the other way round.
+template <int Bits>
+struct Swapped {
+  static constexpr std::string_view name = "swapped";
+  template <class Storage>
+  auto keys(Index d) const {
+    return kv::TokenBlocks<Bits, Storage>(d, 32);
+  }
+  template <class Storage>
+  auto values(Index d) const {
+    return kv::ChannelGroups<Bits, Storage>(d, 32);
+  }
+};
+
 TEST(AttentionProperty, StorageOfEveryKvCodec) {  // against what the cache says that it holds
-  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2"})
-    for (const Index heads : {2, 6, 8, 40}) {
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2", "swapped4", "swapped2"})
+    for (const auto& [heads, d] : {std::pair<Index, Index>{2, 37}, {6, 64}, {8, 37}, {8, 96}, {2, 32}, {40, 64}}) {
       SCOPED_TRACE(codec);
-      const AttentionShape shape{heads, 2, 1, 120, 37, 37};
+      const AttentionShape shape{heads, 2, 1, 120, d, d};
       AttentionProblem<float> p(shape, 6);
       Context ctx;
-      kv::AnyKvCache cache = kv::make_kv_cache(codec, 2, 37);
+      const std::string name = codec;
+      kv::AnyKvCache cache = name == "swapped4"   ? kv::KvCache<Swapped<4>>(2, d)
+                             : name == "swapped2" ? kv::AnyKvCache(kv::KvCache<Swapped<2>>(2, d))
+                                                  : kv::make_kv_cache(codec, 2, d);
       cache.append(ctx, p.K(), p.V());
       const auto unpack = kv::KvCacheBase::unpack_kernel(ctx);
       for (Index h = 0; h < 2; ++h)
         for (const bool keys : {true, false}) {
-          Buffer<float> scratch(120 * 37);
+          Buffer<float> scratch(120 * d);
           Index stride = 0;
           const float* const tile = keys ? cache.base().key_tile(h, 0, 120, scratch.data(), stride, unpack)
                                          : cache.base().value_tile(h, 0, 120, scratch.data(), stride, unpack);
           for (Index j = 0; j < 120; ++j)
-            for (Index c = 0; c < 37; ++c) (keys ? p.k : p.v)[(h * 120 + j) * 37 + c] = tile[j * stride + c];
+            for (Index c = 0; c < d; ++c) (keys ? p.k : p.v)[(h * 120 + j) * d + c] = tile[j * stride + c];
         }
       const AnyMask mask(sliding_window(70, 3));
       const AnyMod mod{Alibi(heads)};

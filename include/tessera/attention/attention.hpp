@@ -56,7 +56,7 @@ struct HalfTokens {
             [](const void* state, Index head, Index begin) noexcept -> TokenCodes {
               const auto& of = static_cast<const HalfTokens*>(state)->view;
               return {std::same_as<H, f16> ? TokenCode::float16 : TokenCode::bfloat16,
-                      of.data() + head * of.stride(0) + begin * of.stride(1), 2 * of.stride(1), nullptr};
+                      of.data() + head * of.stride(0) + begin * of.stride(1), 2 * of.stride(1), of.extent(1) - begin};
             }};
   }
 };

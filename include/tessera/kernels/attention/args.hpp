@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
 
@@ -18,14 +19,20 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// Rows of codes where they lie, for kernels that widen in registers: row j at codes + j * row_bytes, `scales` (rows)
-/// or null one factor a row. TokenCode::none: read tiles instead.
-enum class TokenCode { none, bfloat16, float16, int8 };
+/// How the rows of TokenCodes are coded. Whole blocks of 32 channels for 4 and 2 bits, in the planes of UnpackArgs,
+/// with a scale and a zero point a channel (the same for all rows) or a token and block.
+enum class TokenCode { none, bfloat16, float16, int8, channels4, channels2, blocks4, blocks2 };
+
+/// Rows of codes where they lie, for kernels that widen them in registers: row j at codes + j * row_bytes.
+/// TokenCode::none: read tiles instead.
 struct TokenCodes {
   TokenCode code = TokenCode::none;
   const void* codes = nullptr;
   Index row_bytes = 0;
-  const float* scales = nullptr;
+  Index count = 0;                // rows that are coded so
+  const float* factor = nullptr;  // int8: (count)
+  const f16* scale = nullptr;     // 4 and 2 bits: (d), or (count, blocks)
+  const f16* zero = nullptr;
 };
 
 /// For lanes that read tiles only.

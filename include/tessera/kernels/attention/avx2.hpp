@@ -11,6 +11,7 @@
 
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/unpack/avx2.hpp>
 #include <tessera/simd/target.hpp>
 
 #if TESSERA_X86
@@ -33,6 +34,12 @@ struct TokenLoads {
   static V load(const std::int8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))), 0};
   }
+  static float number(f16 x) { return _cvtsh_ss(x.bits); }
+  /// Channels 8 * Part to 8 * Part + 7 of a block's codes.
+  template <int Bits, int Part>
+  static V codes(const std::uint8_t* p) {
+    return {UnpackAvx2::codes<Bits, Part>(p), 0};
+  }
   template <class E>
   static V load(const E* p, Index n) {
     E all[8] = {};
@@ -42,6 +49,7 @@ struct TokenLoads {
 };
 
 #include <tessera/kernels/attention/tiles.inl>
+#include <tessera/kernels/attention/tiles_coded.inl>
 }  // namespace detail::attention_avx2
 
 struct AttentionAvx2 {

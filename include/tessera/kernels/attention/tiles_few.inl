@@ -2,6 +2,9 @@
 // by tiles.inl.
 
 template <class V>
+struct AttentionFewCoded;  // 4 and 2 bits, where the lane has TokenLoads: tiles_coded.inl
+
+template <class V>
 struct AttentionFewRows {
   using Rows = AttentionRows<V>;
   using T = typename Rows::T;
@@ -26,13 +29,15 @@ struct AttentionFewRows {
       for (Index c = d; c < qs; ++c) q[r * qs + c] = 0;
     }
     std::fill_n(out, rows * os, T(0));
-    for (Index j = piece.begin; j < piece.end; j += tile) {
-      const Index count = std::min(tile, piece.end - j);
+    for (Index j = piece.begin, count = 0; j < piece.end; j += count) {
+      count = std::min(tile, piece.end - j);
+      TokenCodes k = codes_of(a.keys, h, j, count), v = codes_of(a.values, h, j, count);
       ScoreTile<T> part = a.score_tile(h, piece.row, rows, j, count);
       part.seen = a.meets(part);
       if (part.seen == Seen::none) continue;
       const bool changed = a.changes(part.seen);
-      const Tokens k = tokens(a.keys, h, j, count, k_tile), v = tokens(a.values, h, j, count, v_tile);
+      const bool k_near = take_tile(a.keys, h, j, count, k_tile, k),
+                 v_near = take_tile(a.values, h, j, count, v_tile, v);
       for (Index r = 0; r < rows; ++r)
         seen[r] = std::clamp<Index>(a.visible_to(h, (piece.row + r) / a.group) - j, 0, count);
       for (Index r = 0; r < rows; r += part.rows) {
@@ -40,11 +45,14 @@ struct AttentionFewRows {
         part.rows = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
         const State state{seen + r, top + r, total + r, alpha + r, surplus + r};
         if (part.rows == 4)
-          few_tile<4>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<4>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
+                      state);
         else if (part.rows == 2)
-          few_tile<2>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<2>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
+                      state);
         else
-          few_tile<1>(a, part, changed, k, v, q + r * qs, qs, y, out + r * os, os, state);
+          few_tile<1>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
+                      state);
       }
     }
     for (Index r = 0; r < rows; ++r) {
@@ -64,25 +72,31 @@ struct AttentionFewRows {
   /// Tokens to prefetch ahead: keys and values take turns, a tile each, which hardware prefetchers follow badly.
   static constexpr Index ahead = 16;
 
-  struct Tokens {  // of a tile: codes where they lie, else T
-    TokenCode code;
-    const void* rows;
-    Index stride;  // elements
-    const float* scales;
-    bool near;  // unpacked just now
+  struct Tokens {  // of a tile
+    const TokenCodes& of;
+    bool near;   // unpacked just now
+    T* scratch;  // free where codes are read where they lie
   };
-  static Tokens tokens(const TileSource<T>& source, Index h, Index begin, Index count, T* scratch) {
+  /// The codes of tokens from `begin` on; `count` no further than they go. Short runs are not worth their set-up.
+  static TokenCodes codes_of(const TileSource<T>& source, Index h, Index begin, Index& count) {
     if constexpr (TokenLoads::available) {
       if (source.codes != nullptr) {
         const TokenCodes found = source.codes(source.state, h, begin);
-        if (found.code != TokenCode::none)
-          return {found.code, found.codes, found.row_bytes / (found.code == TokenCode::int8 ? 1 : 2), found.scales,
-                  false};
+        if (found.code != TokenCode::none && found.count >= std::min<Index>(count, 8)) {
+          count = std::min(count, found.count);
+          return found;
+        }
       }
     }
+    return {};
+  }
+  /// Reads a tile where there are no codes; whether it was unpacked.
+  static bool take_tile(const TileSource<T>& source, Index h, Index begin, Index count, T* scratch, TokenCodes& to) {
+    if (to.code != TokenCode::none) return false;
     Index stride = 0;
-    const T* const rows = source.tile(source.state, h, begin, count, scratch, stride);
-    return {TokenCode::none, rows, stride, nullptr, rows == scratch};
+    to.codes = source.tile(source.state, h, begin, count, scratch, stride);
+    to.row_bytes = stride * static_cast<Index>(sizeof(T));
+    return to.codes == scratch;
   }
 
   template <class E>
@@ -211,48 +225,88 @@ struct AttentionFewRows {
 
   /// y (R rows, stride tile) times one factor a token.
   template <int R>
-  static void scale_tokens(T* y, Index count, const float* scales) {
+  static void scale_tokens(T* y, Index count, const float* factor) {
     for (Index j = 0; j < count; j += W) {
       const Index width = std::min(W, count - j);
-      const V factor = V::load(scales + j, width);
-      for (int r = 0; r < R; ++r) (V::load(y + r * tile + j) * factor).store(y + r * tile + j, width);
+      const V one = V::load(factor + j, width);
+      for (int r = 0; r < R; ++r) (V::load(y + r * tile + j) * one).store(y + r * tile + j, width);
     }
   }
 
   template <int R, class E>
   static void dots_of(const Args& a, const Tokens& k, const T* q, Index qs, Index count, T* y) {
     constexpr int N = R == 4 && !AttentionShape<V, 1>::wide ? 2 : 4;
-    dots<R, N>(q, qs, static_cast<const E*>(k.rows), k.stride, a.d, count, k.near, y);
+    dots<R, N>(q, qs, static_cast<const E*>(k.of.codes), k.of.row_bytes / static_cast<Index>(sizeof(E)), a.d, count,
+               k.near, y);
   }
   template <int R, class E>
   static void blend_of(const Args& a, const Tokens& v, const T* y, Index count, const T* alpha, T* out, Index os) {
     constexpr bool wide = AttentionShape<V, 1>::wide;
-    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, static_cast<const E*>(v.rows), v.stride, a.dv(), count,
-                                                           v.near, alpha, out, os);
+    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, static_cast<const E*>(v.of.codes),
+                                                           v.of.row_bytes / static_cast<Index>(sizeof(E)), a.dv(),
+                                                           count, v.near, alpha, out, os);
+  }
+
+  template <int R>
+  static void score_tile(const Args& a, const Tokens& k, const T* q, Index qs, Index count, T* y) {
+    if constexpr (TokenLoads::available) {
+      using Coded = AttentionFewCoded<V>;
+      switch (k.of.code) {
+        case TokenCode::none:
+          return dots_of<R, T>(a, k, q, qs, count, y);
+        case TokenCode::bfloat16:
+          return dots_of<R, bf16>(a, k, q, qs, count, y);
+        case TokenCode::float16:
+          return dots_of<R, f16>(a, k, q, qs, count, y);
+        case TokenCode::int8:
+          dots_of<R, std::int8_t>(a, k, q, qs, count, y);
+          return scale_tokens<R>(y, count, k.of.factor);
+        case TokenCode::channels4:
+          return Coded::template dots_of_channels<R, 4>(k.of, q, qs, a.d, count, k.scratch, y);
+        case TokenCode::channels2:
+          return Coded::template dots_of_channels<R, 2>(k.of, q, qs, a.d, count, k.scratch, y);
+        case TokenCode::blocks4:
+          return Coded::template dots_of_blocks<R, 4>(k.of, q, qs, a.d, count, k.scratch, y);
+        case TokenCode::blocks2:
+          return Coded::template dots_of_blocks<R, 2>(k.of, q, qs, a.d, count, k.scratch, y);
+      }
+    } else {
+      dots_of<R, T>(a, k, q, qs, count, y);
+    }
+  }
+  template <int R>
+  static void mix_tile(const Args& a, const Tokens& v, T* y, Index count, const T* alpha, T* out, Index os) {
+    if constexpr (TokenLoads::available) {
+      using Coded = AttentionFewCoded<V>;
+      switch (v.of.code) {
+        case TokenCode::none:
+          return blend_of<R, T>(a, v, y, count, alpha, out, os);
+        case TokenCode::bfloat16:
+          return blend_of<R, bf16>(a, v, y, count, alpha, out, os);
+        case TokenCode::float16:
+          return blend_of<R, f16>(a, v, y, count, alpha, out, os);
+        case TokenCode::int8:
+          scale_tokens<R>(y, count, v.of.factor);
+          return blend_of<R, std::int8_t>(a, v, y, count, alpha, out, os);
+        case TokenCode::channels4:
+          return Coded::template blend_of_channels<R, 4>(v.of, y, a.dv(), count, alpha, out, os);
+        case TokenCode::channels2:
+          return Coded::template blend_of_channels<R, 2>(v.of, y, a.dv(), count, alpha, out, os);
+        case TokenCode::blocks4:
+          return Coded::template blend_of_blocks<R, 4>(v.of, y, a.dv(), count, v.scratch, alpha, out, os);
+        case TokenCode::blocks2:
+          return Coded::template blend_of_blocks<R, 2>(v.of, y, a.dv(), count, v.scratch, alpha, out, os);
+      }
+    } else {
+      blend_of<R, T>(a, v, y, count, alpha, out, os);
+    }
   }
 
   template <int R>
   static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const Tokens& k, const Tokens& v, const T* q,
                        Index qs, T* y, T* out, Index os, const State& s) {
     const Index count = part.count;
-    if constexpr (TokenLoads::available) {
-      switch (k.code) {
-        case TokenCode::none:
-          dots_of<R, T>(a, k, q, qs, count, y);
-          break;
-        case TokenCode::bfloat16:
-          dots_of<R, bf16>(a, k, q, qs, count, y);
-          break;
-        case TokenCode::float16:
-          dots_of<R, f16>(a, k, q, qs, count, y);
-          break;
-        case TokenCode::int8:
-          dots_of<R, std::int8_t>(a, k, q, qs, count, y);
-      }
-      if (k.scales != nullptr) scale_tokens<R>(y, count, k.scales);
-    } else {
-      dots_of<R, T>(a, k, q, qs, count, y);
-    }
+    score_tile<R>(a, k, q, qs, count, y);
     part.scores = y;
     part.row_stride = tile;
     part.token_stride = 1;
@@ -265,20 +319,6 @@ struct AttentionFewRows {
       for (Index j = (s.seen[r] + W - 1) / W * W; j < count; ++j) y[r * tile + j] = 0;
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
-    if constexpr (TokenLoads::available) {
-      if (v.scales != nullptr) scale_tokens<R>(y, count, v.scales);
-      switch (v.code) {
-        case TokenCode::none:
-          return blend_of<R, T>(a, v, y, count, s.alpha, out, os);
-        case TokenCode::bfloat16:
-          return blend_of<R, bf16>(a, v, y, count, s.alpha, out, os);
-        case TokenCode::float16:
-          return blend_of<R, f16>(a, v, y, count, s.alpha, out, os);
-        case TokenCode::int8:
-          return blend_of<R, std::int8_t>(a, v, y, count, s.alpha, out, os);
-      }
-    } else {
-      blend_of<R, T>(a, v, y, count, s.alpha, out, os);
-    }
+    mix_tile<R>(a, v, y, count, s.alpha, out, os);
   }
 };

@@ -81,6 +81,16 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks {
     stride = d_;
     return scratch;
   }
+  TokenCodes codes(Index begin) const noexcept {
+    if (d_ % block != 0) return {};
+    return {Bits == 4 ? TokenCode::blocks4 : TokenCode::blocks2,
+            codes_.data() + begin * row_bytes_,
+            row_bytes_,
+            size_ - begin,
+            nullptr,
+            scales_.data() + begin * blocks_,
+            zeros_.data() + begin * blocks_};
+  }
   void retain(std::span<const Index> kept) {
     retain_rows(codes_, row_bytes_, kept);
     retain_rows(scales_, blocks_, kept);
@@ -151,8 +161,7 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     stride = d_;
-    const std::int32_t* const first = starts_.data();
-    Index g = std::upper_bound(first, first + starts_.size(), static_cast<std::int32_t>(begin)) - first - 1;
+    Index g = group_of(begin);
     for (Index t = begin; t < begin + count; ++g) {
       const Index end = std::min(end_of(g), begin + count);
       UnpackArgs args;
@@ -168,6 +177,17 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
       t = end;
     }
     return scratch;
+  }
+  TokenCodes codes(Index begin) const noexcept {
+    if (d_ % block != 0 || begin >= size_) return {};
+    const Index g = group_of(begin);
+    return {Bits == 4 ? TokenCode::channels4 : TokenCode::channels2,
+            codes_.data() + begin * row_bytes_,
+            row_bytes_,
+            end_of(g) - begin,
+            nullptr,
+            scales_.data() + g * d_,
+            zeros_.data() + g * d_};
   }
   void retain(std::span<const Index> kept) {
     std::vector<Index> left(static_cast<std::size_t>(starts_.size()), 0);  // tokens of each group
@@ -233,6 +253,10 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
   static constexpr Index block = UnpackArgs::block;
   static constexpr int levels = (1 << Bits) - 1;
 
+  Index group_of(Index token) const {
+    const std::int32_t* const first = starts_.data();
+    return std::upper_bound(first, first + starts_.size(), static_cast<std::int32_t>(token)) - first - 1;
+  }
   Index end_of(Index g) const { return g + 1 < starts_.size() ? Index{starts_[g + 1]} : size_; }
 
   void fit_groups(Index groups) {

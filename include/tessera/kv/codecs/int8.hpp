@@ -46,7 +46,7 @@ class Int8Rows {
     return scratch;
   }
   TokenCodes codes(Index begin) const noexcept {
-    return {TokenCode::int8, codes_.data() + begin * d_, d_, scales_.data() + begin};
+    return {TokenCode::int8, codes_.data() + begin * d_, d_, size_ - begin, scales_.data() + begin};
   }
   void retain(std::span<const Index> kept) {
     retain_rows(codes_, d_, kept);

@@ -62,7 +62,7 @@ class PlainRows {
   }
   TokenCodes codes(Index begin) const noexcept requires(!std::same_as<T, float>) {
     return {std::same_as<T, f16> ? TokenCode::float16 : TokenCode::bfloat16, rows_.data() + begin * d_, 2 * d_,
-            nullptr};
+            size_ - begin};
   }
   void retain(std::span<const Index> kept) {
     retain_rows(rows_, d_, kept);

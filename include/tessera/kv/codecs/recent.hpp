@@ -46,6 +46,12 @@ class Recent {
     std::copy_n(tail_.data(), (count - some) * d_, scratch + some * d_);
     return scratch;
   }
+  TokenCodes codes(Index begin) const noexcept {
+    if constexpr (requires { packed_.codes(begin); }) {
+      if (begin < packed_.size()) return packed_.codes(begin);
+    }
+    return {};
+  }
   void retain(std::span<const Index> kept) {
     const Index old = packed_.size();
     const auto split = std::lower_bound(kept.begin(), kept.end(), old) - kept.begin();

@@ -27,11 +27,6 @@ struct UnpackAvx2 {
     }
   }
 
- private:
-  static constexpr Index block = UnpackArgs::block;
-  /// Bytes to prefetch ahead: into the next tile, while keys and values take turns.
-  static constexpr Index ahead = 4096;
-
   /// Channels 8 * part to 8 * part + 7 of a block.
   template <int Bits, int Part>
   static __m256 codes(const std::uint8_t* p) {
@@ -39,6 +34,12 @@ struct UnpackAvx2 {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, shift), _mm256_set1_epi32((1 << Bits) - 1)));
   }
+
+ private:
+  static constexpr Index block = UnpackArgs::block;
+  /// Bytes to prefetch ahead: into the next tile, while keys and values take turns.
+  static constexpr Index ahead = 4096;
+
   static __m256 halves(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
   template <int Bits, int Part>
