@@ -69,6 +69,7 @@ void expect_gradients(const Mods& mods, Index n, Index m, bool each, AttentionOp
 TEST(AttentionModGradient, EntropyAlone) {
   expect_gradients(score_mods(), 3, 4, true);
   expect_gradients(score_mods(), 4, 3, true, {.scale = {}, .causal = true});  // rows that see nothing
+  expect_gradients(score_mods(), 3, 4, true, {.scale = 1e-310});              // lse / scale would be infinite
 }
 TEST(AttentionModGradient, OfEveryMod) {
   const auto some = AnyMask([](const ScorePosition& at) { return (at.key + at.query + at.head + at.batch) % 3 != 0; });
@@ -80,6 +81,34 @@ TEST(AttentionModGradient, OverManyTiles) {
   const auto mods = score_mods(AnyMod(soft_cap(0.7)), AnyMask(sliding_window(20, 2)), Dropout(0.3, 5));
   expect_gradients(mods, 3, 140, false);
   expect_gradients(mods, 130, 6, false);
+}
+
+TEST(AttentionModGradient, NothingAndNaNAndWhatDoesNotFit) {
+  Context ctx;
+  auto x = random_buffer<double>(2 * 2 * 3 * 4, 1);
+  Buffer<double> out(x.size()), dQ(x.size()), dK(x.size()), dV(x.size()), L(12);
+  const auto view = [](auto& all, Index width) {
+    return View<std::remove_reference_t<decltype(*all.data())>, 4>(all.data(), {2, 2, 3, width});
+  };
+  const View<double, 3> lse(L.data(), {2, 2, 3});
+  const auto run = [&](Index channels, Index width, const auto& mods) {
+    nn::attention<double>(ctx, view(x, channels), view(x, channels), view(x, width), view(out, width), mods, {}, lse);
+    nn::attention_backward<double>(ctx, view(x, channels), view(x, channels), view(x, width), view(out, width), lse,
+                                   view(x, width), view(dQ, channels), view(dK, channels), view(dV, width), mods);
+  };
+  x[0] = std::numeric_limits<double>::quiet_NaN();
+  run(4, 4, score_mods(Alibi(2)));
+  EXPECT_TRUE(std::isnan(dV[1]) && std::isnan(dQ[0]) && std::isnan(dK[0]));
+  const auto head = [&](auto grad) { return grad.slice(0, 1, 1).slice(1, 0, 1); };
+  for (Index c = 0; c < 4; ++c) EXPECT_TRUE(std::isfinite(head(view(dV, 4))(0, 0, 0, c)));
+  EXPECT_THROW(nn::attention<double>(ctx, view(x, 4), view(x, 4), view(x, 4), view(out, 4), score_mods(), {},
+                                     lse.slice(0, 0, 1)),
+               shape_error);
+  EXPECT_THROW(run(4, 4, score_mods(Alibi(1))), shape_error);
+  // Without channels all keys weigh the same; without channels of values there is no gradient.
+  x = Buffer<double>();
+  run(0, 0, score_mods());
+  for (const double l : L) EXPECT_DOUBLE_EQ(l, std::log(3.0));
 }
 
 }  // namespace TESSERA_TEST_FILE

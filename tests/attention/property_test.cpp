@@ -306,6 +306,14 @@ TEST(AttentionProperty, RefusesWhatDoesNotFit) {
   says([&] { attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), short_of, keys, p.out(), none); }, "the last 2, for 3");
   says([&] { attention_varlen<float>(ctx, p.Q(), p.K(), p.V(), all, std::vector<Index>{5}, p.out(), none); },
        "2 sequences");
+  const Buffer<std::uint8_t> cells(2);
+  const BlockMask two(View<const std::uint8_t, 3>(cells.data(), {2, 1, 1}), 8, 8);
+  kv::AnyKvCache cache = kv::make_kv_cache("f32", 2, 8);
+  says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(two)); }, "4 heads with a mask");
+  says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(Alibi(3))); }, "score-mod for 3");
+  Buffer<float> out(4 * 3 * 8);
+  const View<float, 3> result(out.data(), {4, 3, 8});
+  says([&] { cache.attend(ctx, p.Q(), result, score_mods(Alibi(3))); }, "score-mod for 3");
   says([] { sliding_window(0); }, "sliding_window(0");
   says([] { DocumentMask(std::vector<Index>{0, 4, 3}); }, "boundary 2 is 3");
   says([] { DocumentMask(std::vector<Index>{}); }, "begin with 0");
@@ -315,8 +323,58 @@ TEST(AttentionProperty, RefusesWhatDoesNotFit) {
   says([] { soft_cap(0); }, "soft_cap(0.0");
   says([] { Alibi(0); }, "0 heads");
   says([] { Dropout(1, 0); }, "Dropout(1.0");
+  says([] { Dropout(std::nan(""), 0); }, "Dropout(nan");
+  says([] { soft_cap(1e300); }, "2^120");
   const Buffer<float> four(4);
+  const RelativeBias<float> of_one_head(MatrixView<const float>(four.data(), 1, 3));
+  says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(of_one_head)); }, "score-mod for 1");
   says([&] { RelativeBias<float>(MatrixView<const float>(four.data(), 1, 4)); }, "2*reach + 1");
+}
+
+TEST(AttentionProperty, ForcedKernelsOfModsAreRefusedBeforeAnyRuns) {  // kernels are noexcept
+  Context ctx;
+  AttentionProblem<float> p({2, 1, 3, 5, 8, 6}, 1);
+  ctx.force("map:none");
+  EXPECT_THROW(attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(Alibi(2))), unsupported_error);
+}
+
+TEST(AttentionProperty, NaNScoresShow) {
+  const auto first_key = score_mods(AnyMod([](auto score, const ScorePosition& at) {
+    using T = decltype(score);
+    return at.key == 0 ? std::numeric_limits<T>::quiet_NaN() : -std::numeric_limits<T>::infinity();
+  }));
+  for_each_attention_kernel<float>([&](Context& ctx) {
+    for (const Index n : {1, 30}) {
+      AttentionProblem<float> p({1, 1, n, 70, 8, 8}, 1);
+      attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), first_key, {}, {p.lse(), {}});
+      EXPECT_TRUE(std::isnan(p.out()(0, n - 1, 0)));
+      EXPECT_TRUE(std::isnan(p.lse()(0, n - 1)));
+    }
+  });
+}
+
+TEST(AttentionProperty, FarPlaces) {
+  Context ctx;
+  AttentionProblem<float> p({1, 1, 9, 3, 8, 8}, 1);
+  const AnyMask widest(sliding_window(std::numeric_limits<Index>::max()));  // queries before the first key see nothing
+  attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(widest), {}, {p.lse(), p.entropy()});
+  AttentionExpectation<float>(p, AnyMod(), AnyMask(CausalMask{})).compare(p);
+  const Buffer<std::uint8_t> cells(1);
+  const BlockMask one(View<const std::uint8_t, 3>(cells.data(), {1, 1, 1}), 1, 1);
+  EXPECT_EQ(one.block({0, 1, 0, 1, 0, Index{1} << 60, 0, 0}), Seen::none);
+  // Distances of places that f32 does not hold.
+  constexpr Index far = (Index{1} << 30) + 1;
+  const auto mods = score_mods(Alibi(std::vector<double>{1}));
+  const TokenPositions places{nullptr, [](const void*, Index, Index token) noexcept { return far + token; }, far + 7};
+  detail::ScoreHookState<float, ScoreMods<Alibi>> state(mods, places);
+  for (const bool along_rows : {true, false}) {
+    std::vector<float> scores(12, 0.0f);
+    const Index rs = along_rows ? 1 : 4, ts = along_rows ? 3 : 1;
+    state.hook(ctx).change(&state, {0, 1, 0, 3, 0, 4, 0, Seen::all, scores.data(), rs, ts});
+    for (Index r = 0; r < 3; ++r)
+      for (Index j = 0; j < 4; ++j)
+        EXPECT_EQ(scores[static_cast<std::size_t>(r * rs + j * ts)], static_cast<float>(j - 7 - r));
+  }
 }
 
 }  // namespace TESSERA_TEST_FILE

@@ -5,7 +5,7 @@
 #include <span>
 #include <type_traits>
 
-#include <tessera/attention/score_mod.hpp>
+#include <tessera/attention/score_hook.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
@@ -90,6 +90,7 @@ void attention_of(Context& ctx, View<const T, 3> Q, const Keys& K, const Values&
   decltype(auto) values = token_storage<T>(ctx, V);
   AttentionArgs<T> args = attention_args<T>(Q, keys.extents(), values.extents(), out, options, also);
   check_contiguous("queries, result", Q, out);
+  mods.check_heads(Q.extent(0));
   if (out.extent(0) == 0 || out.extent(1) == 0) return;
   ScoreHookState<T, ScoreMods<Mods...>> state(mods, {}, batch);
   if constexpr (sizeof...(Mods) > 0) args.hook = state.hook(ctx);

@@ -122,7 +122,10 @@ void block_top_k_attention(Context& ctx, View<const std::type_identity_t<T>, 3> 
       for (Index h = 0; h < args.group; ++h) product(Q[g * args.group + h], h * n);
     T* const score = scores.data();
     for (Index r = 1; r < rows; ++r)
-      for (Index b = 0; b < blocks; ++b) score[b] = std::max(score[b], scores(r, b));
+      for (Index b = 0; b < blocks; ++b)
+        if (scores(r, b) > score[b] || std::isnan(score[b])) score[b] = scores(r, b);
+    for (Index b = 0; b < blocks; ++b)
+      if (std::isnan(score[b])) score[b] = -std::numeric_limits<T>::infinity();  // NaN to every query
     score[blocks - 1] = std::numeric_limits<T>::infinity();
     std::iota(order, order + blocks, Index{0});
     std::partial_sort(order, order + k, order + blocks,

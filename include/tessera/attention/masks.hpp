@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -31,7 +32,7 @@ struct SlidingWindow {
   }
   Seen block(const ScoreBlock& b) const {
     if (b.key > b.last_position()) return Seen::none;
-    if (b.key >= sinks && b.key_end - 1 <= b.position - window) return Seen::none;
+    if (b.key >= sinks && b.key_end - 1 - b.position <= -window) return Seen::none;
     if (b.key_end - 1 > b.position) return Seen::some;
     return b.key_end <= sinks || b.key > b.last_position() - window ? Seen::all : Seen::some;
   }
@@ -103,13 +104,15 @@ class BlockMask {
                                        cells.extent(2), ") cells for blocks of ", query_block, " queries and ",
                                        key_block, " keys: expected at least one head and positive sizes"));
   }
+  Index heads() const { return cells_.extent(0) == 1 ? std::numeric_limits<Index>::max() : cells_.extent(0); }
   bool operator()(const ScorePosition& at) const { return cell(at.head, at.query / query_block_, at.key / key_block_); }
   Seen block(const ScoreBlock& b) const {
-    bool any = false, all = true;
+    const Index last = (b.key_end - 1) / key_block_, end = std::min(last + 1, cells_.extent(2));
+    bool any = false, all = last < end;
     const Index head_end = cells_.extent(0) == 1 ? b.head + 1 : b.head_end;
     for (Index h = b.head; h < head_end; ++h)
       for (Index i = b.query / query_block_; i <= (b.query_end - 1) / query_block_; ++i)
-        for (Index j = b.key / key_block_; j <= (b.key_end - 1) / key_block_; ++j) {
+        for (Index j = b.key / key_block_; j < end; ++j) {
           const bool one = cell(h, i, j);
           any = any || one;
           all = all && one;
@@ -128,7 +131,8 @@ class BlockMask {
 };
 
 /// A tree of continuations after a shared context (speculative decoding): token context + i is node i with a parent
-/// among the nodes before it, or -1 for the context's end. A node sees the context, its ancestors and itself.
+/// among the nodes before it, or -1 for the context's end. A node sees the context, its ancestors and itself; tokens
+/// beyond the nodes are not seen and see the context.
 /// X. Miao et al., "SpecInfer" (2024), §4.
 class TreeMask {
  public:

@@ -42,8 +42,9 @@ class ProbabilisticBlocks {
           const bool one = meet(b.batch, h, i, j);
           any = any || one;
           all = all && one;
+          if (any && !all) return Seen::some;
         }
-    return all ? Seen::all : any ? Seen::some : Seen::none;
+    return all ? Seen::all : Seen::none;
   }
 
  private:

@@ -34,6 +34,7 @@ class Alibi {
   explicit Alibi(std::vector<double> slopes) : slopes_(std::move(slopes)) {}
 
   const std::vector<double>& slopes() const { return slopes_; }
+  Index heads() const { return static_cast<Index>(slopes_.size()); }
   double row(Index head) const {
     return head < static_cast<Index>(slopes_.size()) ? slopes_[static_cast<std::size_t>(head)] : 0;
   }
@@ -73,10 +74,10 @@ struct SoftCap {
   }
 };
 
-/// Throws shape_error unless cap is positive and finite.
+/// Throws shape_error unless 2^-120 <= cap <= 2^120: it and its inverse are numbers of f32.
 inline SoftCap soft_cap(double cap) {
-  if (!(cap > 0) || !std::isfinite(cap))
-    throw shape_error(detail::concat("tessera: soft_cap(", cap, "): expected a positive number"));
+  if (!(cap >= 0x1p-120 && cap <= 0x1p120))
+    throw shape_error(detail::concat("tessera: soft_cap(", cap, "): expected a positive number, 2^-120 to 2^120"));
   return {cap};
 }
 
@@ -93,6 +94,7 @@ class RelativeBias {
       throw shape_error(detail::concat("tessera: RelativeBias of ", detail::shape_text(table.rows(), table.cols()),
                                        ": expected (heads, 2*reach + 1)"));
   }
+  Index heads() const { return table_.rows(); }
   template <class T>
   T operator()(T score, const ScorePosition& at) const {
     return score + static_cast<T>(table_(at.head, std::clamp(at.key - at.position, -reach_, reach_) + reach_));
@@ -108,9 +110,9 @@ class RelativeBias {
 class Dropout {
  public:
   /// Throws shape_error unless 0 <= p < 1.
-  Dropout(double p, std::uint64_t seed)
-      : bar_(static_cast<std::uint64_t>(p * 0x1p32)), scale_(1 / (1 - p)), seed_(seed) {
+  Dropout(double p, std::uint64_t seed) : scale_(1 / (1 - p)), seed_(seed) {
     if (!(p >= 0 && p < 1)) throw shape_error(detail::concat("tessera: Dropout(", p, "): expected 0 <= p < 1"));
+    bar_ = static_cast<std::uint64_t>(p * 0x1p32);
   }
   bool keeps(Index head, Index query, Index key, Index batch = 0) const {
     const auto draw = philox4x32({static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(query),
@@ -124,7 +126,7 @@ class Dropout {
   }
 
  private:
-  std::uint64_t bar_;
+  std::uint64_t bar_ = 0;
   double scale_;
   std::uint64_t seed_;
 };

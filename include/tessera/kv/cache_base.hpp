@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include <tessera/attention/score_mod.hpp>
+#include <tessera/attention/score_hook.hpp>
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
@@ -89,6 +89,7 @@ class KvCacheBase {
   template <class... Mods>
   void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, const ScoreMods<Mods...>& mods,
               AttentionOptions options = {.scale = {}, .causal = true}, AttentionStatistics<float> also = {}) const {
+    mods.check_heads(Q.extent(0));
     using State = tessera::detail::ScoreHookState<float, ScoreMods<Mods...>>;
     State state(mods, {this, &token_position, next_ - Q.extent(1)});
     attend(ctx, Q, out, options, also, state.hook(ctx));

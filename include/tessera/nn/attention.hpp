@@ -31,6 +31,10 @@ void attention(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batc
                std::type_identity_t<View<T, 3>> lse = {},               // (batch, heads, n), or {}
                std::type_identity_t<View<T, 3>> entropy = {}) {         // (batch, heads, n), or {}
   detail::check_batches(Q, K, V, out);
+  for (const auto* also : {&lse, &entropy})
+    if (also->data() != nullptr && also->extent(0) != Q.extent(0))
+      throw shape_error(tessera::detail::concat("tessera: attention of ", Q.extent(0), " sequences: ",
+                                                also == &lse ? "lse" : "entropy", " has room for ", also->extent(0)));
   const auto of = [](const View<T, 3>& all, Index b) { return all.data() == nullptr ? View<T, 2>() : all[b]; };
   const auto one = [&](Context& worker, Index b) {
     tessera::detail::attention_of<T>(worker, Q[b], K[b], V[b], out[b], mods, options, {of(lse, b), of(entropy, b)}, b);

@@ -35,23 +35,23 @@ void check_batches(const View<A, 4>& Q, const View<B, 4>& K, const View<C, 4>& V
         "heads, and (batch, heads, n, dv)"));
 }
 
-/// to (rows, d + 1; stride ld) = [from, last].
+/// to (rows, d + 1; stride ld) = [factor·from, last].
 template <class T>
-void pack_with_column(MatrixView<const T> from, const T* last, T* to, Index ld) {
+void pack_with_column(MatrixView<const T> from, const T* last, T* to, Index ld, T factor = 1) {
   const Index d = from.cols();
   for (Index i = 0; i < from.rows(); ++i, to += ld) {
     const T* const x = from.data() + i * from.row_stride();
     if (from.col_stride() == 1)
-      std::memcpy(to, x, static_cast<std::size_t>(d) * sizeof(T));
+      for (Index j = 0; j < d; ++j) to[j] = factor * x[j];
     else
-      for (Index j = 0; j < d; ++j) to[j] = x[j * from.col_stride()];
+      for (Index j = 0; j < d; ++j) to[j] = factor * x[j * from.col_stride()];
     to[d] = last == nullptr ? T(1) : last[i];
   }
 }
 
 template <class T>
 void zero(MatrixView<T> X) {
-  for (Index i = 0; i < X.rows(); ++i)
+  for (Index i = 0; X.cols() > 0 && i < X.rows(); ++i)
     if (X.col_stride() == 1)
       std::memset(&X(i, 0), 0, static_cast<std::size_t>(X.cols()) * sizeof(T));
     else
@@ -94,7 +94,7 @@ struct BackwardHead {
 };
 
 /// One kv head of one sequence. Without mods a column more on each side brings the softmax's shift into the product:
-/// scale·[Q, -lse/scale]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
+/// [scale·Q, -lse]·[K, 1]ᵀ = log P and [dO, -D]·[V, 1]ᵀ = dP - D, D_i = dO_i·O_i.
 template <class T, class Mods>
 struct AttentionBackward {
   static constexpr Index tile = 128;
@@ -135,10 +135,8 @@ struct AttentionBackward {
     T* const p = scope.take<T>(tile * tile);
     T* const ds = scope.take<T>(tile * tile);
     T* const turned = scope.take<T>(Mods::count == 0 ? 0 : 2 * tile * tile);  // derivatives and weights of the mods
-    const T alpha = scale == T(0) ? T(1) : scale;                             // of a product that is 0 either way
-    for (Index i = 0; i < n; ++i) column[i] = -h.lse[i] / alpha;
-    pack_with_column<T>(h.Q, column, q, ld);
-    if (scale == T(0)) zero(rows_of(q, 0, n, d, ld));
+    for (Index i = 0; i < n; ++i) column[i] = -h.lse[i];
+    pack_with_column<T>(h.Q, column, q, ld, scale);
     for (Index i = 0; i < n; ++i) column[i] = -dot<T>(h.dO.row(i), h.out.row(i));
     pack_with_column<T>(h.dO, column, g, ldv);
     zero(h.dQ);
@@ -152,7 +150,7 @@ struct AttentionBackward {
           if (mods.block({number, number + 1, i, i + rows, j, j + cols, m - n + i, batch}) == Seen::none) continue;
         }
         const MatrixView<T> P(p, rows, cols), dS(ds, rows, cols);
-        gemm<T>(ctx, alpha, rows_of(q, i, rows, d + column_of_shift, ld),
+        gemm<T>(ctx, T(1), rows_of(q, i, rows, d + column_of_shift, ld),
                 rows_of(k, j, cols, d + column_of_shift, ld).transposed(), T(0), P);
         gemm<T>(ctx, T(1), rows_of(g, i, rows, dv + column_of_shift, ldv),
                 rows_of(v, j, cols, dv + column_of_shift, ldv).transposed(), T(0), dS);
@@ -167,7 +165,7 @@ struct AttentionBackward {
         }
         if (causal) hide(P, dS, m - n + i + 1 - j);
         gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, dv, ldv), T(1), dV.slice(0, j, cols));
-        gemm<T>(ctx, alpha, dS.transposed(), rows_of(q, i, rows, d, ld), T(1), dK.slice(0, j, cols));
+        gemm<T>(ctx, T(1), dS.transposed(), rows_of(q, i, rows, d, ld), T(1), dK.slice(0, j, cols));
         gemm<T>(ctx, scale, dS, rows_of(k, j, cols, d, ld), T(1), h.dQ.slice(0, i, rows));
       }
     }
@@ -181,9 +179,9 @@ struct AttentionBackward {
       for (Index c = 0; c < P.cols(); ++c) {
         const ScorePosition at{number, i + r, j + c, offset + r, batch};
         const T raw = P(r, c), score = mods(raw, at), z = mods.weight(T(1), at);
-        const bool seen =
-            score > -std::numeric_limits<T>::infinity() && h.lse[i + r] > -std::numeric_limits<T>::infinity();
-        P(r, c) = seen ? score - h.lse[i + r] : -std::numeric_limits<T>::infinity();
+        constexpr T none = -std::numeric_limits<T>::infinity();
+        const bool seen = score != none && h.lse[i + r] != none;  // a NaN shows
+        P(r, c) = seen ? score - h.lse[i + r] : none;
         dS(r, c) = z * dS(r, c) + minus_D[i + r];
         turned[r * P.cols() + c] = seen ? mods.derivative(raw, at) : T(0);
         turned[tile * tile + r * P.cols() + c] = z;
@@ -235,6 +233,7 @@ void attention_backward(Context& ctx, std::type_identity_t<View<const T, 4>> Q, 
   detail::check_batches(Q, K, V, dO);
   detail::check_batches(dQ, dK, dV, dO);
   const Index heads = Q.extent(1), kv_heads = K.extent(1), d = Q.extent(3);
+  mods.check_heads(heads);
   const std::array<Index, 3> rows{Q.extent(0), heads, Q.extent(2)};
   if (lse.extents() != rows || K.extents() != dK.extents() || Q.extents() != dQ.extents())
     throw shape_error(tessera::detail::concat("tessera: attention_backward: lse (", lse.extent(0), ", ", lse.extent(1),

@@ -67,8 +67,6 @@ void merge_states(Context& ctx, View<const std::type_identity_t<T>, 3> out_a,  /
 
 namespace detail {
 
-/// Splits long contexts among pieces where there are few queries, runs the kernel, merges the splits. `args.splits` is
-/// chosen here, from the shape alone.
 /// The entropy of two disjoint sets of keys together, from each set's and its log-sum-exp: H = lse - Σ p·s.
 template <class T>
 T merged_entropy(T entropy_a, T lse_a, T entropy_b, T lse_b) {
@@ -79,6 +77,8 @@ T merged_entropy(T entropy_a, T lse_a, T entropy_b, T lse_b) {
   return (a * (entropy_a + (lse - lse_a)) + b * (entropy_b + (lse - lse_b))) / total;
 }
 
+/// Splits long contexts among pieces where there are few queries, runs the kernel, merges the splits. `args.splits` is
+/// chosen here, from the shape alone.
 template <class T>
 void run_attention(Context& ctx, AttentionArgs<T> args) {
   constexpr Index split_tokens = 2048;

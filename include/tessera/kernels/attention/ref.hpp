@@ -56,7 +56,8 @@ struct AttentionRef {
           for (Index c = 0; c < d; ++c) dot += static_cast<double>(args.Q(head, i, c)) * static_cast<double>(k[c]);
           scores[j - piece.begin] =
               hooked(args.hook.change, args, piece.kv_head, r, j, dot * static_cast<double>(args.scale));
-          if (!(scores[j - piece.begin] <= largest)) largest = scores[j - piece.begin];
+          if (scores[j - piece.begin] > largest || std::isnan(scores[j - piece.begin]))  // a NaN stays
+            largest = scores[j - piece.begin];
         }
         double total = 0, surplus = 0;
         for (Index c = 0; c < dv; ++c) sums[c] = 0;
