@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <initializer_list>
@@ -13,10 +14,12 @@
 #include <string>
 #include <vector>
 
+#include <support/sparse_patterns.hpp>
 #include <tessera/io/matrix_market.hpp>
 #include <tessera/sparse/add.hpp>
 #include <tessera/sparse/reduce.hpp>
 #include <tessera/sparse/sddmm.hpp>
+#include <tessera/sparse/semiring.hpp>
 #include <tessera/sparse/spgemm.hpp>
 #include <tessera/sparse/triangular_solve.hpp>
 #include "graphs.hpp"
@@ -81,6 +84,56 @@ TEST(SparseAdd, SumsAndSetsAreTheDenseOnes) {
     EXPECT_EQ(add(ctx, 1, A, -1, A).nnz(), A.nnz());  // what cancels stays an entry
   }
   EXPECT_THROW(add(ctx, 1, Sparse(2, 3), 1, Sparse(3, 2)), shape_error);
+}
+
+// Numbers are integers: every product and sum is exact.
+template <class T, class I>
+void expect_every_pattern() {
+  Context ctx = Context::with_threads(2);
+  constexpr Index K = 37;  // four vectors and a tail
+  for (const auto& [name, list] : test::sparse_patterns<T>()) {
+    SCOPED_TRACE(name);
+    const Csr<T, I> A = csr_from_coo<T, I>(list);
+    const Dense a = A.to_dense().template cast<double>();
+    const auto expect = [](const Csr<T, I>& got, const Dense& expected) {
+      EXPECT_TRUE(Dense(got.to_dense().template cast<double>()) == expected);
+    };
+    expect(spgemm(ctx, A, A.transposed()), Dense(a * a.transpose()));
+    expect(add(ctx, 2, A, -3, A), Dense(-a));
+    expect(hadamard_product(ctx, A, A), Dense(a.cwiseProduct(a)));
+    Buffer<T> x(A.rows() * K), y(A.cols() * K), z(A.rows() * K);
+    for (Index k = 0; k < x.size(); ++k) x[k] = static_cast<T>(k % 7 - 3);
+    for (Index k = 0; k < y.size(); ++k) y[k] = static_cast<T>(k % 5 - 2);
+    const MatrixView<const T> X(x.data(), A.rows(), K), Y(y.data(), A.cols(), K);
+    const auto S = sddmm(ctx, 2, A, X, Y, SddmmScale::values);
+    semiring_product(ctx, PlusTimes<T>{}, A, Y, MatrixView<T>(z.data(), A.rows(), K));
+    std::vector<T> rows(static_cast<std::size_t>(A.rows())), columns(static_cast<std::size_t>(A.cols())), sums(columns);
+    reduce_rows(ctx, Reduction::abs_sum, A, rows);
+    reduce_columns(ctx, Reduction::abs_sum, A, columns);
+    for (Index i = 0; i < A.rows(); ++i) {
+      T sum(0);
+      std::array<T, K> row{};
+      for (auto e = static_cast<Index>(A.row_ptr().data()[i]); e < static_cast<Index>(A.row_ptr().data()[i + 1]); ++e) {
+        const Index j = A.col_idx().data()[e];
+        const T v = A.values().data()[e];
+        T dot(0);
+        for (Index k = 0; k < K; ++k) {
+          dot += X(i, k) * Y(j, k);
+          row[static_cast<std::size_t>(k)] += v * Y(j, k);
+        }
+        ASSERT_EQ(S.values().data()[e], 2 * dot * v) << i << ' ' << j;
+        sum += std::abs(v);
+        sums[static_cast<std::size_t>(j)] += std::abs(v);
+      }
+      ASSERT_EQ(rows[static_cast<std::size_t>(i)], sum) << i;
+      for (Index k = 0; k < K; ++k) ASSERT_EQ(z[i * K + k], row[static_cast<std::size_t>(k)]) << i;
+    }
+    EXPECT_EQ(columns, sums);
+  }
+}
+TEST(SparseOperations, OfEveryPatternValueAndIndexAreTheDenseOnes) {
+  expect_every_pattern<float, std::int32_t>();
+  expect_every_pattern<float, std::int64_t>();
 }
 
 TEST(SparseAdd, IndicesOf64BitsReachFar) {
