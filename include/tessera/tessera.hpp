@@ -21,9 +21,13 @@
 #include <tessera/attention/rope.hpp>
 #include <tessera/attention/scc_linear.hpp>
 #include <tessera/attention/score_mods.hpp>
+#include <tessera/attention/segment_gather_gemm.hpp>
 #include <tessera/attention/shared_prefix.hpp>
 #include <tessera/attention/slot.hpp>
 #include <tessera/attention/slot_backward.hpp>
+#include <tessera/attention/token_eliminated_block.hpp>
+#include <tessera/attention/token_elimination.hpp>
+#include <tessera/attention/token_predictor.hpp>
 #include <tessera/compress/magnitude.hpp>
 #include <tessera/compress/mask.hpp>
 #include <tessera/compress/n_of_m.hpp>
