@@ -56,6 +56,7 @@
 #include <tessera/io/npy.hpp>
 #include <tessera/io/safetensors.hpp>
 #include <tessera/io/tokenizer.hpp>
+#include <tessera/io/unigram.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/bitplane/bitplane.hpp>
