@@ -90,7 +90,7 @@ TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
     copy.append(ctx, K.view(), V.view());
     EXPECT_EQ(decoded(copy.base(), 1, true), decoded(cache.base(), 1, true));
   }
-  for (const char* name : {"int4", "int2"}) {
+  for (const char* name : {"int4", "int2", "staircase"}) {
     AnyKvCache few = make_kv_cache(name, 1, 64), many = few;
     const Tokens long_keys(1, 4096, 64, 25);
     few.append(ctx, long_keys.part(0, 1), long_keys.part(0, 1));

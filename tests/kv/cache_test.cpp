@@ -27,12 +27,13 @@ double bound(float x, float low, float high) {
 template <class C>
 class CodecLaws : public testing::Test {
  protected:
-  static constexpr bool low_bits = std::same_as<C, Kivi<4>> || std::same_as<C, Kivi<2>>;
+  static constexpr bool low_bits = is_low_bits<C>;
   Context ctx;
 };
 TYPED_TEST_SUITE(CodecLaws, Codecs);
 
 TYPED_TEST(CodecLaws, EachNumberIsWithinTheBound) {
+  if (std::same_as<TypeParam, Stairs>) return;  // its errors add up: see Staircase
   for (const Index d : {1, 3, 20, 32, 64, 100}) {
     const Index n = 200;
     const Tokens K(2, n, d, 1), V(2, n, d, 2);

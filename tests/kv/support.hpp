@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <concepts>
 #include <tessera/kv/kv.hpp>
 #include <vector>
 
@@ -46,6 +47,13 @@ inline std::vector<Index> positions(const KvCacheBase& cache, Index h) {
   return all;
 }
 
-using Codecs = testing::Types<F32, Bf16, Int8, Kivi<4>, Kivi<2>>;
+/// Steps so short that a few hundred tokens stand on all of them.
+struct Stairs : Staircase<16, 8, 4, 2> {
+  Stairs() { quota = {1, 1, 1}; }
+};
+
+using Codecs = testing::Types<F32, Bf16, Int8, Kivi<4>, Kivi<2>, Stairs>;
+template <class C>
+inline constexpr bool is_low_bits = std::same_as<C, Kivi<4>> || std::same_as<C, Kivi<2>> || std::same_as<C, Stairs>;
 
 }  // namespace tessera::test

@@ -10,6 +10,7 @@
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/observe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -60,7 +61,8 @@ class AnyKvCache {
   std::unique_ptr<KvCacheBase> cache_;
 };
 
-/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2. Throws unsupported_error for another name.
+/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, or staircase for steps of 16, 8, 4 and 2 bits.
+/// Throws unsupported_error for another name.
 inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
   if (codec == F32::name) return KvCache<F32>(kv_heads, head_dim);
   if (codec == Bf16::name) return KvCache<Bf16>(kv_heads, head_dim);
@@ -68,8 +70,9 @@ inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index he
   if (codec == Int8::name) return KvCache<Int8>(kv_heads, head_dim);
   if (codec == Kivi<4>::name) return KvCache<Kivi<4>>(kv_heads, head_dim);
   if (codec == Kivi<2>::name) return KvCache<Kivi<2>>(kv_heads, head_dim);
-  throw unsupported_error(
-      tessera::detail::concat("tessera: KV codec '", codec, "'; expected f32, bf16, f16, int8, int4 or int2"));
+  if (codec == Staircase<16, 8, 4, 2>::name) return KvCache<Staircase<16, 8, 4, 2>>(kv_heads, head_dim);
+  throw unsupported_error(tessera::detail::concat("tessera: KV codec '", codec,
+                                                  "'; expected f32, bf16, f16, int8, int4, int2 or staircase"));
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -6,6 +6,7 @@
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/observe.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>
 #include <tessera/kv/stages/evict.hpp>
