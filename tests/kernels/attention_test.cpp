@@ -1,13 +1,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <string>
 #include <tessera/core/executor.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <vector>
 
+#include "attention/reference.hpp"
 #include "support/oracle.hpp"
 
 namespace tessera::test {
@@ -131,25 +131,9 @@ const std::vector<Case>& cases() {
   return all;
 }
 
-/// Runs f for every kernel of the list that this processor has, forced.
-template <class T, class F>
-void for_each_kernel(F&& f) {
-  for (const auto& kernel : AttentionKernels<T>::template entries<AttentionArgs<T>>) {
-    if (!kernel.accepts(AttentionArgs<T>{})) {
-      std::printf("[ skipped  ] %s: %s\n", std::string(kernel.name).c_str(),
-                  kernel.why_not(AttentionArgs<T>{}).c_str());
-      continue;
-    }
-    SCOPED_TRACE(kernel.name);
-    Context ctx;
-    ctx.force(kernel.name);
-    f(ctx);
-  }
-}
-
 template <class T>
 void all_shapes() {
-  for_each_kernel<T>([](Context& ctx) {
+  for_each_attention_kernel<T>([](Context& ctx) {
     for (const Case& c : cases()) {
       SCOPED_TRACE(text(c));
       Problem<T> p(c);
@@ -169,7 +153,7 @@ TEST(Attention, EveryKernelF32) { all_shapes<float>(); }
 TEST(Attention, EveryKernelF64) { all_shapes<double>(); }
 
 TEST(Attention, LargeScoresAreSafe) {
-  for_each_kernel<float>([](Context& ctx) {
+  for_each_attention_kernel<float>([](Context& ctx) {
     for (const Index n : {1, 20}) {
       const Case c{2, 1, n, 150, 64, true, 400};
       Problem<float> p(c);
@@ -183,7 +167,7 @@ TEST(Attention, LargeScoresAreSafe) {
 }
 
 TEST(Attention, UnseenKeysMayHoldNaN) {  // beyond the tile of the last key that is seen
-  for_each_kernel<float>([](Context& ctx) {
+  for_each_attention_kernel<float>([](Context& ctx) {
     const Case c{2, 2, 40, 200, 32};
     Problem<float> p(c);
     for (Index j = 64; j < 200; ++j)
@@ -199,7 +183,7 @@ TEST(Attention, UnseenKeysMayHoldNaN) {  // beyond the tile of the last key that
 }
 
 TEST(Attention, MinusInfinityScoresGetNoWeight) {
-  for_each_kernel<float>([](Context& ctx) {
+  for_each_attention_kernel<float>([](Context& ctx) {
     for (const Index n : {1, 30}) {
       Problem<float> p({1, 1, n, 3, 4});
       for (Index i = 0; i < n * 4; ++i) p.q[i] = 1;
@@ -218,7 +202,7 @@ TEST(Attention, MinusInfinityScoresGetNoWeight) {
 }
 
 TEST(Attention, SameBitsForAnyNumberOfThreads) {
-  for_each_kernel<float>([](Context& one) {
+  for_each_attention_kernel<float>([](Context& one) {
     for (const Case& c : {Case{8, 2, 70, 150, 32, true}, Case{2, 1, 1, 5000, 32}, Case{4, 4, 3, 50, 20}}) {
       Problem<float> a(c);
       attention(one, a.Q(), a.K(), a.V(), a.O(), {.causal = c.causal}, a.L());

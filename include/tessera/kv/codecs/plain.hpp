@@ -81,44 +81,33 @@ class PlainRows {
   typename Storage::template Array<T> rows_;  // (size, d)
 };
 
-/// Exact; read in place. 4 bytes a number.
-struct F32 {
-  static constexpr std::string_view name = "f32";
+/// Keys and values as T.
+template <class T>
+struct PlainCodec {
   template <class Storage>
   auto keys(Index d) const {
-    return PlainRows<float, Storage>(d);
+    return PlainRows<T, Storage>(d);
   }
   template <class Storage>
   auto values(Index d) const {
-    return PlainRows<float, Storage>(d);
+    return PlainRows<T, Storage>(d);
   }
 };
 
+/// Exact; read in place. 4 bytes a number.
+struct F32 : PlainCodec<float> {
+  static constexpr std::string_view name = "f32";
+};
+
 /// Each number within 2^-9 of itself, to nearest even. 2 bytes a number.
-struct Bf16 {
+struct Bf16 : PlainCodec<bf16> {
   static constexpr std::string_view name = "bf16";
-  template <class Storage>
-  auto keys(Index d) const {
-    return PlainRows<bf16, Storage>(d);
-  }
-  template <class Storage>
-  auto values(Index d) const {
-    return PlainRows<bf16, Storage>(d);
-  }
 };
 
 /// Each number within 2^-11 of itself, to nearest even; 65520 and more are infinite, less than 2^-14 lose digits. 2
 /// bytes a number.
-struct F16 {
+struct F16 : PlainCodec<f16> {
   static constexpr std::string_view name = "f16";
-  template <class Storage>
-  auto keys(Index d) const {
-    return PlainRows<f16, Storage>(d);
-  }
-  template <class Storage>
-  auto values(Index d) const {
-    return PlainRows<f16, Storage>(d);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI::kv
