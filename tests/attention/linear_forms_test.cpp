@@ -9,6 +9,7 @@
 #include <tessera/attention/slot_backward.hpp>
 #include <vector>
 
+#include "attention/expectations.hpp"
 #include "nn/gradient_check.hpp"
 #include "support/oracle.hpp"
 #include "support/shared_kernels.hpp"
@@ -16,6 +17,8 @@
 namespace tessera {
 namespace TESSERA_TEST_FILE {
 
+using test::expect_near;
+using test::expect_shape_error;
 using test::random_buffer;
 using Numbers = Buffer<double>;
 
@@ -23,21 +26,7 @@ MatrixView<double> matrix(Numbers& x, Index rows) { return {x.data(), rows, x.si
 View<double, 3> cube(Numbers& x, Index a, Index b) { return {x.data(), {a, b, x.size() / a / b}}; }
 std::span<double> span(Numbers& x) { return {x.data(), static_cast<std::size_t>(x.size())}; }
 double sigma(double x) { return 1 / (1 + std::exp(-x)); }
-void expect_near(const Numbers& a, const Numbers& b, double bound, const std::string& what = "") {
-  double most = 0;
-  for (Index i = 0; i < a.size(); ++i) most = std::isnan(a[i]) ? INFINITY : std::max(most, std::abs(a[i] - b[i]));
-  EXPECT_LE(most, bound) << what;
-}
 void expect_same_bits(const Numbers& a, const Numbers& b) { expect_near(a, b, 0); }
-template <class F>
-void expect_shape_error(const std::string& part, F&& f) {
-  try {
-    f();
-    ADD_FAILURE() << "expected an error with " << part;
-  } catch (const shape_error& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  }
-}
 
 // ---- spectral correlation
 

@@ -9,6 +9,7 @@
 #include <tessera/attention/token_predictor.hpp>
 #include <vector>
 
+#include "attention/expectations.hpp"
 #include "nn/gradient_check.hpp"
 #include "support/oracle.hpp"
 #include "support/shared_kernels.hpp"
@@ -16,26 +17,14 @@
 namespace tessera {
 namespace TESSERA_TEST_FILE {
 
+using test::expect_near;
+using test::expect_shape_error;
 using test::random_buffer;
 using Numbers = Buffer<double>;
 using Bytes = std::vector<std::uint8_t>;
 
 MatrixView<double> matrix(Numbers& x, Index rows) { return {x.data(), rows, rows == 0 ? 0 : x.size() / rows}; }
 std::span<double> span(Numbers& x) { return {x.data(), static_cast<std::size_t>(x.size())}; }
-void expect_near(const Numbers& a, const Numbers& b, double bound, const std::string& what = "") {
-  double most = 0;
-  for (Index i = 0; i < a.size(); ++i) most = std::isnan(a[i]) ? INFINITY : std::max(most, std::abs(a[i] - b[i]));
-  EXPECT_LE(most, bound) << what;
-}
-template <class F>
-void expect_shape_error(const std::string& part, F&& f) {
-  try {
-    f();
-    ADD_FAILURE() << "expected an error with " << part;
-  } catch (const shape_error& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  }
-}
 /// Runs of `kept` tokens with `gap` dropped between them.
 Bytes runs(Index n, Index kept, Index gap, Index first = 0) {
   Bytes mask(static_cast<std::size_t>(n), 0);
