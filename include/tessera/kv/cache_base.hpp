@@ -20,6 +20,7 @@
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/count_bias.hpp>
 #include <tessera/kv/report.hpp>
 #include <tessera/kv/stage.hpp>
 
@@ -48,6 +49,10 @@ class KvCacheBase {
   }
   /// Of token j of a kv head; ascending in j. Bounds are not checked.
   virtual Index position(Index kv_head, Index j) const = 0;
+  /// Logarithm of how many tokens token j stands for since a merge; attend() adds it to the token's scores.
+  virtual float count_bias(Index kv_head, Index j) const noexcept = 0;
+  /// Whether any token of a kv head stands for other than one.
+  virtual bool counted(Index kv_head) const noexcept = 0;
   /// The capacity of every buffer held, positions included.
   virtual std::size_t bytes() const = 0;
 
@@ -115,6 +120,44 @@ class KvCacheBase {
   /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest.
   virtual void retain(Index kv_head, std::span<const Index> kept) = 0;
 
+  /// Puts n other tokens in the place of those of a kv head, coded anew whatever the codec; token j at positions[j] and
+  /// standing for counts[j] tokens, or for one. K and V must not lie in the cache. Throws shape_error unless the
+  /// shapes fit, positions ascend below next_position() and counts are positive and finite.
+  void rewrite(Index kv_head, MatrixView<const float> K,  // (n, d)
+               MatrixView<const float> V,                 // (n, d)
+               std::span<const Index> positions,          // (n)
+               std::span<const float> counts = {}) {      // (n)
+    using tessera::detail::concat;
+    const Index n = K.rows();
+    const auto listed = static_cast<Index>(positions.size());
+    const bool contiguous = (K.col_stride() == 1 && V.col_stride() == 1) || head_dim_ == 1;
+    if (kv_head < 0 || kv_head >= kv_heads_ || K.cols() != head_dim_ || V.rows() != n || V.cols() != head_dim_ ||
+        listed != n || (!counts.empty() && static_cast<Index>(counts.size()) != n) || !contiguous)
+      throw shape_error(concat("tessera: rewrite of kv head ", kv_head, " of ", kv_heads_, " by keys ", n, 'x',
+                               K.cols(), " and values ", V.rows(), 'x', V.cols(), " at ", listed, " positions with ",
+                               static_cast<Index>(counts.size()), " counts; expected rows of ", head_dim_,
+                               " contiguous channels, a position for each, and a count for each or none"));
+    for (Index j = 0, next = 0; j < n; ++j) {
+      const Index p = positions[static_cast<std::size_t>(j)];
+      if (p < next || p >= next_)
+        throw shape_error(concat("tessera: rewrite: token ", j, " at position ", p,
+                                 "; expected positions that ascend, ", next, " to ", next_ - 1));
+      next = p + 1;
+    }
+    for (const float count : counts)
+      if (!(count > 0) || std::isinf(count))
+        throw shape_error(concat("tessera: rewrite: a token that stands for ", count, "; expected a positive number"));
+    rewrite_head(kv_head, K, V, positions, counts);
+  }
+  /// Makes `next` the position of the next token. Throws shape_error if a token stands there or later.
+  void move_end(Index next) {
+    for (Index h = 0; h < kv_heads_; ++h)
+      if (next < 0 || (size(h) > 0 && position(h, size(h) - 1) >= next))
+        throw shape_error(tessera::detail::concat("tessera: move_end(", next, "): kv head ", h, " holds ", size(h),
+                                                  " tokens, some at that position or later"));
+    next_ = next;
+  }
+
   /// Forgets what was appended from position `end` on; no-op if nothing was. Memory goes back when half is unused.
   void truncate(Index end) {
     end = std::clamp<Index>(end, 0, next_);
@@ -153,6 +196,8 @@ class KvCacheBase {
 
   virtual void append_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V) = 0;
   virtual void truncate_head(Index kv_head, Index n) = 0;
+  virtual void rewrite_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V,
+                            std::span<const Index> positions, std::span<const float> counts) = 0;
   /// Tokens at positions up to `last`.
   virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
 
@@ -177,6 +222,12 @@ class KvCacheBase {
   static Index token_position(const void* state, Index kv_head, Index token) noexcept {
     return static_cast<const KvCacheBase*>(state)->position(kv_head, token);
   }
+  static float token_bias(const void* state, Index kv_head, Index token) noexcept {
+    return static_cast<const KvCacheBase*>(state)->count_bias(kv_head, token);
+  }
+  static bool head_counted(const void* state, Index kv_head) noexcept {
+    return static_cast<const KvCacheBase*>(state)->counted(kv_head);
+  }
 
   void attend(Context& ctx, View<const float, 3> Q, View<float, 3> out, AttentionOptions options,
               AttentionStatistics<float> also, ScoreHook<float> hook) const {
@@ -197,7 +248,10 @@ class KvCacheBase {
     args.values = {&reader, &read_tile<false>, &read_codes<false>};
     args.lengths = lengths;
     args.visible = visible;
-    args.hook = hook;
+    const detail::CountBias biased(this, &token_bias, &head_counted, hook);
+    bool any = false;
+    for (Index h = 0; h < kv_heads_; ++h) any = any || counted(h);
+    args.hook = any ? biased.hook() : hook;
     tessera::detail::run_attention(ctx, args);
   }
 

@@ -27,7 +27,10 @@ inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvPro
       const Index m = cache.size(h), k = std::clamp<Index>(probe.top_k, 0, m);
       Workspace::Scope scope(worker.workspace);
       float* const scratch = scope.take<float>(tile * d);
-      float* const scores = scope.take<float>(group * n * m);  // order alone matters: no scale
+      float* const scores = scope.take<float>(group * n * m);
+      const bool counted = cache.counted(h);  // otherwise order alone matters: no scale
+      const float scale =
+          counted ? static_cast<float>(probe.scale.value_or(1 / std::sqrt(static_cast<double>(d)))) : sign;
       for (Index j = 0; j < m; j += tile) {
         const Index count = std::min(tile, m - j);
         Index stride = 0;
@@ -37,7 +40,7 @@ inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvPro
           for (Index t = 0; t < count; ++t) {
             float dot = 0;
             for (Index c = 0; c < d; ++c) dot += query[c] * keys[t * stride + c];
-            scores[q * m + j + t] = sign * dot;
+            scores[q * m + j + t] = counted ? scale * dot + cache.count_bias(h, j + t) : scale * dot;
           }
         }
       }
