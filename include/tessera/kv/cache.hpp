@@ -8,13 +8,27 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/detail/attend_latent.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
+
+namespace detail {
+/// (count, have) with `stride` between rows as (count, width) in `out`, zeros after what there is. `out` may be `rows`.
+inline const float* pad_rows(const float* rows, Index count, Index have, Index& stride, float* out, Index width) {
+  for (Index t = count; t-- > 0;) {  // rows move up: the last first
+    std::copy_backward(rows + t * stride, rows + t * stride + have, out + t * width + have);
+    std::fill_n(out + t * width + have, width - have, 0.0f);
+  }
+  stride = width;
+  return out;
+}
+}  // namespace detail
 
 template <Codec C = F32, class Storage = Contiguous>
 class KvCache final : public KvCacheBase {
@@ -22,7 +36,8 @@ class KvCache final : public KvCacheBase {
   /// Throws shape_error unless there is a head and a channel.
   KvCache(Index kv_heads, Index head_dim, C codec = {}) : KvCacheBase(kv_heads, head_dim) {
     for (Index h = 0; h < kv_heads; ++h)
-      heads_.push_back({codec.template keys<Storage>(head_dim), codec.template values<Storage>(head_dim), {}, {}});
+      heads_.push_back(
+          {detail::key_store<Storage>(codec, head_dim, h), detail::value_store<Storage>(codec, head_dim, h), {}, {}});
   }
 
   std::unique_ptr<KvCacheBase> clone() const override { return std::make_unique<KvCache>(*this); }
@@ -72,6 +87,45 @@ class KvCache final : public KvCacheBase {
   const float* value_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
                           Unpack unpack) const noexcept override {
     return head(h).values.tile(begin, count, scratch, stride, unpack);
+  }
+
+  Index latent_tokens([[maybe_unused]] Index h) const noexcept override {
+    if constexpr (latent_keys) return head(h).keys.latent();
+    if constexpr (latent_values) return head(h).values.latent();
+    return 0;
+  }
+  Index latent_width(KvPart part) const noexcept override {
+    Index most = 0;
+    for (const auto& one : heads_)
+      of(one, part, [&](const auto& store) {
+        if constexpr (LatentRowStore<std::remove_cvref_t<decltype(store)>>) most = std::max(most, store.width());
+      });
+    return most;
+  }
+  const float* latent_tile(KvPart part, Index h, Index begin, Index count, float* scratch, Index& stride, Index width,
+                           Unpack unpack) const noexcept override {
+    const float* rows = nullptr;
+    of(head(h), part, [&](const auto& store) {
+      if constexpr (LatentRowStore<std::remove_cvref_t<decltype(store)>>) {
+        rows = store.latent_tile(begin, count, scratch, stride, unpack);
+        if (store.width() < width) rows = detail::pad_rows(rows, count, store.width(), stride, scratch, width);
+      }
+    });
+    return rows;
+  }
+  TokenCodes latent_codes(KvPart part, Index h, Index begin, Index width) const noexcept override {
+    TokenCodes codes;
+    of(head(h), part, [&](const auto& store) {
+      if constexpr (LatentRowStore<std::remove_cvref_t<decltype(store)>>)
+        if (store.width() == width) codes = store.latent_codes(begin);
+    });
+    return codes;
+  }
+  void absorb(Context& ctx, Index h, MatrixView<const float> queries, MatrixView<float> out) const override {
+    if constexpr (latent_keys) head(h).keys.absorb(ctx, queries, out.slice(1, 0, head(h).keys.width()));
+  }
+  void expand(Context& ctx, Index h, MatrixView<const float> results, MatrixView<float> out) const override {
+    if constexpr (latent_values) head(h).values.expand(ctx, results.slice(1, 0, head(h).values.width()), out);
   }
 
  protected:
@@ -130,15 +184,26 @@ class KvCache final : public KvCacheBase {
   }
 
  private:
+  using KeyStore = decltype(detail::key_store<Storage>(std::declval<const C&>(), Index{}, Index{}));
+  using ValueStore = decltype(detail::value_store<Storage>(std::declval<const C&>(), Index{}, Index{}));
+  static constexpr bool latent_keys = LatentRowStore<KeyStore>, latent_values = LatentRowStore<ValueStore>;
+
   struct Head {
-    decltype(std::declval<const C&>().template keys<Storage>(Index{})) keys;
-    decltype(std::declval<const C&>().template values<Storage>(Index{})) values;
+    KeyStore keys;
+    ValueStore values;
     typename Storage::template Array<std::int32_t> positions;  // (tokens); none while token j has position j
     typename Storage::template Array<float> biases;            // (tokens); none while each stands for one
   };
   Head& head(Index h) { return heads_[static_cast<std::size_t>(h)]; }
   const Head& head(Index h) const { return heads_[static_cast<std::size_t>(h)]; }
 
+  template <class F>
+  static void of(const Head& one, KvPart part, const F& f) {
+    if (part == KvPart::keys)
+      f(one.keys);
+    else
+      f(one.values);
+  }
   static void list_positions(Head& one) {
     if (one.positions.size() > 0) return;
     one.positions.resize(one.keys.size());

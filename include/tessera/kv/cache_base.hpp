@@ -26,6 +26,13 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
+enum class KvPart { keys, values };
+class KvCacheBase;
+
+namespace detail {
+void attend_latent(Context& ctx, const KvCacheBase& cache, const AttentionArgs<float>& whole, Unpack unpack);
+}
+
 /// The keys and values of one layer: for each kv head its own tokens, in the order of their positions. A token's
 /// position is the number of tokens appended before it, for good: eviction leaves holes in the positions, and keys that
 /// carry rotary embeddings keep the rotation they came with. Not for use by two threads at once.
@@ -179,6 +186,19 @@ class KvCacheBase {
                                   Unpack unpack) const noexcept = 0;
   virtual TokenCodes key_codes(Index kv_head, Index begin) const noexcept = 0;
   virtual TokenCodes value_codes(Index kv_head, Index begin) const noexcept = 0;
+
+  /// A head's leading tokens that attention reads as coordinates: see LatentRowStore. Keys and values alike, or one of
+  /// the two. `latent_width` is the most coordinates of any head, 0 for none; shorter rows of a tile are padded with 0.
+  virtual Index latent_tokens(Index kv_head) const noexcept = 0;
+  virtual Index latent_width(KvPart part) const noexcept = 0;
+  virtual const float* latent_tile(KvPart part, Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                                   Index width, Unpack unpack) const noexcept = 0;
+  virtual TokenCodes latent_codes(KvPart part, Index kv_head, Index begin, Index width) const noexcept = 0;
+  virtual void absorb(Context& ctx, Index kv_head, MatrixView<const float> queries,  // (n, d)
+                      MatrixView<float> out) const = 0;                              // (n, width)
+  virtual void expand(Context& ctx, Index kv_head, MatrixView<const float> results,  // (n, width)
+                      MatrixView<float> out) const = 0;                              // (n, d)
+
   static Unpack unpack_kernel(const Context& ctx) {
     UnpackArgs any;
     any.bits = 8;
@@ -252,7 +272,12 @@ class KvCacheBase {
     bool any = false;
     for (Index h = 0; h < kv_heads_; ++h) any = any || counted(h);
     args.hook = any ? biased.hook() : hook;
-    tessera::detail::run_attention(ctx, args);
+    bool latent = false;
+    for (Index h = 0; h < kv_heads_; ++h) latent = latent || latent_tokens(h) > 0;
+    if (latent)
+      detail::attend_latent(ctx, *this, args, reader.unpack);
+    else
+      tessera::detail::run_attention(ctx, args);
   }
 
   Index kv_heads_, head_dim_, next_ = 0;

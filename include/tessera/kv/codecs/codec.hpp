@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include <tessera/core/config.hpp>
+#include <tessera/core/context.hpp>
+#include <tessera/core/view.hpp>
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
 #include <tessera/kv/storage.hpp>
@@ -35,12 +37,46 @@ concept RowStore = std::copyable<S> && requires(S& store, const S& same, const f
   { same.bytes() } -> std::same_as<std::size_t>;
 };
 
-/// `name`, and the stores of the keys and of the values of one head of d channels.
+/// A store whose first `latent()` rows attention reads as coordinates: with row j = expand(c_j) of c_j of `width()`
+/// numbers, q·row = absorb(q)·c_j, and Σ p_j row_j = expand(Σ p_j c_j).
+template <class S>
+concept LatentRowStore = RowStore<S> &&
+    requires(const S& store, Context& ctx, MatrixView<const float> rows, MatrixView<float> out, float* scratch, Index i,
+             Index& stride, Unpack unpack) {
+  { store.latent() } -> std::same_as<Index>;
+  { store.width() } -> std::same_as<Index>;
+  { store.latent_tile(i, i, scratch, stride, unpack) }
+  noexcept->std::same_as<const float*>;
+  { store.latent_codes(i) }
+  noexcept->std::same_as<TokenCodes>;
+  store.absorb(ctx, rows, out);  // (n, d) -> (n, width)
+  store.expand(ctx, rows, out);  // (n, width) -> (n, d)
+};
+
+namespace detail {
+template <class Storage, class C>
+auto key_store(const C& codec, Index d, Index kv_head) {
+  if constexpr (requires { codec.template keys<Storage>(d, kv_head); })
+    return codec.template keys<Storage>(d, kv_head);
+  else
+    return codec.template keys<Storage>(d);
+}
+template <class Storage, class C>
+auto value_store(const C& codec, Index d, Index kv_head) {
+  if constexpr (requires { codec.template values<Storage>(d, kv_head); })
+    return codec.template values<Storage>(d, kv_head);
+  else
+    return codec.template values<Storage>(d);
+}
+}  // namespace detail
+
+/// `name`, and the stores of the keys and of the values of one head of d channels: keys<Storage>(d), or, where heads
+/// differ, keys<Storage>(d, kv_head).
 template <class C>
 concept Codec = std::copyable<C> && requires(const C& codec, Index d) {
   { C::name } -> std::convertible_to<std::string_view>;
-  { codec.template keys<Contiguous>(d) } -> RowStore;
-  { codec.template values<Contiguous>(d) } -> RowStore;
+  { detail::key_store<Contiguous>(codec, d, d) } -> RowStore;
+  { detail::value_store<Contiguous>(codec, d, d) } -> RowStore;
 };
 
 }  // namespace tessera::inline TESSERA_ABI::kv

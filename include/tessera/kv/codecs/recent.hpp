@@ -71,6 +71,23 @@ class Recent {
     tail_.reserve(std::min(n, recent_ + group_) * d_);
   }
   Index size() const { return packed_.size() + tokens(); }
+  Index latent() const requires LatentRowStore<Packed> { return packed_.latent(); }
+  Index width() const requires LatentRowStore<Packed> { return packed_.width(); }
+  const float* latent_tile(Index begin, Index count, float* scratch, Index& stride,
+                           Unpack unpack) const noexcept requires LatentRowStore<Packed> {
+    return packed_.latent_tile(begin, count, scratch, stride, unpack);
+  }
+  TokenCodes latent_codes(Index begin) const noexcept requires LatentRowStore<Packed> {
+    return packed_.latent_codes(begin);
+  }
+  void absorb(Context& ctx, MatrixView<const float> queries,
+              MatrixView<float> out) const requires LatentRowStore<Packed> {
+    packed_.absorb(ctx, queries, out);
+  }
+  void expand(Context& ctx, MatrixView<const float> results,
+              MatrixView<float> out) const requires LatentRowStore<Packed> {
+    packed_.expand(ctx, results, out);
+  }
   std::size_t bytes() const { return packed_.bytes() + tail_.bytes(); }
 
  private:

@@ -1,0 +1,63 @@
+/// Fewer channels for old tokens, all of them for the latest.
+#pragma once
+
+#include <Eigen/Core>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <tessera/kv/codecs/latent.hpp>
+#include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/recent.hpp>
+#include <tessera/project/low_rank.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// L. Wang et al., "CSKV: Training-Efficient Channel Shrinking for KV Cache in Long-Context Scenarios" (2024), §3: the
+/// latest tokens in f32, older ones as `width` coordinates by `C`, of which attention reads nothing else: queries are
+/// absorbed and results expanded once, and the two branches joined by their log-sum-exp. Between `window` and window +
+/// group - 1 tokens are exact. A map for all heads or one each; heads may have ranks of their own. C's bytes of width
+/// numbers a token, and 4·d of a token in the window; maps are the model's.
+template <Codec C = F16>
+struct ChannelShrunk {
+ private:
+  static constexpr auto text = detail::joined<7 + C::name.size()>("shrunk ", C::name);
+
+ public:
+  static constexpr std::string_view name{text.data(), text.size()};
+  std::vector<LinearMap> key_maps, value_maps;
+  Index window = 32, group = 16;
+  C codec = {};  // without a window of its own, if 4-bit or 2-bit: {.recent = 0}
+
+  template <class Storage>
+  auto keys(Index d, Index kv_head) const {
+    const LinearMap& map = detail::map_of_head(key_maps, kv_head, "keys");
+    return windowed<Storage>(LatentRows(map, detail::key_store<Storage>(codec, map.width(), kv_head), d), d);
+  }
+  template <class Storage>
+  auto values(Index d, Index kv_head) const {
+    const LinearMap& map = detail::map_of_head(value_maps, kv_head, "values");
+    return windowed<Storage>(LatentRows(map, detail::value_store<Storage>(codec, map.width(), kv_head), d), d);
+  }
+
+ private:
+  template <class Storage, class Packed>
+  Recent<Packed, Storage> windowed(Packed packed, Index d) const {
+    if (group < 1 || window < 0)
+      throw unsupported_error(tessera::detail::concat("tessera: ChannelShrunk with groups of ", group,
+                                                      " tokens and a window of ", window,
+                                                      "; expected at least 1 and 0"));
+    return {std::move(packed), d, group, window};
+  }
+};
+
+/// The projection of rank `rank` that loses least of the keys (or values) W x of a layer over calibration inputs: with
+/// G = X Xᵀ their Gram matrix, min over A, B of ‖(W - A B) X‖_F. The k = W x of W (d, in) are read as A (Aᵀ k). For a
+/// sample of keys themselves: W = I, G = Kᵀ K. O(d·in² + d³). Throws shape_error, unsupported_error.
+inline LinearMap cskv_calibrate(const Eigen::MatrixXd& W,  // (d, in)
+                                const Eigen::MatrixXd& G,  // (in, in)
+                                Index rank) {
+  return LinearMap::leading(lord_factors(W, G, rank).left.cast<float>(), rank);
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv
