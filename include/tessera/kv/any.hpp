@@ -28,6 +28,7 @@ class AnyKvCache {
     return *this;
   }
   ~AnyKvCache() = default;
+  AnyKvCache fork() { return AnyKvCache(cache_->fork()); }
 
   KvCacheBase& base() { return *cache_; }
   const KvCacheBase& base() const { return *cache_; }
@@ -58,6 +59,8 @@ class AnyKvCache {
   void clear() { cache_->clear(); }
 
  private:
+  explicit AnyKvCache(std::unique_ptr<KvCacheBase> cache) : cache_(std::move(cache)) {}
+
   std::unique_ptr<KvCacheBase> cache_;
 };
 

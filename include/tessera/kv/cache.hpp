@@ -41,6 +41,13 @@ class KvCache final : public KvCacheBase {
   }
 
   std::unique_ptr<KvCacheBase> clone() const override { return std::make_unique<KvCache>(*this); }
+  std::unique_ptr<KvCacheBase> fork() override {
+    if constexpr (requires { typename Storage::Fork; }) {
+      const typename Storage::Fork sharing;
+      return clone();
+    }
+    return clone();
+  }
   std::string_view codec() const override { return C::name; }
   Index size(Index h) const override { return head(h).keys.size(); }
   Index position(Index h, Index j) const override {

@@ -40,6 +40,8 @@ class KvCacheBase {
  public:
   virtual ~KvCacheBase() = default;
   virtual std::unique_ptr<KvCacheBase> clone() const = 0;
+  /// A copy that shares the memory of what is there, as far as the storage can, until either changes it.
+  virtual std::unique_ptr<KvCacheBase> fork() = 0;
   virtual std::string_view codec() const = 0;
 
   Index kv_heads() const { return kv_heads_; }

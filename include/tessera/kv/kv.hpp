@@ -16,3 +16,4 @@
 #include <tessera/kv/stages/protect.hpp>
 #include <tessera/kv/stages/score.hpp>
 #include <tessera/kv/stages/window.hpp>
+#include <tessera/kv/storages/virtual.hpp>
