@@ -9,6 +9,7 @@
 #include <tessera/core/rng.hpp>
 #include <vector>
 
+#include "cachegen.hpp"
 #include "gguf.hpp"
 #include "llama2c.hpp"
 #include "matrix_market.hpp"
@@ -86,7 +87,7 @@ TEST_P(FuzzRegression, ChangedBytes) {
 INSTANTIATE_TEST_SUITE_P(Readers, FuzzRegression,
                          testing::Values(Reader{"safetensors", safetensors}, Reader{"gguf", gguf}, Reader{"npy", npy},
                                          Reader{"llama2c", llama2c}, Reader{"tokenizer", tokenizer},
-                                         Reader{"matrix_market", matrix_market}),
+                                         Reader{"matrix_market", matrix_market}, Reader{"cachegen", cachegen}),
                          [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace

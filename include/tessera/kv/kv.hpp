@@ -4,6 +4,9 @@
 #include <tessera/kv/any.hpp>
 #include <tessera/kv/cache.hpp>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
+#include <tessera/kv/cachegen.hpp>
+#include <tessera/kv/cachegen_caches.hpp>
+#include <tessera/kv/cachegen_controller.hpp>
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
