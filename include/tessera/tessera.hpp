@@ -58,6 +58,7 @@
 #include <tessera/io/tokenizer.hpp>
 #include <tessera/io/unigram.hpp>
 #include <tessera/kernels/attention/attention.hpp>
+#include <tessera/kernels/attention/weights.hpp>
 #include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/bitplane/bitplane.hpp>
 #include <tessera/kernels/fwht/fwht.hpp>

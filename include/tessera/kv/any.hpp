@@ -50,6 +50,10 @@ class AnyKvCache {
               AttentionOptions options = {.scale = {}, .causal = true}, AttentionStatistics<float> also = {}) const {
     cache_->attend(ctx, Q, out, mods, options, also);
   }
+  template <AttentionRule R>
+  void track(R rule) {
+    cache_->track(std::move(rule));
+  }
   template <KvPolicy Policy>
   KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
     return cache_->compress(ctx, policy, probe);

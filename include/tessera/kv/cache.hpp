@@ -57,7 +57,7 @@ class KvCache final : public KvCacheBase {
   float count_bias(Index h, Index j) const noexcept override { return counted(h) ? head(h).biases[j] : 0.0f; }
   bool counted(Index h) const noexcept override { return head(h).biases.size() > 0; }
   std::size_t bytes() const override {
-    std::size_t total = 0;
+    std::size_t total = tracked_bytes();
     for (const auto& one : heads_)
       total += one.keys.bytes() + one.values.bytes() + one.positions.bytes() + one.biases.bytes();
     return total;
@@ -78,6 +78,7 @@ class KvCache final : public KvCacheBase {
     drop_idle(one.biases);
     one.keys.retain(kept);
     one.values.retain(kept);
+    retain_tracked(h, kept);
   }
   const float* key_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
                         Unpack unpack) const noexcept override {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <tessera/attention/score_hook.hpp>
@@ -23,6 +24,7 @@
 #include <tessera/kv/count_bias.hpp>
 #include <tessera/kv/report.hpp>
 #include <tessera/kv/stage.hpp>
+#include <tessera/kv/tracker.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -86,7 +88,10 @@ class KvCacheBase {
     if (t == 0) return;
     const Index grain = t * head_dim_ < 16384 ? kv_heads_ : 1;
     for_each_chunk(ctx, kv_heads_, grain, [&](Context&, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) append_head(h, K[h], V[h]);
+      for (Index h = begin; h < end; ++h) {
+        append_head(h, K[h], V[h]);
+        trackers_.append(h, t, next_);
+      }
     });
     next_ += t;
   }
@@ -107,6 +112,32 @@ class KvCacheBase {
     using State = tessera::detail::ScoreHookState<float, ScoreMods<Mods...>>;
     State state(mods, {this, &token_position, next_ - Q.extent(1)});
     attend(ctx, Q, out, options, also, state.hook(ctx));
+  }
+
+  /// From now on attend() keeps `rule`'s numbers of every token, in the place of an earlier rule of its type: queries
+  /// at the latest positions (causal) add to them; others, which stand for no position, leave no trace. Tokens held
+  /// start like those appended. They move and go with their tokens (after a rewrite, with positions), and count in
+  /// bytes().
+  template <AttentionRule R>
+  void track(R rule) {
+    KvTracker& added = trackers_.add(std::move(rule), kv_heads_);
+    for (Index h = 0; h < kv_heads_; ++h) {
+      added.heads[static_cast<std::size_t>(h)].append(size(h));
+      for (Index j = 0; j < size(h); ++j) added.born(h, j, position(h, j));
+    }
+  }
+  template <AttentionRule R>
+  void untrack() {
+    trackers_.template remove<R>();
+  }
+  /// The rule and a kv head's numbers. Throw unsupported_error if R is not tracked.
+  template <AttentionRule R>
+  const R& tracker() const {
+    return tracker_of<R>().rule;
+  }
+  template <AttentionRule R>
+  const TrackedHead& tracked(Index kv_head) const {
+    return std::as_const(tracker_of<R>().heads[static_cast<std::size_t>(kv_head)]);
   }
 
   /// Applies a policy, a chain of stages; says what it cost, and with probe queries how far attention moved.
@@ -156,7 +187,14 @@ class KvCacheBase {
     for (const float count : counts)
       if (!(count > 0) || std::isinf(count))
         throw shape_error(concat("tessera: rewrite: a token that stands for ", count, "; expected a positive number"));
+    std::vector<Index> same;  // tokens at positions that stay, -1 where there was none
+    if (!trackers_.empty())
+      for (Index j = 0; const Index p : positions) {
+        while (j < size(kv_head) && position(kv_head, j) < p) ++j;
+        same.push_back(j < size(kv_head) && position(kv_head, j) == p ? j : -1);
+      }
     rewrite_head(kv_head, K, V, positions, counts);
+    trackers_.gather(kv_head, same);
   }
   /// Makes `next` the position of the next token. Throws shape_error if a token stands there or later.
   void move_end(Index next) {
@@ -170,7 +208,11 @@ class KvCacheBase {
   /// Forgets what was appended from position `end` on; no-op if nothing was. Memory goes back when half is unused.
   void truncate(Index end) {
     end = std::clamp<Index>(end, 0, next_);
-    for (Index h = 0; h < kv_heads_; ++h) truncate_head(h, tokens_up_to(h, end - 1));
+    for (Index h = 0; h < kv_heads_; ++h) {
+      const Index n = tokens_up_to(h, end - 1);
+      truncate_head(h, n);
+      trackers_.truncate(h, n);
+    }
     next_ = end;
   }
   /// Forgets everything and frees it.
@@ -222,8 +264,20 @@ class KvCacheBase {
                             std::span<const Index> positions, std::span<const float> counts) = 0;
   /// Tokens at positions up to `last`.
   virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
+  /// For retain() and bytes().
+  void retain_tracked(Index kv_head, std::span<const Index> kept) { trackers_.retain(kv_head, kept); }
+  std::size_t tracked_bytes() const { return trackers_.bytes(); }
 
  private:
+  template <class R>
+  TrackerOf<R>& tracker_of() const {
+    TrackerOf<R>* const found = trackers_.template find<R>();
+    if (found == nullptr)
+      throw unsupported_error(tessera::detail::concat("tessera: this cache does not track ", R::name,
+                                                      "; call track() before the attention that is to count"));
+    return *found;
+  }
+
   struct Reader {
     const KvCacheBase* cache;
     Unpack unpack;
@@ -276,12 +330,19 @@ class KvCacheBase {
     args.hook = any ? biased.hook() : hook;
     bool latent = false;
     for (Index h = 0; h < kv_heads_; ++h) latent = latent || latent_tokens(h) > 0;
-    if (latent)
-      detail::attend_latent(ctx, *this, args, reader.unpack);
+    const auto run = [&](const AttentionArgs<float>& of) {
+      if (latent)
+        detail::attend_latent(ctx, *this, of, reader.unpack);
+      else
+        tessera::detail::run_attention(ctx, of);
+    };
+    if (trackers_.empty() || !options.causal)
+      run(args);
     else
-      tessera::detail::run_attention(ctx, args);
+      trackers_.run(ctx, args, {this, &token_position, next_ - n}, run);
   }
 
+  KvTrackers trackers_;  // attend() adds to what they point to
   Index kv_heads_, head_dim_, next_ = 0;
 };
 

@@ -13,6 +13,7 @@
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/observe.hpp>
+#include <tessera/kv/scorers/accumulated_attention.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>
 #include <tessera/kv/stages/evict.hpp>
 #include <tessera/kv/stages/keep.hpp>

@@ -126,6 +126,8 @@ struct AttentionArgs : KernelArgs {
   static constexpr Index tile_tokens = 64;
 
   Index dv() const { return out.extent(2); }
+  /// Nothing is written: the hook sees scores, and that is all.
+  bool scores_only() const { return dv() == 0 && lse.data() == nullptr && entropy.data() == nullptr; }
   Index rows() const { return n * group; }
   Index row_blocks() const { return (rows() + block_rows - 1) / block_rows; }
   Index pieces() const { return kv_heads * row_blocks() * splits; }

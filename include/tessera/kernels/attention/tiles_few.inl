@@ -311,6 +311,7 @@ struct AttentionFewRows {
     part.row_stride = tile;
     part.token_stride = 1;
     if (changed) a.hook.change(a.hook.state, part);
+    if (a.scores_only()) return;
     for (int r = 0; r < R; ++r) {
       if (a.entropy.data() == nullptr)
         weigh_row<false>(y + r * tile, s.seen[r], s.top[r], s.total[r], s.alpha[r], s.surplus[r]);

@@ -204,6 +204,7 @@ struct AttentionManyRows {
     part.row_stride = 1;
     part.token_stride = ld;
     if (changed) a.hook.change(a.hook.state, part);
+    if (a.scores_only()) return;
     for (Index r = 0; r < ld; r += W) {
       if (a.entropy.data() == nullptr)
         weigh<false>(y, ld, count, r, state);

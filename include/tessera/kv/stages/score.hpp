@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <limits>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -21,11 +22,14 @@ struct KvTokens {
   MatrixView<const float> values;    // (n, d)
   std::span<const Index> positions;  // (n)
   View<const float, 3> queries;      // (group, n_q, d): the probe's, of the heads that share this kv head
+  std::optional<double> scale;       // the probe's
+  const KvCacheBase* cache = nullptr;
 };
 
 /// `scorer(ctx, tokens, score)` gives each token a number: higher stays longer, NaN counts as -inf. With
 /// `static constexpr bool tokenwise = true` a token's score depends on that token alone, and the scorer is called a
-/// tile of tokens at a time, so that a packed cache is never unpacked as a whole.
+/// tile of tokens at a time, so that a packed cache is never unpacked as a whole. `scorer.check(cache)`, if there is
+/// one, throws before anything is scored if the cache lacks what the scorer reads.
 template <class S>
 concept KvScorer = std::copyable<S> &&
     requires(const S& scorer, Context& ctx, const KvTokens& tokens, std::span<float> score) {
@@ -44,6 +48,7 @@ struct Score {
   void operator()(const StageContext& context) const {
     if (has(S::needs, Needs::queries) && context.probe.queries.empty())
       throw unsupported_error("tessera: score: this scorer reads queries; pass them as compress(ctx, policy, probe)");
+    if constexpr (requires { scorer.check(context.cache); }) scorer.check(context.cache);
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
     for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context& ctx, Index begin, Index end) {
       for (Index h = begin; h < end; ++h) score_head(ctx, context, unpack, h);
@@ -62,6 +67,8 @@ struct Score {
     Workspace::Scope scope(ctx.workspace);
     KvTokens tokens;
     tokens.kv_head = h;
+    tokens.scale = context.probe.scale;
+    tokens.cache = &cache;
     float* const keys = has(S::needs, Needs::keys) ? scope.take<float>(step * d) : nullptr;
     float* const values = has(S::needs, Needs::values) ? scope.take<float>(step * d) : nullptr;
     std::vector<Index> positions(has(S::needs, Needs::positions) ? static_cast<std::size_t>(step) : 0);

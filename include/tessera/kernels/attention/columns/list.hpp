@@ -1,0 +1,26 @@
+/// The kernels of column sums, best first.
+#pragma once
+
+#include <tessera/kernels/attention/columns/avx2.hpp>
+#include <tessera/kernels/attention/columns/ref.hpp>
+#include <tessera/kernels/attention/columns/xsimd.hpp>
+
+namespace tessera::inline TESSERA_ABI {
+
+namespace detail {
+template <class T>
+struct AttentionColumnsList {
+  using type = KernelList<AttentionColumnsXsimd<>, AttentionColumnsRef>;
+};
+#if TESSERA_X86
+template <>
+struct AttentionColumnsList<float> {
+  using type = KernelList<AttentionColumnsAvx2, AttentionColumnsXsimd<>, AttentionColumnsRef>;
+};
+#endif
+}  // namespace detail
+
+template <class T>
+using AttentionColumnsKernels = typename detail::AttentionColumnsList<T>::type;
+
+}  // namespace tessera::inline TESSERA_ABI
