@@ -105,10 +105,58 @@ TEST(AttentionModGradient, NothingAndNaNAndWhatDoesNotFit) {
                                      lse.slice(0, 0, 1)),
                shape_error);
   EXPECT_THROW(run(4, 4, score_mods(Alibi(1))), shape_error);
+  EXPECT_THROW(
+      nn::attention_backward<double>(ctx, view(x, 4), view(x, 4), view(x, 4), view(out, 4), lse, view(x, 4),
+                                     view(dQ, 4), view(dK, 4), view(dV, 4), score_mods(), {.scale = std::nan("")}),
+      shape_error);
   // Without channels all keys weigh the same; without channels of values there is no gradient.
   x = Buffer<double>();
   run(0, 0, score_mods());
   for (const double l : L) EXPECT_DOUBLE_EQ(l, std::log(3.0));
+}
+
+TEST(AttentionModGradient, WhatIsNotSeenMayBeNaN) {
+  Context ctx;
+  const Index n = 8, width = 3;
+  const auto gradients = [&](auto* poisoned, Index row, const auto& mods, AttentionOptions options) {
+    std::vector<Buffer<double>> x;
+    for (std::uint64_t i = 0; i < 4; ++i) x.push_back(random_buffer<double>(n * width, i + 1));
+    std::vector<Buffer<double>> made(4, Buffer<double>(n * width));  // out, dQ, dK, dV
+    Buffer<double> L(n);
+    const auto view = [&](Buffer<double>& all) { return View<double, 4>(all.data(), {1, 1, n, width}); };
+    const auto forward = [&] {
+      nn::attention<double>(ctx, view(x[0]), view(x[1]), view(x[2]), view(made[0]), mods, options,
+                            View<double, 3>(L.data(), {1, 1, n}));
+    };
+    forward();
+    if (poisoned != nullptr) {
+      const auto before = made[0];
+      for (Index c = 0; c < width; ++c) x[*poisoned][row * width + c] = std::numeric_limits<double>::quiet_NaN();
+      forward();
+      if (*poisoned == 2) made[0] = before;  // as of queries whose tile of keys did not meet it
+    }
+    nn::attention_backward<double>(ctx, view(x[0]), view(x[1]), view(x[2]), view(made[0]),
+                                   View<const double, 3>(L.data(), {1, 1, n}), view(x[3]), view(made[1]), view(made[2]),
+                                   view(made[3]), mods, options);
+    return made;
+  };
+  const auto check = [&](const auto& mods, AttentionOptions options) {
+    const std::size_t* const none = nullptr;
+    const auto clean = gradients(none, 0, mods, options);
+    for (const std::size_t input : {0u, 1u, 2u}) {  // the first query, the last key, the last value
+      SCOPED_TRACE(input);
+      const Index row = input == 0 ? 0 : n - 1;
+      const auto got = gradients(&input, row, mods, options);
+      for (Index i = 0; i < n * width; ++i) {
+        if (i / width == row) continue;
+        EXPECT_EQ(got[1][i], clean[1][i]);
+        EXPECT_TRUE(input == 1 || got[2][i] == clean[2][i]);
+      }
+      EXPECT_TRUE(input == 2 || std::isnan(got[1][row * width]));  // dropout may leave the value out
+    }
+  };
+  check(score_mods(), {.scale = {}, .causal = true});
+  check(score_mods(AnyMod(), AnyMask(CausalMask{}), Dropout(0.3, 1)), {});
 }
 
 }  // namespace TESSERA_TEST_FILE

@@ -115,6 +115,16 @@ TEST(AttentionProperty, SplitsMergeToTheWhole) {  // of keys; masks that know ab
   });
 }
 
+TEST(AttentionProperty, ManyHeadsOverOneKvHeadAreSplitWithin) {
+  Context one, three = Context::with_threads(3);
+  AttentionProblem<float> p({130, 1, 1, 4500, 3, 2}, 8), again({130, 1, 1, 4500, 3, 2}, 8);
+  attention<float>(one, p.Q(), p.K(), p.V(), p.out(), score_mods(), {}, {p.lse(), p.entropy()});
+  attention<float>(three, again.Q(), again.K(), again.V(), again.out(), score_mods(), {}, {again.lse(), {}});
+  AttentionExpectation<float>(p, AnyMod(), AnyMask()).compare(p);
+  for (Index i = 0; i < p.o.size(); ++i) ASSERT_EQ(p.o[i], again.o[i]);
+  EXPECT_GE(one.workspace.capacity(), std::size_t{3 * 130 * 2 * sizeof(float)});  // results of three splits
+}
+
 TEST(AttentionProperty, LongContextsOfFewQueriesAreSplitWithin) {
   Context ctx;
   AttentionProblem<float> p({4, 2, 1, 5000, 16, 16}, 8);
@@ -296,6 +306,8 @@ TEST(AttentionProperty, RefusesWhatDoesNotFit) {
   says([&] { attention<float>(ctx, p.Q().slice(0, 0, 3), p.K(), p.V(), p.out(), none); }, "3 heads");
   says([&] { attention<float>(ctx, p.Q(), p.K().slice(2, 0, 7), p.V(), p.out(), none); }, "(2, 5, 7)");
   says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out().slice(2, 0, 5), none); }, "(4, 3, 6)");
+  for (const double scale : {std::nan(""), HUGE_VAL, -HUGE_VAL})
+    says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), none, {.scale = scale}); }, "the scale is");
   says(
       [&] {
         attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), none, {}, {{}, p.lse().slice(1, 0, 2)});

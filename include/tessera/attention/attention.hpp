@@ -150,13 +150,8 @@ void attention_varlen(Context& ctx, View<const std::type_identity_t<T>, 3> Q,  /
     detail::attention_of<T>(worker, Q.slice(1, q, n), K.slice(1, k, m), V.slice(1, k, m), out.slice(1, q, n), mods,
                             options, {part(also.lse), part(also.entropy)}, static_cast<Index>(s));
   };
-  const auto sequences = static_cast<Index>(query_ends.size());
-  if (sequences >= 2 * ctx.concurrency()) {  // who runs a sequence never shows in its bits
-    for_each_chunk(ctx, sequences, 1,
-                   [&](Context& worker, Index s, Index) { one(worker, static_cast<std::size_t>(s)); });
-  } else {
-    for (std::size_t s = 0; s < query_ends.size(); ++s) one(ctx, s);
-  }
+  detail::for_each_sequence(ctx, static_cast<Index>(query_ends.size()),
+                            [&](Context& worker, Index s) { one(worker, static_cast<std::size_t>(s)); });
 }
 
 }  // namespace tessera::inline TESSERA_ABI

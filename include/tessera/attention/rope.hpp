@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <tessera/attention/attention.hpp>
+#include <tessera/nn/elementwise.hpp>
 #include <tessera/nn/rope.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -74,9 +75,7 @@ void rope_attention(Context& ctx, View<const std::type_identity_t<T>, 3> Q,     
                                      " channels: expected its channels and no query before position 0"));
   Workspace::Scope scope(ctx.workspace);
   const View<T, 3> turned(scope.take<T>(heads * n * d), {heads, n, d});
-  for (Index h = 0; h < heads; ++h)
-    for (Index i = 0; i < n; ++i)
-      for (Index c = 0; c < d; ++c) turned(h, i, c) = Q(h, i, c);
+  for (Index h = 0; h < heads; ++h) nn::copy<T>(ctx, Q[h], turned[h]);
   nn::rope<T>(ctx, table, MatrixView<T>(turned.data(), heads * n, d), position, n);
   attention<T>(ctx, turned, keys, V, out, mods, options, also);
 }

@@ -203,11 +203,7 @@ void shared_prefix_attention(Context& ctx, std::type_identity_t<View<const T, 4>
     }
     merge_states<T>(worker, whole.slice(1, place[b] * n, n), whole_lse.slice(1, place[b] * n, n), out[b], state);
   };
-  if (batch >= 2 * ctx.concurrency()) {  // who runs a piece never shows in its bits
-    for_each_chunk(ctx, batch, 1, [&](Context& worker, Index b, Index) { finish(worker, b); });
-  } else {
-    for (Index b = 0; b < batch; ++b) finish(ctx, b);
-  }
+  detail::for_each_sequence(ctx, batch, finish);
 }
 
 /// The same with one prefix for all: every suffix's leaf is 0, as it is unless said otherwise.

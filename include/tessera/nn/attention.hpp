@@ -39,12 +39,7 @@ void attention(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batc
   const auto one = [&](Context& worker, Index b) {
     tessera::detail::attention_of<T>(worker, Q[b], K[b], V[b], out[b], mods, options, {of(lse, b), of(entropy, b)}, b);
   };
-  const Index batch = Q.extent(0);
-  if (batch >= 2 * ctx.concurrency()) {  // who runs a piece never shows in its bits
-    for_each_chunk(ctx, batch, 1, [&](Context& worker, Index b, Index) { one(worker, b); });
-  } else {
-    for (Index b = 0; b < batch; ++b) one(ctx, b);
-  }
+  tessera::detail::for_each_sequence(ctx, Q.extent(0), one);
 }
 
 template <class T>

@@ -75,6 +75,27 @@ T dot(VectorView<const T> a, VectorView<const T> b) {
   return total;
 }
 
+/// x (rows, cols; stride ld), or a copy of it with zeros for rows that hold a NaN or an infinity: what sees them has a
+/// NaN to multiply with, what does not has 0.
+template <class T>
+const T* finite_rows(Workspace::Scope& scope, const T* x, Index rows, Index cols, Index ld) {
+  using V = simd::Vec<T, simd::Portable<>>;
+  const auto finite = [&](Index i) {
+    V sum;
+    for (Index j = 0; j < cols; j += V::width)
+      sum = fma(V::load(x + i * ld + j, std::min<Index>(V::width, cols - j)), V(T(0)), sum);
+    return reduce_add(sum) == 0;
+  };
+  Index i = 0;
+  while (i < rows && finite(i)) ++i;
+  if (i == rows) return x;
+  T* const copy = scope.take<T>(rows * ld);
+  std::memcpy(copy, x, static_cast<std::size_t>(rows * ld) * sizeof(T));
+  for (; i < rows; ++i)
+    if (!finite(i)) std::fill_n(copy + i * ld, cols, T(0));
+  return copy;
+}
+
 /// P = exp(log P), dS = P∘(dP - D), in place of log P and dP - D.
 struct SoftmaxTile {
   template <class V>
@@ -118,15 +139,16 @@ struct AttentionBackward {
     pack_with_column<T>(V, nullptr, v, padded(V.cols()));
     zero(dK);
     zero(dV);
-    for (Index g = 0; g < group; ++g) one(head(g), first_head + g, k, v);
+    const T* const finite = finite_rows(scope, k, K.rows(), K.cols(), padded(K.cols()));
+    for (Index g = 0; g < group; ++g) one(head(g), first_head + g, k, finite, v);
   }
 
  private:
-  static MatrixView<T> rows_of(T* x, Index begin, Index rows, Index cols, Index stride) {
+  static MatrixView<const T> rows_of(const T* x, Index begin, Index rows, Index cols, Index stride) {
     return {x + begin * stride, {rows, cols}, {stride, 1}};
   }
 
-  void one(const BackwardHead<T>& h, Index number, T* k, T* v) {
+  void one(const BackwardHead<T>& h, Index number, const T* k, const T* finite_k, const T* v) {
     const Index n = h.Q.rows(), m = K.rows(), d = K.cols(), dv = V.cols(), ld = padded(d), ldv = padded(dv);
     Workspace::Scope scope(ctx.workspace);
     T* const q = scope.take<T>(n * ld);
@@ -137,6 +159,7 @@ struct AttentionBackward {
     T* const turned = scope.take<T>(Mods::count == 0 ? 0 : 2 * tile * tile);  // derivatives and weights of the mods
     for (Index i = 0; i < n; ++i) column[i] = -h.lse[i];
     pack_with_column<T>(h.Q, column, q, ld, scale);
+    const T* const finite_q = finite_rows(scope, q, n, d, ld);
     for (Index i = 0; i < n; ++i) column[i] = -dot<T>(h.dO.row(i), h.out.row(i));
     pack_with_column<T>(h.dO, column, g, ldv);
     zero(h.dQ);
@@ -165,8 +188,8 @@ struct AttentionBackward {
         }
         if (causal) hide(P, dS, m - n + i + 1 - j);
         gemm<T>(ctx, T(1), P.transposed(), rows_of(g, i, rows, dv, ldv), T(1), dV.slice(0, j, cols));
-        gemm<T>(ctx, T(1), dS.transposed(), rows_of(q, i, rows, d, ld), T(1), dK.slice(0, j, cols));
-        gemm<T>(ctx, scale, dS, rows_of(k, j, cols, d, ld), T(1), h.dQ.slice(0, i, rows));
+        gemm<T>(ctx, T(1), dS.transposed(), rows_of(finite_q, i, rows, d, ld), T(1), dK.slice(0, j, cols));
+        gemm<T>(ctx, scale, dS, rows_of(finite_k, j, cols, d, ld), T(1), h.dQ.slice(0, i, rows));
       }
     }
   }
@@ -182,7 +205,7 @@ struct AttentionBackward {
         constexpr T none = -std::numeric_limits<T>::infinity();
         const bool seen = score != none && h.lse[i + r] != none;  // a NaN shows
         P(r, c) = seen ? score - h.lse[i + r] : none;
-        dS(r, c) = z * dS(r, c) + minus_D[i + r];
+        dS(r, c) = seen ? (z == 0 ? T(0) : z * dS(r, c)) + minus_D[i + r] : T(0);  // 0·NaN of what is not seen is 0
         turned[r * P.cols() + c] = seen ? mods.derivative(raw, at) : T(0);
         turned[tile * tile + r * P.cols() + c] = z;
       }
@@ -215,8 +238,9 @@ struct EntropyGradient {
 
 /// dQ, dK, dV of out = attention(Q, K, V) with its lse, given dO = ∂L/∂out, and ∂L/∂entropy if there is one. Overwrites
 /// them; they overlap nothing else. Mods must have derivatives (see ScoreMod); causal or masked: what is not seen gets
-/// 0. Kv heads of sequences are independent pieces: the same bits for any number of threads. Throws shape_error. (6·d +
-/// 4·dv)·n·m flops a head (half if causal), O(n·d) memory a thread. T. Dao, "FlashAttention-2" (2023), algorithm 2.
+/// 0, whatever stands there. Kv heads of sequences are independent pieces: the same bits for any number of threads.
+/// Throws shape_error. (6·d + 4·dv)·n·m flops a head (half if causal), O(n·d) memory a thread. T. Dao,
+/// "FlashAttention-2" (2023), algorithm 2.
 template <class T, class... Mods>
 void attention_backward(Context& ctx, std::type_identity_t<View<const T, 4>> Q,  // (batch, heads, n, d)
                         std::type_identity_t<View<const T, 4>> K,                // (batch, kv_heads, m, d)
@@ -234,6 +258,10 @@ void attention_backward(Context& ctx, std::type_identity_t<View<const T, 4>> Q, 
   detail::check_batches(dQ, dK, dV, dO);
   const Index heads = Q.extent(1), kv_heads = K.extent(1), d = Q.extent(3);
   mods.check_heads(heads);
+  if (options.scale && !std::isfinite(*options.scale))
+    throw shape_error(tessera::detail::concat("tessera: attention_backward of ", heads, " heads of ", d,
+                                              " channels: the scale is ", *options.scale,
+                                              "; expected a finite number"));
   const std::array<Index, 3> rows{Q.extent(0), heads, Q.extent(2)};
   if (lse.extents() != rows || K.extents() != dK.extents() || Q.extents() != dQ.extents())
     throw shape_error(tessera::detail::concat("tessera: attention_backward: lse (", lse.extent(0), ", ", lse.extent(1),

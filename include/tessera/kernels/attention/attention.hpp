@@ -67,6 +67,17 @@ void merge_states(Context& ctx, View<const std::type_identity_t<T>, 3> out_a,  /
 
 namespace detail {
 
+/// f(worker, s) for each of `count` sequences, side by side where there are enough of them, each on all threads where
+/// there are not: who runs a sequence never shows in its bits.
+template <class F>
+void for_each_sequence(Context& ctx, Index count, F&& f) {
+  if (count >= 2 * ctx.concurrency()) {
+    for_each_chunk(ctx, count, 1, [&](Context& worker, Index s, Index) { f(worker, s); });
+  } else {
+    for (Index s = 0; s < count; ++s) f(ctx, s);
+  }
+}
+
 /// The entropy of two disjoint sets of keys together, from each set's and its log-sum-exp: H = lse - Σ p·s.
 template <class T>
 T merged_entropy(T entropy_a, T lse_a, T entropy_b, T lse_b) {
@@ -82,10 +93,12 @@ T merged_entropy(T entropy_a, T lse_a, T entropy_b, T lse_b) {
 template <class T>
 void run_attention(Context& ctx, AttentionArgs<T> args) {
   constexpr Index split_tokens = 2048;
+  constexpr Index few = 4;  // pieces, where all 64 rows of one are used and tokens must keep the cores busy
   const auto& kernel = AttentionKernels<T>::select(ctx, args);
   Index most = 0;
   for (Index h = 0; h < args.kv_heads; ++h) most = std::max(most, args.length(h));
-  if (args.row_blocks() > 1 || most < 2 * split_tokens) {
+  const bool queries_suffice = args.row_blocks() > 1 && args.kv_heads * args.row_blocks() > few;
+  if (queries_suffice || most < 2 * split_tokens) {
     // Some microseconds of work at least: less does not pay for sharing.
     const Index products = std::min(args.rows(), args.block_rows) * std::max<Index>(1, most) * (args.d + args.dv());
     launch(ctx, kernel, args, args.pieces(), std::max<Index>(1, (Index{1} << 17) / std::max<Index>(1, products)));
@@ -142,6 +155,9 @@ AttentionArgs<T> attention_args(View<const T, 3> Q, const std::array<Index, 3>& 
     if (of.data() != nullptr && (of.extent(0) != heads || of.extent(1) != n))
       throw shape_error(concat("tessera: attention of queries ", text(Q.extents()), ": ", name, " is ",
                                shape_text(heads, n), ", the destination is ", shape_text(of.extent(0), of.extent(1))));
+  if (options.scale && !std::isfinite(*options.scale))
+    throw shape_error(concat("tessera: attention of queries ", text(Q.extents()), " over keys ", text(keys),
+                             ": the scale is ", *options.scale, "; expected a finite number"));
   AttentionArgs<T> args;
   args.Q = Q;
   args.out = out;
