@@ -135,6 +135,22 @@ TEST(BlockTopK, AllBlocksAreEverythingAndErrorFallsWithK) {
       EXPECT_LT(error, before);
       before = error;
     }
+    // Keys and values in bf16, read where they lie, are what they are widened to.
+    const auto half = [](const Buffer<float>& from) {
+      std::vector<bf16> to;
+      for (Index i = 0; i < from.size(); ++i) to.push_back(bf16(from[i]));
+      return to;
+    };
+    const auto k16 = half(x.p.k), v16 = half(x.p.v);
+    for (Index i = 0; i < x.p.k.size(); ++i) exact.p.k[i] = static_cast<float>(k16[static_cast<std::size_t>(i)]);
+    for (Index i = 0; i < x.p.v.size(); ++i) exact.p.v[i] = static_cast<float>(v16[static_cast<std::size_t>(i)]);
+    const View<const bf16, 3> K(k16.data(), x.p.K().extents()), V(v16.data(), x.p.V().extents());
+    block_means<float>(ctx, K, block, x.M(block));
+    block_means<float>(ctx, exact.p.K(), block, exact.M(block));
+    EXPECT_EQ(worst(x.means, exact.means), 0);
+    block_top_k_attention<float>(ctx, x.p.Q(), K, V, x.M(block), block, 3, x.p.out());
+    block_top_k_attention<float>(ctx, exact.p.Q(), exact.p.K(), exact.p.V(), x.M(block), block, 3, exact.p.out());
+    EXPECT_LT(worst(x.p.o, exact.p.o), 1e-5f);
   }
 }
 

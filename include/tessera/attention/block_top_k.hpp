@@ -19,38 +19,52 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
 
-/// to (d) = the mean of X's rows, at least one; d contiguous.
+/// to (d) += the sum of X's rows; d contiguous.
 template <class T>
-void mean_row(MatrixView<const T> X, T* to) {
+void add_rows(MatrixView<const T> X, T* to) {
   using V = simd::Vec<T, simd::Portable<>>;
-  const T one = 1 / static_cast<T>(X.rows());
   for (Index c = 0; c < X.cols(); c += V::width) {
     const Index width = std::min<Index>(V::width, X.cols() - c);
-    V sum(T(0));
+    V sum = V::load(to + c, width);
     for (Index j = 0; j < X.rows(); ++j) sum = sum + V::load(X.data() + j * X.row_stride() + c, width);
-    (sum * V(one)).store(to + c, width);
+    sum.store(to + c, width);
   }
 }
 
 }  // namespace detail
 
 /// means(g, b) = the mean of keys [b·block, (b+1)·block) of kv head g, the last block shorter; blocks from `first` on
-/// only, so that a growing cache keeps the means of its full blocks. Throws shape_error. O(kv_heads·m·d).
-template <class T>
-void block_means(Context& ctx, View<const std::type_identity_t<T>, 3> K, Index block,  // (kv_heads, m, d)
-                 View<T, 3> means, Index first = 0) {                                  // (kv_heads, ceil(m / block), d)
-  detail::check_contiguous("keys, means", K, means);
-  const Index kv_heads = K.extent(0), m = K.extent(1), d = K.extent(2);
+/// only, so that a growing cache keeps the means of its full blocks. Keys of any storage, see attention(). Throws
+/// shape_error. O(kv_heads·m·d).
+template <class T, class Keys>
+void block_means(Context& ctx, const Keys& K, Index block,  // (kv_heads, m, d)
+                 View<T, 3> means, Index first = 0) {       // (kv_heads, ceil(m / block), d)
+  decltype(auto) keys = detail::token_storage<T>(ctx, K);
+  detail::check_contiguous("means", means);
+  const auto [kv_heads, m, d] = keys.extents();
   const Index blocks = block > 0 ? m / block + (m % block != 0) : -1;
   if (block <= 0 || first < 0 || means.extents() != std::array<Index, 3>{kv_heads, blocks, d})
     throw shape_error(detail::concat("tessera: block_means of keys (", kv_heads, ", ", m, ", ", d, ") in blocks of ",
                                      block, " from block ", first, ": means are (", kv_heads, ", ", blocks, ", ", d,
                                      "), the destination is (", means.extent(0), ", ", means.extent(1), ", ",
                                      means.extent(2), ')'));
-  for_each_chunk(ctx, kv_heads * std::max<Index>(blocks - first, 0), 8, [&](Context&, Index begin, Index end) {
+  const TileSource<T> source = keys.source();
+  constexpr Index tile = AttentionArgs<T>::tile_tokens;
+  const Index of_head = std::max<Index>(blocks - first, 0), tokens = m, width = d;
+  for_each_chunk(ctx, kv_heads * of_head, 8, [&](Context& worker, Index begin, Index end) {
+    Workspace::Scope scope(worker.workspace);
+    T* const scratch = scope.take<T>(tile * width);
     for (Index x = begin; x < end; ++x) {
-      const Index g = x / (blocks - first), b = first + x % (blocks - first), last = std::min(m, (b + 1) * block);
-      detail::mean_row<T>(K[g].slice(0, b * block, last - b * block), &means(g, b, 0));
+      const Index g = x / of_head, b = first + x % of_head, last = std::min(tokens, (b + 1) * block);
+      T* const mean = &means(g, b, 0);
+      std::fill_n(mean, width, T(0));
+      for (Index j = b * block; j < last; j += tile) {
+        const Index count = std::min(tile, last - j);
+        Index stride = width;
+        const T* const rows = source.tile(source.state, g, j, count, scratch, stride);
+        detail::add_rows<T>({rows, {count, width}, {stride, 1}}, mean);
+      }
+      for (Index c = 0; c < width; ++c) mean[c] /= static_cast<T>(last - b * block);
     }
   });
 }
@@ -60,44 +74,58 @@ namespace detail {
 /// Tokens of chosen blocks as if they stood next to each other.
 template <class T>
 struct ChosenTokens {
-  View<const T, 3> view;
+  TileSource<T> from;
   const Index* chosen;  // (kv_heads, k), ascending
-  Index k, block;
+  Index k, block, d;
 
+  Index token(Index head, Index j) const { return chosen[head * k + j / block] * block + j % block; }
+  Index rest(Index j) const { return block - j % block; }  // tokens from j on that stand next to each other
   static const T* tile(const void* state, Index head, Index begin, Index count, T* scratch, Index& stride) noexcept {
     const auto& self = *static_cast<const ChosenTokens*>(state);
-    const auto row = [&](Index j) {
-      return self.view.data() + head * self.view.stride(0) +
-             (self.chosen[head * self.k + j / self.block] * self.block + j % self.block) * self.view.stride(1);
+    const auto read = [&](Index j, Index rows, T* to, Index& ld) {
+      return self.from.tile(self.from.state, head, self.token(head, j), rows, to, ld);
     };
-    if (begin / self.block == (begin + count - 1) / self.block) {
-      stride = self.view.stride(1);
-      return row(begin);
+    if (count <= self.rest(begin)) return read(begin, count, scratch, stride);
+    stride = self.d;
+    for (Index j = begin; j < begin + count;) {
+      const Index rows = std::min(self.rest(j), begin + count - j);
+      T* const to = scratch + (j - begin) * self.d;
+      Index ld = self.d;
+      const T* const x = read(j, rows, to, ld);
+      for (Index r = 0; x != to && r < rows; ++r)
+        std::memcpy(to + r * self.d, x + r * ld, static_cast<std::size_t>(self.d) * sizeof(T));
+      j += rows;
     }
-    stride = self.view.extent(2);
-    for (Index j = 0; j < count; ++j)
-      std::memcpy(scratch + j * stride, row(begin + j), static_cast<std::size_t>(stride) * sizeof(T));
     return scratch;
   }
+  static TokenCodes codes(const void* state, Index head, Index begin) noexcept {
+    const auto& self = *static_cast<const ChosenTokens*>(state);
+    TokenCodes found = self.from.codes(self.from.state, head, self.token(head, begin));
+    found.count = std::min(found.count, self.rest(begin));
+    return found;
+  }
+  TileSource<T> source() const { return {this, &ChosenTokens::tile, from.codes == nullptr ? nullptr : &codes}; }
 };
 
 }  // namespace detail
 
 /// Exact attention over each kv head's k highest blocks. A block's score for a kv head is the largest of its queries'
 /// products with the block's mean; the last block is always among the k. No mask: for decoding, where all cached keys
-/// are seen. k >= blocks is attention over everything. Reads means and k·block keys and values a kv head; in place
-/// where the kernel's tile of 64 tokens lies in one block, so blocks are best multiples of 64. Throws shape_error.
-/// O(heads·n·(blocks + k·block)·d).
-template <class T>
+/// are seen. k >= blocks is attention over everything. Keys and values of any storage, see attention(). Reads means and
+/// k·block keys and values a kv head; in place where the kernel's tile of 64 tokens lies in one block, so blocks are
+/// best multiples of 64. Throws shape_error. O(heads·n·(blocks + k·block)·d).
+template <class T, class Keys, class Values>
 void block_top_k_attention(Context& ctx, View<const std::type_identity_t<T>, 3> Q,  // (heads, n, d)
-                           View<const std::type_identity_t<T>, 3> K,                // (kv_heads, m, d)
-                           View<const std::type_identity_t<T>, 3> V,                // (kv_heads, m, dv)
+                           const Keys& K,                                           // (kv_heads, m, d)
+                           const Values& V,                                         // (kv_heads, m, dv)
                            View<const std::type_identity_t<T>, 3> means,            // (kv_heads, ceil(m / block), d)
                            Index block, Index k, View<T, 3> out,                    // (heads, n, dv)
                            AttentionOptions options = {}, AttentionStatistics<std::type_identity_t<T>> also = {}) {
-  AttentionArgs<T> args = detail::attention_args<T>(Q, K.extents(), V.extents(), out, options, also);
-  detail::check_contiguous("queries, keys, values, result", Q, K, V, out);
-  const Index kv_heads = K.extent(0), m = K.extent(1), d = K.extent(2), n = Q.extent(1);
+  decltype(auto) all_keys = detail::token_storage<T>(ctx, K);
+  decltype(auto) all_values = detail::token_storage<T>(ctx, V);
+  AttentionArgs<T> args = detail::attention_args<T>(Q, all_keys.extents(), all_values.extents(), out, options, also);
+  detail::check_contiguous("queries, result", Q, out);
+  const Index kv_heads = args.kv_heads, m = args.m, d = args.d, n = args.n;
   const Index blocks = block > 0 ? m / block + (m % block != 0) : -1;
   if (block <= 0 || k < 1 || options.causal || means.extents() != std::array<Index, 3>{kv_heads, blocks, d})
     throw shape_error(detail::concat("tessera: block_top_k_attention over ", k, " blocks of ", block, " of ", m,
@@ -135,9 +163,10 @@ void block_top_k_attention(Context& ctx, View<const std::type_identity_t<T>, 3> 
     lengths[g] = (k - 1) * block + (m - (blocks - 1) * block);
   }
   if (blocks == 0) std::fill_n(lengths, kv_heads, Index{0});
-  const detail::ChosenTokens<T> keys{K, chosen, k, block}, values{V, chosen, k, block};
-  args.keys = {&keys, &detail::ChosenTokens<T>::tile};
-  args.values = {&values, &detail::ChosenTokens<T>::tile};
+  const detail::ChosenTokens<T> keys{all_keys.source(), chosen, k, block, d};
+  const detail::ChosenTokens<T> values{all_values.source(), chosen, k, block, args.dv()};
+  args.keys = keys.source();
+  args.values = values.source();
   args.m = std::min(m, k * block);
   args.lengths = lengths;
   detail::run_attention(ctx, args);
