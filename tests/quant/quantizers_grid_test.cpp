@@ -66,6 +66,16 @@ TEST(Calibration, RefusesWhatDoesNotFitAndIsUnchanged) {
   EXPECT_THROW(Calibration(-1), shape_error);
   EXPECT_THROW(Calibration::from_gram(Eigen::MatrixXd::Zero(2, 3), 1), shape_error);
   EXPECT_THROW(Calibration::from_gram(Eigen::MatrixXd::Zero(2, 2), 1).absmax(), unsupported_error);
+  const auto refused = [](double a, double b, double c, double d) {
+    const Eigen::Matrix2d G{{a, b}, {c, d}};
+    return test::message_of<unsupported_error>([&] { Calibration::from_gram(G, 1); });
+  };
+  const std::string begin = "tessera: Calibration::from_gram 2x2: ",
+                    end = "; expected a sum of x x^T: finite, symmetric, positive semidefinite";
+  EXPECT_EQ(refused(1, std::nan(""), 0, 1), begin + "entry (0,1) is nan" + end);
+  EXPECT_EQ(refused(1, 2, 0, 1), begin + "entry (0,1) is 2, entry (1,0) is 0" + end);
+  EXPECT_EQ(refused(1, 2, 2, 1), begin + "it has an eigenvalue below -1e-4 of its trace 2" + end);
+  EXPECT_EQ(refused(1, 1, 1, 1), "nothing was thrown");
 }
 
 TEST(UniformGrid, ValuesWithinTheRangeAreHalfAStepOff) {

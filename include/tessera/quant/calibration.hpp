@@ -10,6 +10,7 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/gemm/syrk.hpp>
+#include <tessera/matrix/detail/gram.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -25,11 +26,14 @@ class Calibration {
     gram_ = Eigen::MatrixXd::Zero(features, features);
   }
 
-  /// A calibration known by its second moments alone; `has_ranges()` is false. Throws shape_error unless square.
+  /// A calibration known by its second moments alone; `has_ranges()` is false. Throws shape_error unless square,
+  /// unsupported_error unless it can be a sum of x xᵀ: finite, symmetric, positive semidefinite. O(K³)
+  template <class = void>
   static Calibration from_gram(Eigen::MatrixXd gram, Index samples) {
     if (gram.rows() != gram.cols() || samples < 0)
       throw shape_error(detail::concat("tessera: Calibration::from_gram(", detail::shape_text(gram.rows(), gram.cols()),
                                        ", ", samples, " samples): expected a square matrix and at least 0 samples"));
+    detail::check_gram("Calibration::from_gram", gram);
     Calibration made(0);
     made.absmax_ = Eigen::VectorXd::Zero(gram.rows());
     made.gram_ = std::move(gram);
