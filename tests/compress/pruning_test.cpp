@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include <support/row_major.hpp>
@@ -153,6 +154,13 @@ TEST(NOfM, MasksAndSchedules) {
   EXPECT_EQ(structure(10), 8);
   EXPECT_EQ(structure(39), 2);
   EXPECT_EQ(structure(40), 1);
+  constexpr Index least = std::numeric_limits<Index>::min(), most = std::numeric_limits<Index>::max();
+  const StructureDecay ages{.n = 1, .m = 16, .begin = least, .end = most};
+  EXPECT_EQ(ages(least), 16);
+  EXPECT_EQ(ages(-1), 8);
+  EXPECT_EQ(ages(0), 4);
+  EXPECT_EQ(ages(most - 1), 2);
+  EXPECT_EQ((MaskDecay{.begin = least, .end = most})(0), 0.5);
   EXPECT_THROW(nm_mask<double>(view(W), 5, 4), unsupported_error);
 }
 
@@ -379,6 +387,36 @@ TEST(SparseGpt, RefusesDampingThatIsNoNumber) {
         unsupported_error);
   EXPECT_NO_THROW(
       (SparseGpt{.batch = Index{1} << 40}.prune(default_context(), MatrixView<const float>(w.data(), 8, 8), seen)));
+}
+
+template <class F>
+std::string refusal(F&& f) {
+  try {
+    f();
+  } catch (const error& e) {
+    return e.what();
+  }
+  return "";
+}
+TEST(SharedCounts, RefuseWhatTheyCannotCount) {
+  constexpr Index big = Index{1} << 52, most = std::numeric_limits<Index>::max();
+  EXPECT_EQ(refusal([] {
+              shared_counts(std::vector<Index>{2, big, big, big}, std::vector<double>(4, 1), 1);
+            }),
+            "tessera: shared_counts of 4 layers, the first 3 of more than 2^53 entries: expected at most that, which "
+            "doubles count");
+  EXPECT_THROW(shared_counts(std::vector<Index>{most, most}, std::vector<double>{1, 1}, 1), unsupported_error);
+  for (const double density : {0.3, 0.7, 1.0}) {  // the total is exact however quotients round
+    const auto count = shared_counts(std::vector<Index>{big, big - 1, 1}, std::vector<double>{1, 0.1, 3}, density);
+    EXPECT_EQ(count[0] + count[1] + count[2], std::llround(density * 2 * static_cast<double>(big)));
+  }
+  EXPECT_EQ(refusal([] {
+              LayerShape{most, 2, 1, 1}.size();
+            }),
+            "tessera: LayerShape 9223372036854775807x2 of kernels 1x1: expected sides of 0 or more, and entries that "
+            "an index counts");
+  EXPECT_THROW((LayerShape{-1, -1}.size()), shape_error);
+  EXPECT_EQ(erdos_renyi_counts(std::vector<LayerShape>{{0, most, most, 1}, {4, 5}}, 1), (std::vector<Index>{0, 20}));
 }
 
 TEST(SharedCounts, RefuseInfiniteRatios) {

@@ -205,6 +205,10 @@ TEST(FastRp, IsThePolynomialAndKeepsProducts) {
   }
   EXPECT_NEAR(error[0] / error[1], 16, 12);  // variance ~ 1/d
   EXPECT_THROW(very_sparse_random_projection<float>(3, 3, 0.5), unsupported_error);
+  constexpr Index many = Index{1} << 40;  // refused before they are drawn
+  EXPECT_THROW(very_sparse_random_projection<float>(many, 2, 1), format_error);
+  EXPECT_THROW(very_sparse_random_projection<float>(2, many, 1e30), format_error);
+  EXPECT_THROW(very_sparse_random_projection<float>(1 << 20, 1 << 20, 2), format_error);
 }
 
 // A stochastic block model of three blocks: nearest centres of three seeds find the blocks.
@@ -295,6 +299,25 @@ TEST(Centrality, ClosedForms) {
   EXPECT_NEAR(c[0] / c[1], std::sqrt(double(n - 1)), 1e-8);  // the star's
   const auto status = eigenvector_centrality(ctx, P, c);
   EXPECT_NEAR(status.value, 5 * std::cos(std::acos(-1.0) / (n + 1)), 1e-9);
+}
+
+// 3^650 shortest paths from the first layer to the last: layer l stands between 3 l vertices and 3 (649 - l).
+TEST(Centrality, CountsMorePathsThanADoubleSlow) {
+  constexpr Index side = 3, layers = 650;
+  std::vector<Index> row, col;
+  for (Index i = 0; i < side * (layers - 1); ++i)
+    for (Index j = 0; j < side; ++j) {
+      row.push_back(i);
+      col.push_back((i / side + 1) * side + j);
+    }
+  const Sparse A = test::from_entries(side * layers, side * layers, row, col, std::vector<double>(row.size(), 1));
+  std::vector<double> c(std::size_t(A.rows()));
+  Context ctx;
+  betweenness(ctx, A, c);
+  for (Index v = 0; v < A.rows(); ++v) {
+    const double l = double(v / side), all = double(side) * l * (layers - 1 - l);
+    EXPECT_NEAR(c[std::size_t(v)], all, 1e-9 * (1 + all)) << v;
+  }
 }
 
 TEST(Centrality, EqualsBruteForceAndDoesNotKnowNames) {

@@ -46,8 +46,8 @@ struct MaskDecay {
   double operator()(Index step) const {
     if (step < begin) return 1;
     if (step >= end) return 0;
-    const double passed = static_cast<double>(step - begin);
-    return rate > 0 ? std::exp(-rate * passed) : 1 - passed / static_cast<double>(end - begin);
+    const auto since = [&](Index at) { return static_cast<double>(at) - static_cast<double>(begin); };
+    return rate > 0 ? std::exp(-rate * since(step)) : 1 - since(step) / since(end);
   }
 };
 
@@ -62,7 +62,9 @@ struct StructureDecay {
     if (step < begin || m <= n) return m;
     if (step >= end) return n;
     Index kept = m;
-    for (Index s = 0; s < (step - begin) * stages / (end - begin); ++s) kept = std::max(n, kept / 2);
+    __extension__ using Wide = __int128;
+    const Wide passed = Wide(step) - begin, all = Wide(end) - begin;
+    for (Index s = 0; s < passed * stages / all; ++s) kept = std::max(n, kept / 2);
     return kept;
   }
 };

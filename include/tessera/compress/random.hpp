@@ -16,13 +16,24 @@ namespace tessera::inline TESSERA_ABI {
 /// A weight as layers of a network are counted: (out, in), and for convolutions the kernel's sides.
 struct LayerShape {
   Index out = 0, in = 0, height = 1, width = 1;
-  Index size() const { return out * in * height * width; }
+  /// Throws shape_error for sides below 0 and more entries than an Index counts.
+  Index size() const {
+    Index entries = 1;
+    bool counts = true;
+    for (const Index side : {out, in, height, width})
+      counts = counts && side >= 0 && !__builtin_mul_overflow(entries, side, &entries);
+    if (!counts)
+      throw shape_error(detail::concat("tessera: LayerShape ", detail::shape_text(out, in), " of kernels ",
+                                       detail::shape_text(height, width),
+                                       ": expected sides of 0 or more, and entries that an index counts"));
+    return entries;
+  }
 };
 
 /// How many entries each layer keeps so that together they keep round(density·all), proportionally to `ratio` of its
 /// size but never more than it has: what a full layer cannot take goes to the others (U. Evci et al., RigL, appendix E
-/// of the ICML 2020 paper). The total is exact. Throws unsupported_error for a density outside [0,1] or ratios that are
-/// not positive.
+/// of the ICML 2020 paper). The total is exact. Throws unsupported_error for a density outside [0,1], ratios that are
+/// not positive, or more than 2^53 entries in all.
 inline std::vector<Index> shared_counts(std::span<const Index> sizes, std::span<const double> ratio, double density) {
   double all = 0;
   for (std::size_t l = 0; l < sizes.size(); ++l) {
@@ -30,6 +41,9 @@ inline std::vector<Index> shared_counts(std::span<const Index> sizes, std::span<
       throw unsupported_error(detail::concat("tessera: shared_counts of ", sizes.size(), " layers with ", ratio.size(),
                                              " ratios: expected a positive one a layer, at most 1e100"));
     all += static_cast<double>(sizes[l]);
+    if (all > 0x1p53)
+      throw unsupported_error(detail::concat("tessera: shared_counts of ", sizes.size(), " layers, the first ", l + 1,
+                                             " of more than 2^53 entries: expected at most that, which doubles count"));
   }
   const Index total = detail::kept_of("shared_counts", density, static_cast<Index>(all));
   std::vector<double> wanted(sizes.size());
@@ -59,6 +73,11 @@ inline std::vector<Index> shared_counts(std::span<const Index> sizes, std::span<
   const auto rest = [&](std::size_t l) { return wanted[l] - static_cast<double>(count[l]); };
   std::sort(order.begin(), order.end(),
             [&](std::size_t a, std::size_t b) { return rest(a) != rest(b) ? rest(a) > rest(b) : a < b; });
+  for (std::size_t i = order.size(); left < 0; i = i == 0 ? order.size() : i)  // where quotients were rounded up
+    if (Index& last = count[order[--i]]; last > 0) {
+      --last;
+      ++left;
+    }
   while (left > 0)  // the largest fractions round up
     for (const std::size_t l : order)
       if (left > 0 && count[l] < sizes[l]) {
@@ -76,8 +95,10 @@ inline std::vector<Index> erdos_renyi_counts(std::span<const LayerShape> layers,
   std::vector<double> ratio;
   for (const auto& l : layers) {
     sizes.push_back(l.size());
-    ratio.push_back(static_cast<double>(l.in + l.out + (l.height * l.width > 1 ? l.height + l.width : 0)) /
-                    static_cast<double>(std::max<Index>(l.size(), 1)));
+    const auto in = static_cast<double>(l.in), out = static_cast<double>(l.out);
+    const auto height = static_cast<double>(l.height), width = static_cast<double>(l.width);
+    ratio.push_back((in + out + (height * width > 1 ? height + width : 0)) /
+                    static_cast<double>(std::max<Index>(sizes.back(), 1)));
   }
   return shared_counts(sizes, ratio, density);
 }

@@ -36,10 +36,31 @@ void check_lengths(const char* what, const A& a, EdgeLength length) {
                                      "; expected finite lengths over 0"));
 }
 
+/// A number of paths: count · 2^(512·scale), count below 2^512.
+struct PathCount {
+  double count = 0;
+  int scale = 0;
+  void operator+=(const PathCount& more) {
+    if (more.scale > scale) *this = {reduced(count, more.scale - scale), more.scale};
+    count += reduced(more.count, scale - more.scale);
+    if (count >= 0x1p512) *this = {count * 0x1p-512, scale + 1};
+  }
+  /// Paths to a vertex are no more than those through it.
+  friend double operator/(const PathCount& a, const PathCount& b) {
+    return reduced(a.count / b.count, b.scale - a.scale);
+  }
+
+ private:
+  static double reduced(double x, int scales) {
+    return scales == 0 ? x : scales == 1 ? x * 0x1p-512 : scales == 2 ? x * 0x1p-512 * 0x1p-512 : 0;
+  }
+};
+
 /// Shortest paths from one vertex along rows: E. Dijkstra (1959); counts of them by U. Brandes (2001).
 struct ShortestPaths {
   static constexpr double far = std::numeric_limits<double>::infinity();
-  std::vector<double> distance, paths;
+  std::vector<double> distance;
+  std::vector<PathCount> paths;
   std::vector<Index> order;  // vertices reached, nearest first
   std::vector<std::pair<double, Index>> heap;
 
@@ -47,13 +68,13 @@ struct ShortestPaths {
   void run(const CsrArrays<T, I>& a, EdgeLength length, Index source) {
     const auto n = static_cast<std::size_t>(a.rows);
     distance.assign(n, far);
-    paths.assign(n, 0);
+    paths.assign(n, {});
     order.clear();
     heap.clear();
     std::vector<bool> done(n);
     const auto farther = [](const auto& x, const auto& y) { return x > y; };
     distance[static_cast<std::size_t>(source)] = 0;
-    paths[static_cast<std::size_t>(source)] = 1;
+    paths[static_cast<std::size_t>(source)] = {1, 0};
     heap.emplace_back(0.0, source);
     while (!heap.empty()) {
       std::pop_heap(heap.begin(), heap.end(), farther);
@@ -67,7 +88,7 @@ struct ShortestPaths {
         const double through = distance[static_cast<std::size_t>(v)] + step(a, length, e);
         if (through < distance[w]) {
           distance[w] = through;
-          paths[w] = 0;
+          paths[w] = {};
           heap.emplace_back(through, static_cast<Index>(w));
           std::push_heap(heap.begin(), heap.end(), farther);
         }

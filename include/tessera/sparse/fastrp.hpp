@@ -19,12 +19,18 @@ namespace tessera::inline TESSERA_ABI {
 
 /// R (n,d) of entries √s·{+1, -1} with probability 1/(2s) each, else none: E[R Rᵀ] = d·I. Entry (i, j) depends on the
 /// seed and its place alone. P. Li, T. Hastie & K. Church, "Very Sparse Random Projections" (KDD 2006), who take s =
-/// √n. O(n·d). Throws unsupported_error unless s >= 1.
+/// √n. O(n·d). Throws unsupported_error unless s >= 1, format_error where 32-bit indices do not count R's rows, columns
+/// or n·d/s entries.
 template <std::floating_point T = float>
 Csr<T> very_sparse_random_projection(Index n, Index d, double s, std::uint64_t seed = 0) {
   if (!(s >= 1) || n < 0 || d < 0)
     throw unsupported_error(detail::concat("tessera: very_sparse_random_projection(", n, ", ", d, ", ", s,
                                            "): expected sizes of 0 or more and s >= 1"));
+  for (const Index size : {n, d})
+    detail::checked_count<std::int32_t>("very_sparse_random_projection", size, "rows or columns");
+  const double expected = static_cast<double>(n) * static_cast<double>(d) / s;
+  detail::checked_count<std::int32_t>("very_sparse_random_projection", static_cast<Index>(expected),
+                                      "expected nonzeros");
   const Philox draws(seed);
   const double share = 4294967296.0 / (2 * s);
   Coo<T> list;
