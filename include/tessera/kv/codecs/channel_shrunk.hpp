@@ -27,7 +27,7 @@ struct ChannelShrunk {
   static constexpr std::string_view name{text.data(), text.size()};
   std::vector<LinearMap> key_maps, value_maps;
   Index window = 32, group = 16;
-  C codec = {};  // without a window of its own, if 4-bit or 2-bit: {.recent = 0}
+  C codec = detail::windowless<C>();
 
   template <class Storage>
   auto keys(Index d, Index kv_head) const {

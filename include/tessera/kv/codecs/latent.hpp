@@ -79,6 +79,14 @@ class LatentRows {
 
 namespace detail {
 
+/// A codec without an exact window of its own, for those that put one before it.
+template <class C>
+C windowless() {
+  C codec{};
+  if constexpr (requires { codec.recent; }) codec.recent = 0;
+  return codec;
+}
+
 template <std::size_t N>
 consteval std::array<char, N> joined(std::string_view a, std::string_view b) {
   std::array<char, N> text{};
