@@ -14,6 +14,8 @@ inline unsigned match(const I* keys, I key) {
   return same;
 }
 
+#include <tessera/kernels/spgemm/hash_table.inl>
+#include <tessera/kernels/spgemm/moved.inl>
 #include <tessera/kernels/spgemm/rows.inl>
 
 }  // namespace detail::spgemm_portable
