@@ -191,26 +191,32 @@ struct ScaledRowsCase {
   }
 };
 
-/// Half of the 4×1 blocks.
-struct BlockSparseCase {
-  using Operator = QuantizedSparse<Bsr<Int8Code>>;
+inline auto in_blocks(const Csr<float>& W) { return pack_block_sparse(W, 4); }
+inline auto in_groups(const Csr<float>& W) { return pack_n_of_m(W, 4, 8); }
+inline auto in_rows(const Csr<float>& W) { return quantize_sparse(W); }
+
+/// Half of the 4×1 blocks, four of each eight columns.
+template <auto pack>
+struct PrunedCase {
+  using Operator = decltype(pack(Csr<float>()));
   static std::vector<Operator> samples() {
     std::vector<Operator> all;
     for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{{1, 3}, {18, 40}}) {
       auto W = random_buffer<float>(rows * cols, 70);
       for (Index i = 0; i < W.size(); ++i)
         if ((i / cols / 4 + i % cols) % 2 == 1) W[i] = 0;
-      all.push_back(pack_block_sparse(csr_from_dense(MatrixView<float>(W.data(), rows, cols)), 4));
-      all.push_back(all.back().activations(Activations::exact));
+      const Operator packed = pack(csr_from_dense(MatrixView<float>(W.data(), rows, cols)));
+      for (const Activations mode : {Activations::int8, Activations::exact}) all.push_back(packed.activations(mode));
     }
     return all;
   }
 };
 
-using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, BlockSparseCase,
-                               LowRankCase<Q8_0>, LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase,
-                               BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase, PartsCase<ldu_sample>,
-                               PartsCase<bordered_sample>, PartsCase<factors_sample>, PartsCase<sum_sample>>;
+using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, PrunedCase<in_blocks>,
+                               PrunedCase<in_groups>, PrunedCase<in_rows>, LowRankCase<Q8_0>, LowRankCase<Integers<4>>,
+                               KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>, BlocksCase<Integers<4>>,
+                               HalfBlocksCase, PartsCase<ldu_sample>, PartsCase<bordered_sample>,
+                               PartsCase<factors_sample>, PartsCase<sum_sample>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.
