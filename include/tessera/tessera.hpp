@@ -87,6 +87,7 @@
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/coo.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
 #include <tessera/matrix/csr_delta.hpp>

@@ -11,6 +11,7 @@
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/coo.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
 #include <tessera/matrix/csr_delta.hpp>
@@ -29,9 +30,10 @@ template <class S>
 class Products {
  public:
   template <class T>
-  explicit Products(const Coo<T>& list) {
+  Products(const Coo<T>& list, Index most_columns) {
     for (const Op op : {Op::none, Op::transpose})
-      for (const Case& c : {Case{1, 1, 0, false}, {7, S(-0.5), 2, false}, {33, 1, 0, false}, {5, 3, S(0.25), true}})
+      for (const Case& c :
+           {Case{1, 1, 0, false}, {7, S(-0.5), 2, false}, {most_columns, 1, 0, false}, {5, 3, S(0.25), true}})
         cases_.emplace_back(list, op, c);
   }
 
@@ -113,13 +115,17 @@ void expect_all_formats() {
   using S = accum_t<T>;
   for (const auto& [name, list] : sparse_patterns<T>()) {
     SCOPED_TRACE(name);
-    const Products<S> products(list);
+    const Products<S> products(list, name == "power law" ? 512 : 33);
     const Csr<T> A = csr_from_coo<T>(list);
     products.expect("csr", A);
     const Csr<T, std::int64_t> wide = csr_from_coo<T, std::int64_t>(list);
     products.expect("csr, 64-bit indices", wide);
     products.expect("csc, 64-bit indices", csc_from_csr(wide));
     products.expect("hypersparse, 64-bit indices", hypersparse_from_csr(wide));
+    products.expect("bsr 3x5, 64-bit indices", bsr_from_csr(wide, 3, 5));
+    products.expect("sell 8, 64-bit indices", sell_from_csr(wide, 8, 64));
+    products.expect("coo, 64-bit indices", coo_matrix<T, std::int64_t>(list));
+    products.expect("coo", coo_matrix<T>(twice(list)));
     products.expect("csc", csc_from_csr(A));
     products.expect("bsr 4x1", bsr_from_csr(A, 4, 1));
     products.expect("bsr 16x1", bsr_from_csr(A, 16, 1));

@@ -7,6 +7,7 @@
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/coo.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr.hpp>
 #include <tessera/matrix/csr_delta.hpp>
@@ -69,6 +70,31 @@ CsrView<T, std::int32_t> seen(Csr<T> A) {
   return {mine.rows(), mine.cols(), mine.row_ptr(), mine.col_idx(), mine.values()};
 }
 
+/// Some places listed twice.
+template <class T>
+CooMatrix<T> listed(Csr<T> A) {
+  Coo<T> list = to_coo(A);
+  for (std::size_t k = list.value.size(); k-- > 0;)
+    if (k % 3 == 0) {
+      list.value[k] /= 2;
+      list.row.push_back(list.row[k]);
+      list.col.push_back(list.col[k]);
+      list.value.push_back(list.value[k]);
+    }
+  return coo_matrix(list);
+}
+template <class T>
+CooMatrix<T, std::int64_t> listed_wide(Csr<T> A) {
+  return coo_from_csr(wide(A));
+}
+template <class T>
+Bsr<T, std::int64_t> wide_blocks(Csr<T> A) {
+  return bsr_from_csr(wide(A), 4, 2);
+}
+template <class T>
+Sell<T, std::int64_t> wide_slices(Csr<T> A) {
+  return sell_from_csr(wide(A), 8, 16);
+}
 template <class T>
 Csc<T> by_columns(Csr<T> A) {
   return csc_from_csr(A);
@@ -109,7 +135,10 @@ Hypersparse<T> filled_rows(Csr<T> A) {
 using Types = ::testing::Types<
     SparseCase<Csr<float>, float, itself<float>>, SparseCase<Csr<double>, double, itself<double>>,
     SparseCase<Csr<double, std::int64_t>, double, wide<double>>, SparseCase<Csr<bf16>, bf16, itself<bf16>>,
-    SparseCase<CsrView<double, std::int32_t>, double, seen<double>>,
+    SparseCase<CsrView<double, std::int32_t>, double, seen<double>>, SparseCase<CooMatrix<float>, float, listed<float>>,
+    SparseCase<CooMatrix<double, std::int64_t>, double, listed_wide<double>>,
+    SparseCase<Bsr<float, std::int64_t>, float, wide_blocks<float>>,
+    SparseCase<Sell<float, std::int64_t>, float, wide_slices<float>>,
     SparseCase<Csc<double>, double, by_columns<double>>, SparseCase<Bsr<float>, float, blocks<float, 4, 1>>,
     SparseCase<Bsr<double>, double, blocks<double, 3, 2>>, SparseCase<Bsr<float>, float, blocks<float, 16, 1>>,
     SparseCase<Sell<float>, float, slices<float>>, SparseCase<Sell<double>, double, slices<double>>,

@@ -11,6 +11,7 @@
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/bsr.hpp>
+#include <tessera/matrix/coo.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dia.hpp>
@@ -45,6 +46,8 @@ TEST(SparseFormats, ConversionsRoundTrip) {
     SCOPED_TRACE(name);
     const auto A = csr_from_coo<double>(list);
     expect_same(csc_from_csr(A).to_csr(), A);
+    expect_same(coo_matrix(list).to_csr(), A);
+    expect_same(csr_from_coo<double>(to_coo(coo_from_csr(A)), Duplicates::error), A);
     expect_same(hypersparse_from_csr(A).to_csr(), A);
     expect_same(bitmap_from_csr(A).to_csr(), A);
     expect_same(csr_delta_from_csr(A).to_csr(), A);
@@ -93,6 +96,7 @@ TEST(SparseFormats, ThreadsChangeNoBit) {
   const auto A = csr_from_coo<float>(scattered<float>(2500, 150, 0.03));
   expect_alike(A);
   expect_alike(csr_from_coo<float, std::int64_t>(to_coo(A)));
+  expect_alike(coo_matrix(twice(to_coo(A))));
   expect_alike(csc_from_csr(A));
   expect_alike(bsr_from_csr(A, 4, 1));
   expect_alike(sell_from_csr(A, 8, 64));
@@ -144,6 +148,45 @@ TEST(SparseFormats, CorruptSlicesAreRefused) {
   EXPECT_REFUSED(sell_from_csr(Csr<float>(3, 3), 65), format_error, "slices of 65");
   EXPECT_REFUSED(Sell<float>(1, 0, 1, counts({0}), buffer<Index>({0, 1}), counts({1}), counts({0}), floats(1)),
                  format_error, "lengths[0] is 1");
+}
+
+TEST(SparseFormats, CorruptEntriesAreRefused) {
+  const auto make = [](Counts rows, Counts cols, Index values) {
+    return CooMatrix<float>(3, 4, std::move(rows), std::move(cols), floats(values));
+  };
+  EXPECT_NO_THROW(make(counts({0, 0, 0, 2}), counts({1, 1, 3, 0}), 4));
+  EXPECT_REFUSED(make(counts({0, 3}), counts({1, 1}), 2), format_error, "entry 1 is at (3, 1)");
+  EXPECT_REFUSED(make(counts({0, 2}), counts({-1, 1}), 2), format_error, "entry 0 is at (0, -1)");
+  EXPECT_REFUSED(make(counts({0, 0}), counts({2, 1}), 2), format_error, "entry 1 at (0, 1) follows one at (0, 2)");
+  EXPECT_REFUSED(make(counts({1, 0}), counts({1, 1}), 2), format_error, "entry 1 at (0, 1) follows one at (1, 1)");
+  EXPECT_REFUSED(make(counts({0}), counts({1, 1}), 2), format_error, "row_idx has 1 entries, col_idx 2, values 2");
+  const auto twofold = make(counts({1, 1}), counts({2, 2}), 2);
+  EXPECT_EQ(twofold.to_csr().nnz(), 1);
+  EXPECT_REFUSED(twofold.to_csr(Duplicates::error), format_error, "(1, 2) is listed more than once");
+  EXPECT_REFUSED(coo_matrix(Coo<float>{2, 2, {0}, {2}, {1}}), format_error, "entry 0 is at (0, 2)");
+}
+
+// Rows and columns beyond 32 bits, of which no product could be held.
+TEST(SparseFormats, IndicesOf64BitsReachFar) {
+  constexpr Index far = Index{1} << 40;
+  using Far = Buffer<std::int64_t>;
+  const auto listed = coo_matrix<double, std::int64_t>({far, far, {far - 1, 0, 0}, {3, far - 1, 5}, {1, 2, 3}});
+  EXPECT_TRUE(std::ranges::equal(listed.row_idx(), std::vector<std::int64_t>{0, 0, far - 1}));
+  EXPECT_TRUE(std::ranges::equal(listed.col_idx(), std::vector<std::int64_t>{5, far - 1, 3}));
+  EXPECT_TRUE(std::ranges::equal(listed.values(), std::vector<double>{3, 2, 1}));
+  EXPECT_REFUSED(coo_matrix<double>({far, 1, {}, {}, {}}), format_error, "rows after the first do not fit");
+  const Bsr<float, std::int64_t> blocks(3, far, 2, 4, buffer<std::int64_t>({0, 2, 2}),
+                                        buffer<std::int64_t>({5, far / 4 - 1}), floats(16));
+  EXPECT_EQ(blocks.block_col()[1], far / 4 - 1);
+  const Csr<float, std::int64_t> one(1, far, buffer<std::int64_t>({0, 2}), buffer<std::int64_t>({7, far - 1}),
+                                     buffer<float>({2, 3}));
+  const auto again = bsr_from_csr(one, 2, 4).to_csr();
+  EXPECT_TRUE(std::ranges::equal(again.col_idx(), one.col_idx()));
+  EXPECT_TRUE(std::ranges::equal(again.values(), one.values()));
+  EXPECT_TRUE(std::ranges::equal(sell_from_csr(one, 8).to_csr().col_idx(), one.col_idx()));
+  constexpr Index most = std::numeric_limits<Index>::max();
+  EXPECT_REFUSED((Bsr<float, std::int64_t>(0, most, 2, 4, Far(1), {}, {})), format_error, "expected sizes from 0 to");
+  EXPECT_REFUSED((Bsr<float>(0, far, 2, 4, counts({0}), {}, {})), format_error, "expected sizes from 0 to");
 }
 
 TEST(SparseFormats, CorruptGroupsAreRefused) {
@@ -284,8 +327,13 @@ void check_all() {
       check<CslKernels, CslArgs<T>>(tiled_csl_from_csr(A), A);
       check<CsrDeltaKernels, CsrDeltaArgs<T>>(csr_delta_from_csr(A), A);
       check<BandedKernels, BandedArgs<T>>(dia_from_csr(A), A);
+      check<BitmapKernels, BitmapArgs<T>>(bitmap_from_csr(A), A);
       if constexpr (std::floating_point<T>)
         for (const Index slice : {8, 32, 5}) check<SellKernels, SellArgs<T>>(sell_from_csr(A, slice, 64), A);
+      if (density == 1.0 || rows != 37) continue;
+      const auto wide = csr_from_coo<T, std::int64_t>(to_coo(A));
+      check<BsrKernels, BsrArgs<T, std::int64_t>>(bsr_from_csr(wide, 7, 2), A);
+      check<SellKernels, SellArgs<T, std::int64_t>>(sell_from_csr(wide, 32, 64), A);
     }
 }
 
@@ -294,21 +342,24 @@ TEST(SparseKernels, AllAgree) {
   check_all<double>();
 }
 
-TEST(SparseKernels, AbsentEntriesOfFullTilesMeetNoInfinity) {
+TEST(SparseKernels, AbsentEntriesMeetNoInfinity) {
   auto A = csr_from_coo<float>(filled<float>(66, 70, [](Index i, Index j) { return (i + j) % 5 != 0; }));
   std::fill(A.values().begin(), A.values().end(), 1.0f);
-  const auto tiles = tiled_csl_from_csr(A);
-  for (const Index n : {1, 2, 20}) {
-    Context ctx;
-    Buffer<float> x(70 * n), y(66 * n);
-    std::fill(x.begin(), x.end(), 1.0f);
-    for (const Index k : {7, 69}) x[k * n + n - 1] = std::numeric_limits<float>::infinity();
-    tiles.apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), 70, n), 0, MatrixView<float>(y.data(), 66, n));
-    for (Index i = 0; i < 66; ++i)
-      for (Index j = 0; j < n; ++j)
-        ASSERT_EQ(y[i * n + j], j < n - 1 || ((i + 7) % 5 == 0 && (i + 69) % 5 == 0) ? 56.0f : x[7 * n + n - 1])
-            << i << ' ' << j;
-  }
+  const auto expect_few = [](const auto& a) {
+    for (const Index n : {1, 2, 20}) {
+      Context ctx;
+      Buffer<float> x(70 * n), y(66 * n);
+      std::fill(x.begin(), x.end(), 1.0f);
+      for (const Index k : {7, 69}) x[k * n + n - 1] = std::numeric_limits<float>::infinity();
+      a.apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), 70, n), 0, MatrixView<float>(y.data(), 66, n));
+      for (Index i = 0; i < 66; ++i)
+        for (Index j = 0; j < n; ++j)
+          ASSERT_EQ(y[i * n + j], j < n - 1 || ((i + 7) % 5 == 0 && (i + 69) % 5 == 0) ? 56.0f : x[7 * n + n - 1])
+              << describe(a) << ' ' << i << ' ' << j;
+    }
+  };
+  expect_few(tiled_csl_from_csr(A));
+  expect_few(bitmap_from_csr(A));
 }
 
 TEST(SparseKernels, GroupsAgree) {

@@ -37,6 +37,20 @@ Coo<T> scattered(Index rows, Index cols, double density, std::uint64_t seed = 72
                    [&](Index i, Index j) { return draws.uniform(static_cast<std::uint64_t>(i * cols + j)) < density; });
 }
 
+/// The same matrix, each entry listed as two that add up to it, from the last to the first.
+template <class T>
+Coo<T> twice(const Coo<T>& list) {
+  Coo<T> split{list.rows, list.cols, {}, {}, {}, list.symmetry};
+  for (std::size_t part = 0; part < 2; ++part)
+    for (std::size_t k = list.value.size(); k-- > 0;) {
+      const auto value = static_cast<int>(static_cast<float>(list.value[k]));
+      split.row.push_back(list.row[k]);
+      split.col.push_back(list.col[k]);
+      split.value.push_back(static_cast<T>(static_cast<float>(part == 0 ? value / 2 : value - value / 2)));
+    }
+  return split;
+}
+
 /// Name and entries of each pattern.
 template <class T>
 std::vector<std::pair<std::string, Coo<T>>> sparse_patterns() {
@@ -62,6 +76,7 @@ std::vector<std::pair<std::string, Coo<T>>> sparse_patterns() {
   add("half", scattered<T>(100, 130, 0.5));
   add("tenth", scattered<T>(70, 300, 0.1));
   add("hypersparse", scattered<T>(500, 400, 0.0002));
+  add("duplicates", twice(scattered<T>(60, 50, 0.2)));
   return all;
 }
 

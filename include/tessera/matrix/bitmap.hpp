@@ -50,6 +50,24 @@ class Bitmap : public detail::SparseRows<Bitmap<T>, T> {
     detail::show_buffers(f, words_, values_, starts_);
   }
 
+  /// A vector; more columns take the kernels of compressed rows.
+  bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
+                     MatrixView<accum_t<T>> Y) const {
+    if (Y.cols() != 1) return false;
+    Workspace::Scope scope(ctx.workspace);
+    const BitmapArgs<T> args{{},
+                             rows_,
+                             cols_,
+                             words_.data(),
+                             starts_.data(),
+                             values_.data(),
+                             alpha,
+                             beta,
+                             detail::columns_of(ctx, scope, X).data(),
+                             VectorView<accum_t<T>>(Y.data(), {rows_}, {Y.row_stride()})};
+    launch(ctx, BitmapKernels::select(ctx, args), args, rows_, 64);
+    return true;
+  }
   Index most_nonzeros(Index begin, Index end) const { return starts_[end] - starts_[begin]; }
   void decode(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx, Index* position) const {
     std::int32_t to = 0;

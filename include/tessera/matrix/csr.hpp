@@ -119,79 +119,94 @@ class Csr : public detail::CsrOperator<Csr<T, I>, T, I> {
 /// What becomes of several entries at one place.
 enum class Duplicates { sum, error };
 
+namespace detail {
+
+/// A list's entries, implied ones too, which go into `all`. Throws format_error for one outside the shape, for lists of
+/// different lengths, for more entries, rows or columns than I counts.
+template <SparseIndex I, class T>
+const Coo<T>& checked_entries(const char* what, const Coo<T>& list, Coo<T>& all) {
+  const auto refuse = [&](const auto&... why) {
+    throw format_error(concat("tessera: Coo ", shape_text(list.rows, list.cols), ": ", why...));
+  };
+  if (list.row.size() != list.value.size() || list.col.size() != list.value.size())
+    refuse(list.row.size(), " rows, ", list.col.size(), " columns and ", list.value.size(), " values");
+  if (list.rows < 0 || list.cols < 0) refuse("expected sizes of 0 or more");
+  for (std::size_t k = 0; k < list.value.size(); ++k)
+    if (list.row[k] < 0 || list.row[k] >= list.rows || list.col[k] < 0 || list.col[k] >= list.cols)
+      refuse("entry ", k, " is at (", list.row[k], ", ", list.col[k], ")");
+  if (list.symmetry != Symmetry::general) {
+    if (list.rows != list.cols) refuse("a symmetric matrix is square");
+    all = expand(list);
+  }
+  const Coo<T>& entries = list.symmetry == Symmetry::general ? list : all;
+  checked_count<I>(what, static_cast<Index>(entries.value.size()));
+  if (list.cols > 0) checked_count<I>(what, list.cols - 1, "columns after the first");
+  if (list.rows > 0) checked_count<I>(what, list.rows - 1, "rows after the first");
+  check_starts(what, list.cols);
+  check_starts(what, list.rows);
+  return entries;
+}
+
+/// Rows whose columns ascend or repeat, those of one place added up or refused.
+template <class T, class I>
+Csr<T, I> without_duplicates(Index rows, Index cols, const I* starts, const I* columns, const T* values,
+                             Duplicates duplicates) {
+  const auto refuse = [&](Index i, I c, const auto&... why) {
+    throw format_error(concat("tessera: Coo ", shape_text(rows, cols), ": (", i, ", ", c, ") ", why...));
+  };
+  const Index nnz = static_cast<Index>(starts[rows]);
+  Buffer<I> row_ptr(rows + 1), col_idx(nnz, uninitialized);
+  Buffer<T> sums(nnz, uninitialized);
+  Index to = 0;
+  for (Index i = 0; i < rows; ++i) {
+    const Index first = to;
+    for (auto e = static_cast<Index>(starts[i]); e < static_cast<Index>(starts[i + 1]); ++e) {
+      const I c = columns[e];
+      if (to > first && col_idx[to - 1] == c) {
+        if (duplicates == Duplicates::error) refuse(i, c, "is listed more than once");
+        const auto sum = sums[to - 1] + values[e];
+        if constexpr (std::integral<T>)
+          if (sum < std::numeric_limits<T>::min() || sum > std::numeric_limits<T>::max())
+            refuse(i, c, "adds up to ", sum, ", which its values cannot hold");
+        sums[to - 1] = static_cast<T>(sum);
+        continue;
+      }
+      col_idx[to] = c;
+      sums[to++] = values[e];
+    }
+    row_ptr[i + 1] = static_cast<I>(to);
+  }
+  if (to == nnz) return {trusted, rows, cols, std::move(row_ptr), std::move(col_idx), std::move(sums)};
+  return Csr<T, I>(CsrView<T, I>(trusted, rows, cols, row_ptr, {col_idx.data(), static_cast<std::size_t>(to)},
+                                 {sums.data(), static_cast<std::size_t>(to)}));
+}
+
+}  // namespace detail
+
 /// Entries in any order, symmetric ones expanded. Throws format_error for one outside the shape, for lists of different
 /// lengths, for more than I counts, for integers whose sum T cannot hold and, if asked, for a place that is listed
 /// twice. O(rows + cols + entries).
 template <class T, SparseIndex I = std::int32_t>
 Csr<T, I> csr_from_coo(const Coo<T>& list, Duplicates duplicates = Duplicates::sum) {
-  const Coo<T>* coo = &list;
   Coo<T> all;
-  const Index listed = static_cast<Index>(list.value.size());
-  if (list.row.size() != list.value.size() || list.col.size() != list.value.size())
-    throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": ", list.row.size(),
-                                      " rows, ", list.col.size(), " columns and ", listed, " values"));
-  if (list.rows < 0 || list.cols < 0)
-    throw format_error(
-        detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": expected sizes of 0 or more"));
-  for (std::size_t k = 0; k < list.value.size(); ++k)
-    if (list.row[k] < 0 || list.row[k] >= list.rows || list.col[k] < 0 || list.col[k] >= list.cols)
-      throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": entry ", k,
-                                        " is at (", list.row[k], ", ", list.col[k], ")"));
-  if (list.symmetry != Symmetry::general) {
-    if (list.rows != list.cols)
-      throw format_error(
-          detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": a symmetric matrix is square"));
-    all = expand(list);
-    coo = &all;
-  }
-  const Index nnz = static_cast<Index>(coo->value.size());
-  detail::checked_count<I>("csr_from_coo", nnz);
-  if (list.cols > 0) detail::checked_count<I>("csr_from_coo", list.cols - 1, "columns after the first");
-  if (list.rows > 0) detail::checked_count<I>("csr_from_coo", list.rows - 1, "rows after the first");
-  detail::check_starts("csr_from_coo", list.cols);
-  detail::check_starts("csr_from_coo", list.rows);
+  const Coo<T>& coo = detail::checked_entries<I>("csr_from_coo", list, all);
+  const auto nnz = static_cast<Index>(coo.value.size());
   // Sorted by columns as rows of the transpose, then transposed: two counting sorts, stable.
   Buffer<I> starts(list.cols + 1), rows(nnz, uninitialized);
   Buffer<T> values(nnz, uninitialized);
-  for (const Index c : coo->col) ++starts[c + 1];
+  for (const Index c : coo.col) ++starts[c + 1];
   for (Index c = 0; c < list.cols; ++c) starts[c + 1] = static_cast<I>(starts[c + 1] + starts[c]);
-  for (std::size_t k = 0; k < coo->value.size(); ++k) {
-    const Index at = starts[coo->col[k]]++;
-    rows[at] = static_cast<I>(coo->row[k]);
-    values[at] = coo->value[k];
+  for (std::size_t k = 0; k < coo.value.size(); ++k) {
+    const Index at = starts[coo.col[k]]++;
+    rows[at] = static_cast<I>(coo.row[k]);
+    values[at] = coo.value[k];
   }
   for (Index c = list.cols; c > 0; --c) starts[c] = starts[c - 1];
   starts[0] = 0;
   const Csr<T, I> sorted =
       Csr<T, I>(trusted, list.cols, list.rows, std::move(starts), std::move(rows), std::move(values)).transposed();
-  Buffer<I> row_ptr(list.rows + 1), col_idx(nnz, uninitialized);
-  Buffer<T> sums(nnz, uninitialized);
-  Index to = 0;
-  for (Index i = 0; i < list.rows; ++i) {
-    const Index first = to;
-    for (auto e = static_cast<std::size_t>(sorted.row_ptr()[static_cast<std::size_t>(i)]);
-         e < static_cast<std::size_t>(sorted.row_ptr()[static_cast<std::size_t>(i) + 1]); ++e) {
-      const I c = sorted.col_idx()[e];
-      if (to > first && col_idx[to - 1] == c) {
-        if (duplicates == Duplicates::error)
-          throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": (", i, ", ",
-                                            c, ") is listed more than once"));
-        const auto sum = sums[to - 1] + sorted.values()[e];
-        if constexpr (std::integral<T>)
-          if (sum < std::numeric_limits<T>::min() || sum > std::numeric_limits<T>::max())
-            throw format_error(detail::concat("tessera: Coo ", detail::shape_text(list.rows, list.cols), ": (", i, ", ",
-                                              c, ") adds up to ", sum, ", which its values cannot hold"));
-        sums[to - 1] = static_cast<T>(sum);
-        continue;
-      }
-      col_idx[to] = c;
-      sums[to++] = sorted.values()[e];
-    }
-    row_ptr[i + 1] = static_cast<I>(to);
-  }
-  if (to == nnz) return {trusted, list.rows, list.cols, std::move(row_ptr), std::move(col_idx), std::move(sums)};
-  return Csr<T, I>(CsrView<T, I>(trusted, list.rows, list.cols, row_ptr, {col_idx.data(), static_cast<std::size_t>(to)},
-                                 {sums.data(), static_cast<std::size_t>(to)}));
+  return detail::without_duplicates(list.rows, list.cols, sorted.row_ptr().data(), sorted.col_idx().data(),
+                                    sorted.values().data(), duplicates);
 }
 
 /// The entries row by row. O(nonzeros).

@@ -18,14 +18,14 @@ namespace tessera::inline TESSERA_ABI {
 /// (slice_ptr[s] + k)·C + r of col_idx and values, if k < lengths[s·C + r]; what pads a slice has column 0 and is never
 /// multiplied. Owns its arrays. M. Kreutzer et al., "A unified sparse matrix data format for efficient general sparse
 /// matrix-vector multiplication on modern processors with wide SIMD units" (2014).
-template <class T>
-class Sell : public detail::SparseRows<Sell<T>, T> {
+template <class T, SparseIndex I = std::int32_t>
+class Sell : public detail::SparseRows<Sell<T, I>, T, I> {
  public:
   Sell() : Sell(0, 0, 1, {}, Buffer<Index>(1), {}, {}, {}) {}
   /// order, lengths: M. slice_ptr: one a slice and one more. Throws format_error by the name of the array that is not
   /// sound.
-  Sell(Index rows, Index cols, Index slice, Buffer<std::int32_t> order, Buffer<Index> slice_ptr,
-       Buffer<std::int32_t> lengths, Buffer<std::int32_t> col_idx, Buffer<T> values)
+  Sell(Index rows, Index cols, Index slice, Buffer<I> order, Buffer<Index> slice_ptr, Buffer<I> lengths,
+       Buffer<I> col_idx, Buffer<T> values)
       : rows_(rows),
         cols_(cols),
         slice_(slice),
@@ -34,7 +34,7 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
         col_idx_(std::move(col_idx)),
         slice_ptr_(std::move(slice_ptr)),
         values_(std::move(values)) {
-    detail::check_sparse_shape("Sell", rows, cols);
+    detail::check_sparse_shape<I>("Sell", rows, cols);
     const auto refuse = [&](const auto&... what) { detail::refuse_sparse("Sell", rows, cols, what...); };
     if (slice < 1 || slice > 64) refuse("slices of ", slice, " rows; expected 1 to 64");
     const Index slices = (rows + slice - 1) / slice;
@@ -43,12 +43,12 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
     if (slice_ptr_.size() != slices + 1) refuse("slice_ptr has ", slice_ptr_.size(), " entries; expected ", slices + 1);
     if (col_idx_.size() != values_.size())
       refuse("col_idx has ", col_idx_.size(), " entries, values has ", values_.size());
-    place_ = Buffer<std::int32_t>(rows);
+    place_ = Buffer<I>(rows);
     std::fill(place_.begin(), place_.end(), -1);
     for (Index k = 0; k < rows; ++k) {
       if (order_[k] < 0 || order_[k] >= rows || place_[order_[k]] >= 0)
         refuse("order[", k, "] is ", order_[k], "; expected each of 0 to ", rows - 1, " once");
-      place_[order_[k]] = static_cast<std::int32_t>(k);
+      place_[order_[k]] = static_cast<I>(k);
     }
     if (slice_ptr_[0] != 0) refuse("slice_ptr[0] is ", slice_ptr_[0], "; expected 0");
     for (Index s = 0; s < slices; ++s)
@@ -73,9 +73,9 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
   Index slice() const { return slice_; }
-  std::span<const std::int32_t> order() const { return detail::span_of(order_); }
-  std::span<const std::int32_t> lengths() const { return detail::span_of(lengths_); }
-  std::span<const std::int32_t> col_idx() const { return detail::span_of(col_idx_); }
+  std::span<const I> order() const { return detail::span_of(order_); }
+  std::span<const I> lengths() const { return detail::span_of(lengths_); }
+  std::span<const I> col_idx() const { return detail::span_of(col_idx_); }
   std::span<const Index> slice_ptr() const { return detail::span_of(slice_ptr_); }
   std::span<const T> values() const { return detail::span_of(values_); }
   std::span<T> parameters() requires std::floating_point<T> { return values_; }
@@ -94,19 +94,19 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
     if (Y.cols() > 4) return false;
     Workspace::Scope scope(ctx.workspace);
     const auto x = detail::columns_of(ctx, scope, X);
-    const SellArgs<T> args{{},
-                           rows_,
-                           slice_,
-                           slice_ptr_.data(),
-                           order_.data(),
-                           lengths_.data(),
-                           col_idx_.data(),
-                           values_.data(),
-                           alpha,
-                           beta,
-                           x.data(),
-                           x.col_stride(),
-                           Y};
+    const SellArgs<T, I> args{{},
+                              rows_,
+                              slice_,
+                              slice_ptr_.data(),
+                              order_.data(),
+                              lengths_.data(),
+                              col_idx_.data(),
+                              values_.data(),
+                              alpha,
+                              beta,
+                              x.data(),
+                              x.col_stride(),
+                              Y};
     launch(ctx, SellKernels::select(ctx, args), args, slice_ptr_.size() - 1, std::max<Index>(1, 1024 / slice_));
     return true;
   }
@@ -115,8 +115,8 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
     for (Index i = begin; i < end; ++i) most += lengths_[place_[i]];
     return most;
   }
-  void decode(Index begin, Index end, std::int32_t* row_ptr, std::int32_t* col_idx, Index* position) const {
-    std::int32_t to = 0;
+  void decode(Index begin, Index end, I* row_ptr, I* col_idx, Index* position) const {
+    I to = 0;
     for (Index i = begin; i < end; ++i) {
       const Index k = place_[i];
       for (Index e = 0; e < lengths_[k]; ++e) {
@@ -131,35 +131,34 @@ class Sell : public detail::SparseRows<Sell<T>, T> {
   Index at(Index k, Index e) const { return (slice_ptr_[k / slice_] + e) * slice_ + k % slice_; }
 
   Index rows_, cols_, slice_;
-  Buffer<std::int32_t> order_, place_, lengths_, col_idx_;
+  Buffer<I> order_, place_, lengths_, col_idx_;
   Buffer<Index> slice_ptr_;
   Buffer<T> values_;
 };
 
 /// Slices of `slice` rows; of each `window` rows the longer ones come first. O(M·log(window) + nonzeros and padding).
-template <class T>
-Sell<T> sell_from_csr(const Csr<T>& A, Index slice = 32, Index window = 1024) {
-  detail::check_sparse_shape("Sell", A.rows(), A.cols());
+template <class T, class I>
+Sell<T, I> sell_from_csr(const Csr<T, I>& A, Index slice = 32, Index window = 1024) {
+  detail::check_sparse_shape<I>("Sell", A.rows(), A.cols());
   if (slice < 1 || slice > 64 || window < 1)
     detail::refuse_sparse("Sell", A.rows(), A.cols(), "slices of ", slice, " rows from windows of ", window,
                           "; expected 1 to 64, and 1 or more");
   const auto start = [&](Index i) { return static_cast<Index>(A.row_ptr()[static_cast<std::size_t>(i)]); };
-  Buffer<std::int32_t> order(A.rows()), lengths(A.rows());
-  std::iota(order.begin(), order.end(), 0);
+  Buffer<I> order(A.rows()), lengths(A.rows());
+  std::iota(order.begin(), order.end(), I(0));
   for (Index w = 0; w < A.rows(); w += std::min(window, A.rows()))
-    std::sort(order.begin() + w, order.begin() + std::min(A.rows(), w + std::min(window, A.rows())),
-              [&](std::int32_t a, std::int32_t b) {
-                const Index length_a = start(a + 1) - start(a), length_b = start(b + 1) - start(b);
-                return length_a != length_b ? length_a > length_b : a < b;
-              });
+    std::sort(order.begin() + w, order.begin() + std::min(A.rows(), w + std::min(window, A.rows())), [&](I a, I b) {
+      const Index length_a = start(a + 1) - start(a), length_b = start(b + 1) - start(b);
+      return length_a != length_b ? length_a > length_b : a < b;
+    });
   const Index slices = (A.rows() + slice - 1) / slice;
   Buffer<Index> slice_ptr(slices + 1);
   for (Index k = 0; k < A.rows(); ++k) {
-    lengths[k] = static_cast<std::int32_t>(start(order[k] + 1) - start(order[k]));
+    lengths[k] = static_cast<I>(start(order[k] + 1) - start(order[k]));
     slice_ptr[k / slice + 1] = std::max<Index>(slice_ptr[k / slice + 1], lengths[k]);
   }
   for (Index s = 0; s < slices; ++s) slice_ptr[s + 1] += slice_ptr[s];
-  Buffer<std::int32_t> col_idx(slice_ptr[slices] * slice);
+  Buffer<I> col_idx(slice_ptr[slices] * slice);
   Buffer<T> values(slice_ptr[slices] * slice);
   for (Index k = 0; k < A.rows(); ++k)
     for (Index e = 0; e < lengths[k]; ++e) {

@@ -2,6 +2,7 @@
 /// Y (M,N) = alpha * A * X (K,N) + beta * Y; beta == 0 never reads Y.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include <tessera/core/types.hpp>
@@ -29,10 +30,10 @@ struct PanelArgs : KernelArgs {
 };
 
 /// Blocks of R×C as Bsr stores them. A RowRange is one of block rows.
-template <class T>
+template <class T, SparseIndex I = std::int32_t>
 struct BsrArgs : PanelArgs<accum_t<T>> {
   Index block_rows = 1, block_cols = 1;
-  const std::int32_t *block_ptr = nullptr, *block_col = nullptr;
+  const I *block_ptr = nullptr, *block_col = nullptr;
   const T* values = nullptr;
 };
 
@@ -46,12 +47,12 @@ struct CslArgs : PanelArgs<accum_t<T>> {
 };
 
 /// Slices as Sell stores them; columns of X are contiguous, `stride` apart. A RowRange is one of slices.
-template <class T>
+template <class T, SparseIndex I = std::int32_t>
 struct SellArgs : KernelArgs {
   using S = accum_t<T>;
   Index rows = 0, slice = 1;
   const Index* slice_ptr = nullptr;
-  const std::int32_t *order = nullptr, *lengths = nullptr, *col_idx = nullptr;
+  const I *order = nullptr, *lengths = nullptr, *col_idx = nullptr;
   const T* values = nullptr;
   S alpha = 1, beta = 0;
   const S* x = nullptr;
@@ -82,6 +83,34 @@ struct NmArgs : KernelArgs {
       if (j < cols) sum += static_cast<S>(values[i * groups() * n + k]) * x[c * stride + j];
     }
     return sum;
+  }
+};
+
+/// Words of bits as Bitmap stores them, the values of row i from starts[i] on; y (M) = alpha * A * x (K) + beta * y, x
+/// contiguous. A RowRange is one of rows.
+template <class T>
+struct BitmapArgs : KernelArgs {
+  using S = accum_t<T>;
+  Index rows = 0, cols = 0;
+  const std::uint64_t* words = nullptr;
+  const Index* starts = nullptr;
+  const T* values = nullptr;
+  S alpha = 1, beta = 0;
+  const S* x = nullptr;
+  VectorView<S> y;
+
+  Index line() const { return (cols + 63) / 64; }
+  void put(Index i, S sum) const { y(i) = beta == S(0) ? alpha * sum : alpha * sum + beta * y(i); }
+  /// The sum of one word's values, from `value` on, with what x has there.
+  static S dot(std::uint64_t bits, const T* value, const S* x) {
+    S even = 0, odd = 0;
+    for (; bits != 0; bits &= bits - 1) {
+      even += static_cast<S>(*value++) * x[std::countr_zero(bits)];
+      bits &= bits - 1;
+      if (bits == 0) break;
+      odd += static_cast<S>(*value++) * x[std::countr_zero(bits)];
+    }
+    return even + odd;
   }
 };
 

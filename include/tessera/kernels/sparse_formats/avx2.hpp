@@ -20,6 +20,15 @@ TESSERA_FLAT simd::Vec<float, simd::Avx2> gather(const float* x, const std::int3
 TESSERA_FLAT simd::Vec<double, simd::Avx2> gather(const double* x, const std::int32_t* at) {
   return {_mm256_i32gather_pd(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), 8), 0};
 }
+TESSERA_FLAT simd::Vec<float, simd::Avx2> gather(const float* x, const std::int64_t* at) {
+  const auto* const from = reinterpret_cast<const __m256i*>(at);
+  return {_mm256_set_m128(_mm256_i64gather_ps(x, _mm256_loadu_si256(from + 1), 4),
+                          _mm256_i64gather_ps(x, _mm256_loadu_si256(from), 4)),
+          0};
+}
+TESSERA_FLAT simd::Vec<double, simd::Avx2> gather(const double* x, const std::int64_t* at) {
+  return {_mm256_i64gather_pd(x, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)), 8), 0};
+}
 #include <tessera/kernels/sparse_formats/loops.inl>
 
 }  // namespace detail::sparse_formats_avx2

@@ -1,7 +1,8 @@
-/// The kernels of products with blocks, tiles, slices and N:M groups, best first.
+/// The kernels of products with blocks, tiles, slices, N:M groups and bitmaps, best first.
 #pragma once
 
 #include <tessera/kernels/sparse_formats/avx2.hpp>
+#include <tessera/kernels/sparse_formats/avx2_bitmap.hpp>
 #include <tessera/kernels/sparse_formats/ref.hpp>
 #include <tessera/kernels/sparse_formats/xsimd.hpp>
 
@@ -12,11 +13,13 @@ using BsrKernels = KernelList<BsrAvx2, BsrXsimd, BsrRef>;
 using CslKernels = KernelList<CslAvx2, CslXsimd, CslRef>;
 using SellKernels = KernelList<SellAvx2, SellXsimd, SellRef>;
 using NmKernels = KernelList<NmAvx2, NmRef>;
+using BitmapKernels = KernelList<BitmapAvx2, BitmapRef>;
 #else
 using BsrKernels = KernelList<BsrXsimd, BsrRef>;
 using CslKernels = KernelList<CslXsimd, CslRef>;
 using SellKernels = KernelList<SellXsimd, SellRef>;
 using NmKernels = KernelList<NmRef>;
+using BitmapKernels = KernelList<BitmapRef>;
 #endif
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -60,12 +60,12 @@ struct TileLoop {
 /// Blocks: 4 rows of them and 2 vectors of columns of X at a time in registers.
 template <class Lane>
 struct BsrLoop {
-  template <class T>
-  static const char* reject(const BsrArgs<T>&) {
+  template <class T, class I>
+  static const char* reject(const BsrArgs<T, I>&) {
     return std::floating_point<accum_t<T>> ? nullptr : "sums of integers";
   }
-  template <class T>
-  static void run(const BsrArgs<T>& a, RowRange range) noexcept {
+  template <class T, class I>
+  static void run(const BsrArgs<T, I>& a, RowRange range) noexcept {
     if constexpr (std::floating_point<accum_t<T>>) {
       using S = accum_t<T>;
       constexpr Index W = simd::Vec<S, Lane>::width;
@@ -86,8 +86,8 @@ struct BsrLoop {
   }
 
  private:
-  template <int V, class T>
-  static void of_height(const BsrArgs<T>& a, Index left, Index b, Index r, const accum_t<T>* x, Index width, Index j,
+  template <int V, class T, class I>
+  static void of_height(const BsrArgs<T, I>& a, Index left, Index b, Index r, const accum_t<T>* x, Index width, Index j,
                         Index count) {
     switch (left) {
       case 1:
@@ -100,8 +100,8 @@ struct BsrLoop {
         return rows<4, V>(a, b, r, x, width, j, count);
     }
   }
-  template <int G, int V, class T>
-  TESSERA_FLATTEN static void rows(const BsrArgs<T>& a, Index b, Index r, const accum_t<T>* x, Index width, Index j,
+  template <int G, int V, class T, class I>
+  TESSERA_FLATTEN static void rows(const BsrArgs<T, I>& a, Index b, Index r, const accum_t<T>* x, Index width, Index j,
                                    Index count) {
     using S = accum_t<T>;
     const Index R = a.block_rows, C = a.block_cols;
@@ -264,22 +264,22 @@ struct CslLoop {
 /// Slices: as many nonzeros as all its rows have are summed side by side, the others row by row.
 template <class Lane>
 struct SellLoop {
-  template <class T>
-  static const char* reject(const SellArgs<T>& a) {
+  template <class T, class I>
+  static const char* reject(const SellArgs<T, I>& a) {
     if constexpr (std::floating_point<T>)
       return a.slice % simd::Vec<T, Lane>::width == 0 ? nullptr : "slices are not whole vectors";
     return "values are not those that are summed";
   }
-  template <class T>
-  static void run(const SellArgs<T>& a, RowRange range) noexcept {
+  template <class T, class I>
+  static void run(const SellArgs<T, I>& a, RowRange range) noexcept {
     if constexpr (std::floating_point<T>)
       for (Index j = 0; j < a.Y.cols(); ++j)
         for (Index s = range.begin; s < range.end; ++s) slice(a, s, j);
   }
 
  private:
-  template <class T>
-  static void slice(const SellArgs<T>& a, Index s, Index j) {
+  template <class T, class I>
+  static void slice(const SellArgs<T, I>& a, Index s, Index j) {
     constexpr Index W = simd::Vec<T, Lane>::width;
     const Index first = s * a.slice, rows = a.rows - first < a.slice ? a.rows - first : a.slice;
     const T* const x = a.x + j * a.stride;
@@ -298,8 +298,8 @@ struct SellLoop {
       y = a.beta == T(0) ? a.alpha * sum : a.alpha * sum + a.beta * y;
     }
   }
-  template <int V, class T>
-  TESSERA_FLATTEN static void side_by_side(const SellArgs<T>& a, Index at, Index count, const T* x, T* sums) {
+  template <int V, class T, class I>
+  TESSERA_FLATTEN static void side_by_side(const SellArgs<T, I>& a, Index at, Index count, const T* x, T* sums) {
     using R = simd::Vec<T, Lane>;
     constexpr Index W = R::width;
     R total[V];

@@ -1,6 +1,9 @@
 /// The obvious loops, of any types.
 #pragma once
 
+#include <bit>
+#include <cstdint>
+
 #include <tessera/kernels/sparse_formats/args.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -8,12 +11,12 @@ namespace tessera::inline TESSERA_ABI {
 struct BsrRef {
   static constexpr std::string_view name = "bsr:ref";
   static constexpr Isa isa = Isa::portable;
-  template <class T>
-  static const char* reject(const BsrArgs<T>&) {
+  template <class T, class I>
+  static const char* reject(const BsrArgs<T, I>&) {
     return nullptr;
   }
-  template <class T>
-  static void run(const BsrArgs<T>& a, RowRange range) noexcept {
+  template <class T, class I>
+  static void run(const BsrArgs<T, I>& a, RowRange range) noexcept {
     using S = accum_t<T>;
     const Index R = a.block_rows, C = a.block_cols;
     for (Index i = range.begin * R; i < range.end * R && i < a.rows; ++i)
@@ -57,12 +60,12 @@ struct CslRef {
 struct SellRef {
   static constexpr std::string_view name = "sell:ref";
   static constexpr Isa isa = Isa::portable;
-  template <class T>
-  static const char* reject(const SellArgs<T>&) {
+  template <class T, class I>
+  static const char* reject(const SellArgs<T, I>&) {
     return nullptr;
   }
-  template <class T>
-  static void run(const SellArgs<T>& a, RowRange range) noexcept {
+  template <class T, class I>
+  static void run(const SellArgs<T, I>& a, RowRange range) noexcept {
     using S = accum_t<T>;
     for (Index j = 0; j < a.Y.cols(); ++j)
       for (Index k = range.begin * a.slice; k < range.end * a.slice && k < a.rows; ++k) {
@@ -92,6 +95,28 @@ struct NmRef {
         const S sum = a.dot(i, 0, j);
         a.Y(i, j) = a.beta == S(0) ? a.alpha * sum : a.alpha * sum + a.beta * a.Y(i, j);
       }
+  }
+};
+
+struct BitmapRef {
+  static constexpr std::string_view name = "bitmap:ref";
+  static constexpr Isa isa = Isa::portable;
+  template <class T>
+  static const char* reject(const BitmapArgs<T>&) {
+    return nullptr;
+  }
+  template <class T>
+  static void run(const BitmapArgs<T>& a, RowRange rows) noexcept {
+    for (Index i = rows.begin; i < rows.end; ++i) {
+      const T* value = a.values + a.starts[i];
+      accum_t<T> sum = 0;
+      for (Index w = 0; w < a.line(); ++w) {
+        const std::uint64_t bits = a.words[i * a.line() + w];
+        sum += a.dot(bits, value, a.x + 64 * w);
+        value += std::popcount(bits);
+      }
+      a.put(i, sum);
+    }
   }
 };
 

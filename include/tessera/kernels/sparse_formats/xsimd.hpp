@@ -10,8 +10,8 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail::sparse_formats_xsimd {
 
-template <class S>
-TESSERA_FLAT simd::Vec<S, simd::Portable<>> gather(const S* x, const std::int32_t* at) {
+template <class S, class I>
+TESSERA_FLAT simd::Vec<S, simd::Portable<>> gather(const S* x, const I* at) {
   using R = simd::Vec<S, simd::Portable<>>;
   S all[static_cast<std::size_t>(R::width)];
   for (Index i = 0; i < R::width; ++i) all[i] = x[at[i]];

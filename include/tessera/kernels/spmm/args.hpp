@@ -26,8 +26,8 @@ template <class I>
 concept SparseIndex = std::same_as<I, std::int32_t> || std::same_as<I, std::int64_t>;
 
 /// Y (M,N) = alpha * op(A) * X (K,N) + beta * Y; row i of A (rows,cols) holds values[e] at column col_idx[e] for e from
-/// row_ptr[i] to row_ptr[i + 1], columns ascending. beta == 0 never reads Y. A RowRange is one of pieces, blocks of
-/// row_step rows and col_step columns of Y, down the columns first.
+/// row_ptr[i] to row_ptr[i + 1], columns ascending, equal ones add up. beta == 0 never reads Y. A RowRange is one of
+/// pieces, blocks of row_step rows and col_step columns of Y, down the columns first.
 ///
 /// For op none, `spmm` may have put X into panels of `panel` columns: column j of row k is at
 /// panels[(j - j % panel) * K + k * width + j % panel], width the columns of that panel rounded up to `pad`. Else rows

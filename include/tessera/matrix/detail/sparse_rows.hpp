@@ -20,11 +20,12 @@ namespace tessera::inline TESSERA_ABI::detail {
 /// if there is one that returns true, takes products with A itself, `apply_either(ctx, op, alpha, X, beta, Y)` those
 /// with its transpose too. `decode_columns(begin, end, row_ptr, col_idx)`, if there is one, returns where the values of
 /// these rows lie in order, or null.
-template <class Derived, class T>
+template <class Derived, class T, SparseIndex I = std::int32_t>
 class SparseRows : public OperatorBase<Derived> {
  public:
   using Scalar = accum_t<T>;
   using Element = T;
+  using IndexType = I;
 
   void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
     check_apply(derived(), op, X, Y);
@@ -55,18 +56,18 @@ class SparseRows : public OperatorBase<Derived> {
     });
     return d;
   }
-  /// As compressed rows, without zeros. O(stored). Throws format_error for more nonzeros than fit 32 bits.
-  Csr<T> to_csr() const {
+  /// As compressed rows, without zeros. O(stored). Throws format_error for more nonzeros than I counts.
+  Csr<T, I> to_csr() const {
     Index nnz = 0;
     for_each_entry([&](Index, Index, Index at) { nnz += value(at) != Scalar(0); });
-    checked_count<std::int32_t>("to_csr", nnz);
-    Buffer<std::int32_t> row_ptr(derived().rows() + 1), col_idx(nnz, uninitialized);
+    checked_count<I>("to_csr", nnz);
+    Buffer<I> row_ptr(derived().rows() + 1), col_idx(nnz, uninitialized);
     Buffer<T> values(nnz, uninitialized);
     Index to = 0;
     for_each_entry([&](Index i, Index j, Index at) {
       if (value(at) == Scalar(0)) return;
       ++row_ptr[i + 1];
-      col_idx[to] = static_cast<std::int32_t>(j);
+      col_idx[to] = static_cast<I>(j);
       values[to++] = derived().values()[static_cast<std::size_t>(at)];
     });
     for (Index i = 0; i < derived().rows(); ++i) row_ptr[i + 1] += row_ptr[i];
@@ -99,11 +100,11 @@ class SparseRows : public OperatorBase<Derived> {
   struct Decoded {
     Decoded(Context& ctx, const Derived& A, Index begin, Index end, bool places = true) : scope(ctx.workspace) {
       const Index most = A.most_nonzeros(begin, end);
-      if (most > std::numeric_limits<std::int32_t>::max())
+      if (most > static_cast<Index>(std::numeric_limits<I>::max()))
         throw unsupported_error(concat("tessera: (", describe(A), "): ", end - begin, " rows of it hold ", most,
-                                       " entries; expected no more than 32 bits count"));
-      row_ptr = scope.template take<std::int32_t>(end - begin + 1);
-      col_idx = scope.template take<std::int32_t>(most);
+                                       " entries; expected no more than ", 8 * sizeof(I), " bits count"));
+      row_ptr = scope.template take<I>(end - begin + 1);
+      col_idx = scope.template take<I>(most);
       row_ptr[0] = 0;
       if constexpr (requires { A.decode_columns(begin, end, row_ptr, col_idx); })
         if (!places && (values = A.decode_columns(begin, end, row_ptr, col_idx)) != nullptr) return;
@@ -115,7 +116,7 @@ class SparseRows : public OperatorBase<Derived> {
       values = copies;
     }
     Workspace::Scope scope;
-    std::int32_t *row_ptr, *col_idx;
+    I *row_ptr, *col_idx;
     Index* position = nullptr;  // where each lies in values(), if places are asked for,
     const T* values = nullptr;  // else what lies there
   };
@@ -137,7 +138,7 @@ class SparseRows : public OperatorBase<Derived> {
   Scalar value(Index at) const { return static_cast<Scalar>(derived().values()[static_cast<std::size_t>(at)]); }
 
   void forward(Context& ctx, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    using Args = SpmmArgs<T, std::int32_t>;
+    using Args = SpmmArgs<T, I>;
     Args args{{}, Op::none, derived().rows(), derived().cols(), nullptr, nullptr, nullptr, alpha, beta, X, Y};
     const auto& kernel = SpmmKernels::select(ctx, args);
     Workspace::Scope scope(ctx.workspace);
@@ -205,9 +206,10 @@ MatrixView<const S> columns_of(Context& ctx, Workspace::Scope& scope, MatrixView
   pack_panels(ctx, X, Index{1}, Index{1}, columns);
   return {columns, {X.rows(), X.cols()}, {1, X.rows()}};
 }
-/// Throws format_error unless sizes are 0 or more and fit the 32-bit columns of these formats.
-inline void check_sparse_shape(const char* type, Index rows, Index cols) {
-  constexpr Index most = std::numeric_limits<std::int32_t>::max();
+/// Throws format_error unless sizes are 0 or more and fit the columns of these formats, with room for a block.
+template <SparseIndex I = std::int32_t>
+void check_sparse_shape(const char* type, Index rows, Index cols) {
+  constexpr Index most = static_cast<Index>(std::numeric_limits<I>::max()) - (sizeof(I) == 4 ? 0 : 64);
   if (rows < 0 || cols < 0 || rows >= most || cols >= most)
     throw format_error(concat("tessera: ", type, ' ', shape_text(rows, cols), ": expected sizes from 0 to ", most - 1));
 }
