@@ -77,7 +77,9 @@
 #include <tessera/kernels/spmm/crossover.hpp>
 #include <tessera/kernels/spmm/spmm.hpp>
 #include <tessera/kernels/sum_squares/sum_squares.hpp>
+#include <tessera/kv/calibrate.hpp>
 #include <tessera/kv/kv.hpp>
+#include <tessera/kv/matryoshka.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/bitmap.hpp>

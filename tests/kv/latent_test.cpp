@@ -3,6 +3,7 @@
 #include <cmath>
 #include <tessera/attention/masks.hpp>
 #include <tessera/attention/score_mods.hpp>
+#include <tessera/kv/calibrate.hpp>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/matrix/permutation.hpp>

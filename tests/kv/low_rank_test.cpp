@@ -3,6 +3,7 @@
 
 #include <Eigen/SVD>
 #include <cmath>
+#include <tessera/kv/calibrate.hpp>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/matryoshka.hpp>

@@ -1,4 +1,4 @@
-/// The KV module as a whole.
+/// The KV module as a whole, but for calibrate.hpp and matryoshka.hpp, which few programs need and compilers feel.
 #pragma once
 
 #include <tessera/kv/any.hpp>
@@ -13,7 +13,6 @@
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
-#include <tessera/kv/matryoshka.hpp>
 #include <tessera/kv/observe.hpp>
 #include <tessera/kv/scorers/accumulated_attention.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>

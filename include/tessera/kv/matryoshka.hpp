@@ -1,4 +1,5 @@
-/// Bases of keys and values whose leading coordinates serve attention, however many of them are kept.
+/// Bases of keys and values whose leading coordinates serve attention, however many of them are kept. Beside kv.hpp,
+/// for what it asks of the compiler.
 #pragma once
 
 #include <Eigen/Core>
@@ -14,8 +15,8 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/core/view.hpp>
+#include <tessera/kv/calibrate.hpp>
 #include <tessera/nn/attention_backward.hpp>
-#include <tessera/project/low_rank.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 

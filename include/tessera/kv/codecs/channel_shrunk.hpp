@@ -1,7 +1,6 @@
 /// Fewer channels for old tokens, all of them for the latest.
 #pragma once
 
-#include <Eigen/Core>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -9,7 +8,6 @@
 #include <tessera/kv/codecs/latent.hpp>
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/recent.hpp>
-#include <tessera/project/low_rank.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -50,14 +48,5 @@ struct ChannelShrunk {
     return {std::move(packed), d, group, window};
   }
 };
-
-/// The projection of rank `rank` that loses least of the keys (or values) W x of a layer over calibration inputs: with
-/// G = X Xᵀ their Gram matrix, min over A, B of ‖(W - A B) X‖_F. The k = W x of W (d, in) are read as A (Aᵀ k). For a
-/// sample of keys themselves: W = I, G = Kᵀ K. O(d·in² + d³). Throws shape_error, unsupported_error.
-inline LinearMap cskv_calibrate(const Eigen::MatrixXd& W,  // (d, in)
-                                const Eigen::MatrixXd& G,  // (in, in)
-                                Index rank) {
-  return LinearMap::leading(lord_factors(W, G, rank).left.cast<float>(), rank);
-}
 
 }  // namespace tessera::inline TESSERA_ABI::kv
