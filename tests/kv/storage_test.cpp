@@ -49,7 +49,8 @@ class StorageLaws : public testing::Test {
   }
 };
 using Storages = testing::Types<std::pair<F32, Virtual>, std::pair<F16, Virtual>, std::pair<Int8, Virtual>,
-                                std::pair<Kivi<2>, Virtual>, std::pair<Stairs, Virtual>>;
+                                std::pair<Kivi<2>, Virtual>, std::pair<Stairs, Virtual>, std::pair<F32, Paged>,
+                                std::pair<Int8, PagedBy<16>>, std::pair<Kivi<2>, PagedBy<16>>>;
 TYPED_TEST_SUITE(StorageLaws, Storages);
 
 TYPED_TEST(StorageLaws, HoldsWhatContiguousHolds) {
@@ -117,6 +118,87 @@ TYPED_TEST(StorageLaws, ForksAreIndependentInAnyOrder) {
   expect_same(*again, *as_again);
   t.both([&](KvCacheBase& c) { t.append(c, 600, 10); });
   expect_same(t.cache, t.expected);
+}
+
+/// A million random calls on caches that are forks of each other; what each holds is known.
+template <class Storage>
+void soak(Index calls, std::size_t most_bytes) {
+  Context ctx;
+  const Index d = 8;
+  const Philox draws(77);
+  std::uint64_t drawn = 0;
+  const auto below = [&](std::size_t n) { return static_cast<Index>(draws.below(drawn++, n)); };
+  struct Known {
+    AnyKvCache cache;
+    std::vector<float> tokens;  // what each was filled with
+    std::vector<Index> positions;
+  };
+  const auto fresh = [&] { return Known{KvCache<F32, Storage>(1, d), {}, {}}; };
+  std::vector<Known> all;
+  all.push_back(fresh());
+  float next = 0;
+  Buffer<float> rows(300 * d);
+  for (Index call = 0; call < calls; ++call) {
+    Known& one = all[static_cast<std::size_t>(below(all.size()))];
+    const auto held = one.tokens.size();
+    const Index what = below(1000);
+    if (what < 880 && held < 1500) {
+      const Index t = what < 870 ? 1 : 1 + below(300);
+      for (Index i = 0; i < t; ++i) {
+        std::fill_n(&rows[i * d], d, next);
+        one.tokens.push_back(next);
+        one.positions.push_back(one.cache.next_position() + i);
+        next = next > 1e6f ? 0 : next + 1;
+      }
+      const View<const float, 3> tokens(rows.data(), {1, t, d});
+      one.cache.append(ctx, tokens, tokens);
+    } else if (what < 950 || (what < 960 && held >= 1500)) {
+      const Index end = std::max<Index>(0, one.cache.next_position() - below(what < 940 ? 4 : 400));
+      one.cache.truncate(end);
+      while (!one.positions.empty() && one.positions.back() >= end) {
+        one.positions.pop_back();
+        one.tokens.pop_back();
+      }
+    } else if (what < 970) {
+      std::vector<Index> kept;
+      const auto of = static_cast<std::size_t>(2 + below(5)), rest = static_cast<std::size_t>(below(of));
+      for (std::size_t j = 0, to = 0; j < held; ++j)
+        if (j % of != rest) {
+          kept.push_back(static_cast<Index>(j));
+          one.tokens[to] = one.tokens[j];
+          one.positions[to++] = one.positions[j];
+        }
+      one.tokens.resize(kept.size());
+      one.positions.resize(kept.size());
+      one.cache.base().retain(0, kept);
+    } else if (what < 984) {
+      if (all.size() < 12) {
+        Known child{one.cache.fork(), one.tokens, one.positions};
+        all.push_back(std::move(child));
+      }
+    } else if (what < 998) {
+      const auto gone = static_cast<std::size_t>(below(all.size()));
+      std::swap(all[gone], all.back());
+      all.pop_back();
+      if (all.empty()) all.push_back(fresh());
+    } else {
+      one.cache.clear();
+      one.tokens.clear();
+      one.positions.clear();
+    }
+    if (call % 500 == 0) {
+      std::size_t bytes = 0;
+      for (const Known& known : all) bytes += known.cache.bytes();
+      ASSERT_LE(bytes, most_bytes);
+      const Known& known = all[static_cast<std::size_t>(below(all.size()))];
+      ASSERT_EQ(positions(known.cache.base(), 0), known.positions);
+      for (const bool keys : {true, false}) {
+        const auto got = decoded(known.cache.base(), 0, keys);
+        for (std::size_t j = 0; j < got.size(); ++j)
+          ASSERT_EQ(got[j], known.tokens[j / static_cast<std::size_t>(d)]) << call;
+      }
+    }
+  }
 }
 
 #if defined(__linux__)
@@ -222,7 +304,7 @@ TEST(Virtual, WhatCannotBeHadIsAnErrorAndChangesNothing) {
 
 TEST(Virtual, ResidentMemoryFollowsTokensAndForksShareIt) {
   Context ctx;
-  const Index n = 8192, d = 128;  // 4 heads: 32 MiB of f32
+  const Index n = 4096, d = 128;  // 4 heads: 16 MiB of f32
   const Tokens K(4, n, d, 5);
   const Index files = open_files();
   KvCache<F32, Virtual> cache(4, d);
@@ -233,7 +315,7 @@ TEST(Virtual, ResidentMemoryFollowsTokensAndForksShareIt) {
     cache.append(ctx, K.part(t, 1024), K.part(t, 1024));
     EXPECT_NEAR(held(), static_cast<double>(t + 1024) / 256, 1.5) << t;
   }
-  EXPECT_EQ(cache.bytes(), std::size_t{32} << 20);
+  EXPECT_EQ(cache.bytes(), std::size_t{16} << 20);
   std::vector<std::unique_ptr<KvCacheBase>> forks;
   for (int i = 0; i < 5; ++i) forks.push_back(cache.fork());
   const auto read = [&](const KvCacheBase& one) {  // a file's pages count when they are mapped, which reading does
@@ -247,24 +329,123 @@ TEST(Virtual, ResidentMemoryFollowsTokensAndForksShareIt) {
   };
   read(cache);
   for (const auto& fork : forks) read(*fork);
-  EXPECT_NEAR(held(), 32, 2);
+  EXPECT_NEAR(held(), 16, 2);
   for (const auto& fork : forks) {
     fork->append(ctx, K.part(0, 256), K.part(0, 256));
     fork->truncate(n + 128);
   }
-  EXPECT_NEAR(held(), 32 + 5 * 0.5, 2);
+  EXPECT_NEAR(held(), 16 + 5 * 0.5, 2);
   cache.clear();
   read(*forks[4]);
-  EXPECT_NEAR(held(), 32 + 5 * 0.5, 2);
+  EXPECT_NEAR(held(), 16 + 5 * 0.5, 2);
   forks.resize(1);
   for (Index h = 0; h < 4; ++h) forks[0]->retain(h, every(4, n));  // no one shares now: the frozen pages go
   EXPECT_EQ(open_files(), files);
-  EXPECT_NEAR(held(), 8, 2);
-  EXPECT_NEAR(static_cast<double>(forks[0]->bytes()) / 0x1p20, 8, 0.5);
+  EXPECT_NEAR(held(), 4, 2);
+  EXPECT_NEAR(static_cast<double>(forks[0]->bytes()) / 0x1p20, 4, 0.5);
   forks.clear();
   EXPECT_NEAR(held(), 0, 2);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool sanitized = true;
+#elif defined(__has_feature)
+constexpr bool sanitized = __has_feature(address_sanitizer);
+#else
+constexpr bool sanitized = false;
 #endif
+
+TEST(VirtualSlow, AMillionCallsLeakNothing) {
+  const auto mappings = [] {
+    Index lines = 0;
+    std::FILE* const file = std::fopen("/proc/self/maps", "r");
+    for (int c = 0; (c = std::fgetc(file)) != EOF;) lines += c == '\n' ? 1 : 0;
+    std::fclose(file);
+    return lines;
+  };
+  soak<Virtual>(10000, std::size_t{12} << 18);
+  const Index files = open_files(), mapped = mappings();
+  const double before = resident_mib();
+  soak<Virtual>(1000000, std::size_t{12} << 18);
+  EXPECT_EQ(open_files(), files);
+  EXPECT_LT(mappings(), mapped + 20);
+  if (!sanitized) EXPECT_LT(resident_mib(), before + 8);  // AddressSanitizer keeps what was freed for a while
+}
+#endif
+
+TEST(PagedSlow, ManyCallsHoldWhatIsKnown) { soak<PagedBy<16>>(200000, std::size_t{12} << 18); }
+
+std::vector<AnyKvCache> requests(Context& ctx, std::initializer_list<Index> lengths) {
+  std::vector<AnyKvCache> all;
+  for (const Index n : lengths) {
+    AnyKvCache& cache =
+        all.size() % 2 == 0 ? all.emplace_back(KvCache<F32, Virtual>(2, 24)) : all.emplace_back(KvCache<F16>(2, 24));
+    const Tokens K(2, n, 24, static_cast<std::uint64_t>(n));
+    cache.append(ctx, K.view(), K.view());
+  }
+  return all;
+}
+std::vector<Index> lengths_of(const std::vector<AnyKvCache>& caches) {
+  std::vector<Index> lengths;
+  for (const AnyKvCache& cache : caches) lengths.push_back(cache.size(0));
+  return lengths;
+}
+
+TEST(Batch, DecodesAsEachRequestByItself) {
+  Context one = Context::with_threads(1), two = Context::with_threads(2);
+  const auto wanted = [&](Index b, std::vector<AnyKvCache>& caches, const Tokens& Q, const Tokens& K, Tokens& out) {
+    Tokens q(6, 1, 24, 0), k(2, 1, 24, 0), result(6, 1, 24, 0);
+    std::copy_n(&Q.view()(b, 0, 0), 6 * 24, q.buffer.data());
+    std::copy_n(&K.view()(b, 0, 0), 2 * 24, k.buffer.data());
+    caches[static_cast<std::size_t>(b)].append(one, k.view(), k.view());
+    caches[static_cast<std::size_t>(b)].attend(one, q.view(), result.view());
+    std::copy_n(result.buffer.data(), 6 * 24, &out.view()(b, 0, 0));
+  };
+  auto apart = requests(one, {0, 1, 63, 64, 500}), together = requests(two, {0, 1, 63, 64, 500});
+  for (int step = 0; step < 3; ++step) {
+    const Tokens Q(5, 6, 24, 8), K(5, 2, 24, 9);
+    Tokens out(5, 6, 24, 0), expected(5, 6, 24, 0);
+    ragged_batch_decode(two, Q.view(), K.view(), K.view(), together, out.view());
+    for (Index b = 0; b < 5; ++b) wanted(b, apart, Q, K, expected);
+    for (Index i = 0; i < out.buffer.size(); ++i) ASSERT_EQ(out.buffer[i], expected.buffer[i]);
+  }
+  EXPECT_EQ(lengths_of(together), (std::vector<Index>{3, 4, 66, 67, 503}));
+  const Tokens Q(5, 6, 24, 8), K(5, 2, 24, 9), few(4, 2, 24, 9), narrow(5, 1, 24, 9);
+  Tokens out(5, 6, 24, 0);
+  EXPECT_THROW(ragged_batch_decode(two, Q.view(), few.view(), few.view(), together, out.view()), shape_error);
+  EXPECT_THROW(ragged_batch_decode(two, Q.view(), narrow.view(), narrow.view(), together, out.view()), shape_error);
+  EXPECT_THROW(ragged_batch_decode(two, Q.view(), K.view(), K.view(), together, Tokens(5, 5, 24, 0).view()),
+               shape_error);
+  EXPECT_EQ(lengths_of(together), (std::vector<Index>{3, 4, 66, 67, 503}));
+}
+
+TEST(Batch, ReorderFillsHolesFromTheEnd) {
+  Context ctx;
+  const auto after = [&](std::vector<Index> finished, std::vector<SlotMove> moves, std::vector<Index> left) {
+    auto caches = requests(ctx, {10, 11, 12, 13, 14, 15});
+    EXPECT_EQ(reorder(caches, finished), moves);
+    EXPECT_EQ(lengths_of(caches), left);
+  };
+  after({}, {}, {10, 11, 12, 13, 14, 15});
+  after({5, 4}, {}, {10, 11, 12, 13});
+  after({0, 5}, {{4, 0}}, {14, 11, 12, 13});
+  after({1, 2, 2}, {{5, 1}, {4, 2}}, {10, 15, 14, 13});
+  after({0, 1, 2, 4}, {{5, 0}, {3, 1}}, {15, 13});
+  after({0, 1, 2, 3, 4, 5}, {}, {});
+  auto caches = requests(ctx, {10, 11});
+  EXPECT_THROW(reorder(caches, std::vector<Index>{2}), shape_error);
+  EXPECT_THROW(gather(caches, std::vector<Index>{0, -1}), shape_error);
+  const auto first = decoded(caches[0].base(), 1, true), second = decoded(caches[1].base(), 1, true);
+  gather(caches, std::vector<Index>{1, 0, 0, 1, 0});
+  EXPECT_EQ(lengths_of(caches), (std::vector<Index>{11, 10, 10, 11, 10}));
+  caches[2].clear();
+  caches[0].truncate(3);
+  EXPECT_EQ(decoded(caches[1].base(), 1, true), first);
+  EXPECT_EQ(decoded(caches[3].base(), 1, true), second);
+  EXPECT_EQ(decoded(caches[4].base(), 1, true), first);
+  gather(caches, std::vector<Index>{});
+  EXPECT_TRUE(caches.empty());
+}
 
 }  // namespace
 }  // namespace tessera::test

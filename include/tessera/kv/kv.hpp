@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kv/any.hpp>
+#include <tessera/kv/batch.hpp>
 #include <tessera/kv/cache.hpp>
 #include <tessera/kv/cachegen.hpp>
 #include <tessera/kv/cachegen_caches.hpp>
@@ -21,4 +22,5 @@
 #include <tessera/kv/stages/protect.hpp>
 #include <tessera/kv/stages/score.hpp>
 #include <tessera/kv/stages/window.hpp>
+#include <tessera/kv/storages/paged.hpp>
 #include <tessera/kv/storages/virtual.hpp>

@@ -62,6 +62,14 @@ void retain_rows(Array& rows, Index width, std::span<const Index> kept) {
   rows.fit();
 }
 
+/// Adds rows [begin, begin + count) of another array.
+template <class Array>
+void append_rows(Array& rows, const Array& from, Index width, Index begin, Index count) {
+  const Index before = rows.size();
+  rows.resize(before + count * width);
+  std::copy_n(from.data() + begin * width, count * width, rows.data() + before);
+}
+
 /// Keeps the first n rows; gives memory back when less than half is in use.
 template <class Array>
 void truncate_rows(Array& rows, Index width, Index n) {

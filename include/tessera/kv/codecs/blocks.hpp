@@ -103,6 +103,12 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks {
     truncate_rows(zeros_, blocks_, n);
     size_ = n;
   }
+  void take(const TokenBlocks& from, Index begin, Index count) {
+    append_rows(codes_, from.codes_, row_bytes_, begin, count);
+    append_rows(scales_, from.scales_, blocks_, begin, count);
+    append_rows(zeros_, from.zeros_, blocks_, begin, count);
+    size_ += count;
+  }
   void reserve(Index n) {
     codes_.reserve(n * row_bytes_);
     scales_.reserve(n * blocks_);

@@ -58,6 +58,11 @@ class Int8Rows {
     truncate_rows(scales_, 1, n);
     size_ = n;
   }
+  void take(const Int8Rows& from, Index begin, Index count) {
+    append_rows(codes_, from.codes_, d_, begin, count);
+    append_rows(scales_, from.scales_, 1, begin, count);
+    size_ += count;
+  }
   void reserve(Index n) {
     codes_.reserve(n * d_);
     scales_.reserve(n);

@@ -72,6 +72,10 @@ class PlainRows {
     truncate_rows(rows_, d_, n);
     size_ = n;
   }
+  void take(const PlainRows& from, Index begin, Index count) {
+    append_rows(rows_, from.rows_, d_, begin, count);
+    size_ += count;
+  }
   void reserve(Index n) { rows_.reserve(n * d_); }
   Index size() const { return size_; }
   std::size_t bytes() const { return rows_.bytes(); }
