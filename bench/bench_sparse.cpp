@@ -332,7 +332,11 @@ void other_rows() {
     const auto Y = [](Parts& o) { return MatrixView<const float>(o.y.data(), N, K); };
     bench::row(detail::concat("sddmm/f32/4096x4096x64/", zeros, "%"), "GFLOPs", 0.02 * (100 - zeros) * N * N * K,
                bench::fma_roof<float>,
-               with(p, [=](Parts& o) { benchmark::DoNotOptimize(sddmm(o.ctx, 1.0f, o.A, o.in(K), Y(o)).nnz()); }),
+               with(p,
+                    [=](Parts& o) {
+                      sddmm_values(o.ctx, 1.0f, o.A, o.in(K), Y(o),
+                                   std::span<float>(o.w.data(), static_cast<std::size_t>(o.A.nnz())));
+                    }),
                {{"eigen", with(p,
                                [](Parts& o) {
                                  peers::eigen_sddmm(N, N, K, o.A.row_ptr().data(), o.A.col_idx().data(), o.x.data(),

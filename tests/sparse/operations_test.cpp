@@ -34,18 +34,22 @@ Dense dense(const Sparse& A) { return A.to_dense(); }
 
 TEST(Sddmm, EveryKernelIsTheSampledProduct) {
   for (const Index K : {0, 1, 3, 7, 16, 33, 70}) {
-    const Sparse S = test::uniform(23, 31, 0.3, 3);
+    const Index N = K == 70 ? 2000 : 31;  // in one block of the second cache, or several
+    const Sparse S = test::uniform(23, N, N == 31 ? 0.3 : 0.03, 3);
     const auto x = test::random_buffer<double>(23 * (K + 2) * 2, 1),
-               y = test::random_buffer<double>(31 * (K + 2) * 2, 2);
+               y = test::random_buffer<double>(N * (K + 2) * 2, 2);
     for (const bool apart : {false, true}) {
       const MatrixView<const double> X(x.data(), {23, K}, {(K + 2) * 2, apart ? 2 : 1}),
-          Y(y.data(), {31, K}, {(K + 2) * 2, apart ? 2 : 1});
+          Y(y.data(), {N, K}, {(K + 2) * 2, apart ? 2 : 1});
       SddmmArgs<double, std::int32_t> any;
       SddmmKernels::explain(Context(), any, [&](std::string_view name, const std::string& why) {
         if (why.rfind("needs", 0) == 0 || (apart && K > 1 && name != "sddmm:ref")) return;
         Context ctx = Context::with_threads(2);
         ctx.force(name);
         const Sparse plain = sddmm(ctx, 0.5, S, X, Y), scaled = sddmm(ctx, 0.5, S, X, Y, SddmmScale::values);
+        std::vector<double> again(plain.values().size());
+        sddmm_values(ctx, 0.5, S, X, Y, again);
+        ASSERT_TRUE(std::ranges::equal(again, plain.values())) << name;
         std::size_t e = 0;
         for (Index i = 0; i < 23; ++i)
           for (; e < static_cast<std::size_t>(S.row_ptr()[static_cast<std::size_t>(i) + 1]); ++e) {
@@ -66,6 +70,10 @@ TEST(Sddmm, EveryKernelIsTheSampledProduct) {
   EXPECT_THROW(
       sddmm(ctx, 1.0, Sparse(2, 3), MatrixView<const double>(nullptr, 2, 0), MatrixView<const double>(nullptr, 4, 0)),
       shape_error);
+  std::vector<double> none;
+  EXPECT_THROW(sddmm_values(ctx, 1.0, test::banded(3, 0), MatrixView<const double>(nullptr, 3, 0),
+                            MatrixView<const double>(nullptr, 3, 0), none),
+               shape_error);
 }
 
 TEST(SparseAdd, SumsAndSetsAreTheDenseOnes) {
@@ -243,6 +251,61 @@ TEST(TriangularSolve, IsTheInverseForAnyTriangleAndThreads) {
   EXPECT_THROW(TriangularSolver(Sparse(3, 4)), shape_error);
   EXPECT_THROW(TriangularSolver(Sparse(3, 3)), property_error);
   EXPECT_THROW(TriangularSolver(test::banded(3, 0)).solve(ctx, MatrixView<double>(nullptr, 4, 0)), shape_error);
+}
+
+// What substitution leaves: |T x - b| <= gamma |T| |x|, row by row (Higham, "Accuracy and Stability", theorem 8.5).
+template <class I>
+void expect_every_triangle(Context& ctx, const Csr<double, I>& A, TriangularOptions options) {
+  constexpr Index R = 5;
+  const Index n = A.rows();
+  const TriangularSolver solver(A, options);
+  for (const Index columns : {Index{1}, R}) {
+    const auto b = test::random_buffer<double>(n * columns, 9);
+    Buffer<double> x = b;
+    solver.solve(ctx, MatrixView<double>(x.data(), n, columns));
+    std::vector<double> sum(b.begin(), b.end()), size(sum.size());
+    const auto take = [&](Index i, Index j, double v) {
+      if (options.transposed) std::swap(i, j);
+      for (Index c = 0; c < columns; ++c) {
+        sum[static_cast<std::size_t>(i * columns + c)] -= v * x[j * columns + c];
+        size[static_cast<std::size_t>(i * columns + c)] += std::abs(v * x[j * columns + c]);
+      }
+    };
+    for (Index i = 0; i < n; ++i) {
+      if (options.unit) take(i, i, 1);
+      for (auto e = static_cast<Index>(A.row_ptr().data()[i]); e < static_cast<Index>(A.row_ptr().data()[i + 1]); ++e) {
+        const Index j = A.col_idx().data()[e];
+        if (i == j ? !options.unit : (j < i) == options.lower) take(i, j, A.values().data()[e]);
+      }
+    }
+    const double unit = 2 * test::gamma<double>(static_cast<double>(n) + 3);
+    for (std::size_t k = 0; k < sum.size(); ++k)
+      ASSERT_LE(std::abs(sum[k]), unit * (size[k] + std::abs(b[static_cast<Index>(k)])));
+  }
+}
+TEST(TriangularSolve, SolvesTrianglesOfEveryPattern) {
+  Context ctx = Context::with_threads(2);
+  for (auto [name, list] : test::sparse_patterns<double>()) {
+    SCOPED_TRACE(name);
+    Coo<double> square;
+    square.rows = square.cols = std::min(list.rows, list.cols);
+    for (std::size_t k = 0; k < list.value.size(); ++k)
+      if (std::max(list.row[k], list.col[k]) < square.rows) {
+        square.row.push_back(list.row[k]);
+        square.col.push_back(list.col[k]);
+        square.value.push_back(list.value[k] / 64);
+      }
+    for (const bool lower : {true, false})
+      for (const bool transposed : {true, false})
+        expect_every_triangle(ctx, csr_from_coo<double>(square), {lower, true, transposed});
+    for (Index i = 0; i < square.rows; ++i) {
+      square.row.push_back(i);
+      square.col.push_back(i);
+      square.value.push_back(5);
+    }
+    for (const bool lower : {true, false})
+      expect_every_triangle(ctx, csr_from_coo<double, std::int64_t>(square), {lower, false, !lower});
+  }
 }
 
 // The Graph Challenge's layers, Y := min(max(Y W - 0.3, 0), 32) where Y W has entries, against the same in dense f64.

@@ -65,6 +65,8 @@ class TriangularSolver {
       throw shape_error(detail::concat("tessera: solving with (", detail::csr_text(size(), size()), ") for (",
                                        detail::shape_text(X.rows(), X.cols()), "): expected ", size(), " rows"));
     if (ctx.concurrency() == 1) {
+      if (X.cols() == 1)
+        return unit_ ? column<true>(X.data(), X.row_stride()) : column<false>(X.data(), X.row_stride());
       for (Index k = 0; k < size(); ++k) row(lower_ ? k : size() - 1 - k, X);
       return;
     }
@@ -77,28 +79,41 @@ class TriangularSolver {
   }
 
  private:
+  /// Levels, and the diagonal taken out of the rows, which need not look for it then.
   void find_levels(Index rows, Index cols) {
     const Index n = size();
     const I* starts = triangle_.row_ptr().data();
     const I* columns = triangle_.col_idx().data();
-    Buffer<I> level(n);
+    if (!unit_) diagonal_ = Buffer<T>(n, uninitialized);
+    Buffer<I> level(n), row_ptr(n + 1);
     Index most = n > 0 ? 1 : 0;
     for (Index k = 0; k < n; ++k) {
       const Index i = lower_ ? k : n - 1 - k;
       I deepest = 0;
-      bool diagonal = unit_;
-      for (Index e = starts[i]; e < starts[i + 1]; ++e) {
+      Index at = -1;
+      for (Index e = starts[i]; e < starts[i + 1]; ++e)
         if (columns[e] == i)
-          diagonal = true;
+          at = e;
         else
           deepest = std::max(deepest, static_cast<I>(level[columns[e]] + 1));
-      }
-      if (!diagonal)
+      if (at < 0 && !unit_)
         throw property_error(detail::concat("tessera: TriangularSolver of (", detail::csr_text(rows, cols), "): row ",
                                             i, " has no entry on the diagonal; expected one, or `unit`"));
+      if (!unit_) diagonal_[i] = triangle_.values()[static_cast<std::size_t>(at)];
+      row_ptr[i + 1] = static_cast<I>(starts[i + 1] - starts[i] - (at >= 0));
       level[i] = deepest;
       most = std::max<Index>(most, deepest + Index{1});
     }
+    for (Index i = 0; i < n; ++i) row_ptr[i + 1] = static_cast<I>(row_ptr[i + 1] + row_ptr[i]);
+    Buffer<I> others(row_ptr[n], uninitialized);
+    Buffer<T> values(row_ptr[n], uninitialized);
+    for (Index i = 0, to = 0; i < n; ++i)
+      for (Index e = starts[i]; e < starts[i + 1]; ++e)
+        if (columns[e] != i) {
+          others[to] = columns[e];
+          values[to++] = triangle_.values()[static_cast<std::size_t>(e)];
+        }
+    triangle_ = Csr<T, I>(trusted, n, n, std::move(row_ptr), std::move(others), std::move(values));
     level_begin_.assign(static_cast<std::size_t>(most) + 1, 0);
     for (Index i = 0; i < n; ++i) ++level_begin_[static_cast<std::size_t>(level[i]) + 1];
     for (std::size_t l = 0; l + 1 < level_begin_.size(); ++l) level_begin_[l + 1] += level_begin_[l];
@@ -107,38 +122,44 @@ class TriangularSolver {
     for (Index i = 0; i < n; ++i) order_[next[static_cast<std::size_t>(level[i])]++] = static_cast<I>(i);
   }
 
+  /// All rows of one column, as `row` sums them.
+  template <bool Unit>
+  void column(T* x, Index step) const {
+    const I *starts = triangle_.row_ptr().data(), *columns = triangle_.col_idx().data();
+    const T *values = triangle_.values().data(), *diagonal = diagonal_.data();
+    const Index n = size();
+    for (Index k = 0; k < n; ++k) {
+      const Index i = lower_ ? k : n - 1 - k, last = starts[i + 1];
+      T sum = x[i * step];
+      for (Index e = starts[i]; e < last; ++e) sum -= values[e] * x[columns[e] * step];
+      x[i * step] = Unit ? sum : sum / diagonal[i];
+    }
+  }
   void row(Index i, MatrixView<T> X) const {
     const Index first = triangle_.row_ptr().data()[i], last = triangle_.row_ptr().data()[i + 1];
     const I* columns = triangle_.col_idx().data();
     const T* values = triangle_.values().data();
-    const auto diagonal = [&] {
-      for (Index e = first; e < last; ++e)
-        if (columns[e] == i) return values[e];
-      return T(1);
-    };
     if (X.col_stride() == 1 && X.cols() > 1) {
       T* TESSERA_RESTRICT x = X.data() + i * X.row_stride();
       for (Index e = first; e < last; ++e) {
-        if (columns[e] == i) continue;
         const T* TESSERA_RESTRICT y = X.data() + columns[e] * X.row_stride();
         const T value = values[e];
         for (Index r = 0; r < X.cols(); ++r) x[r] -= value * y[r];
       }
       if (unit_) return;
-      const T d = diagonal();
+      const T d = diagonal_[i];
       for (Index r = 0; r < X.cols(); ++r) x[r] /= d;
       return;
     }
-    const T d = unit_ ? T(1) : diagonal();
     for (Index r = 0; r < X.cols(); ++r) {
       T sum = X(i, r);
-      for (Index e = first; e < last; ++e)
-        if (columns[e] != i) sum -= values[e] * X(columns[e], r);
-      X(i, r) = unit_ ? sum : sum / d;
+      for (Index e = first; e < last; ++e) sum -= values[e] * X(columns[e], r);
+      X(i, r) = unit_ ? sum : sum / diagonal_[i];
     }
   }
 
-  Csr<T, I> triangle_;
+  Csr<T, I> triangle_;  // without its diagonal
+  Buffer<T> diagonal_;  // (n) or none
   bool unit_ = false, lower_ = true;
   Buffer<I> order_;                 // rows by level
   std::vector<Index> level_begin_;  // (levels + 1)

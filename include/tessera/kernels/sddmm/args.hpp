@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
@@ -17,7 +18,8 @@ struct SddmmArgs : KernelArgs {
   const T* scale = nullptr;  // (nnz) or none
   MatrixView<const T> X, Y;  // (M,K), (N,K)
   T alpha = T(1);
-  T* out = nullptr;  // (nnz)
+  T* out = nullptr;                                     // (nnz)
+  Index block = std::numeric_limits<Index>::max() / 2;  // columns of the pattern whose rows of Y are met together
 
   bool contiguous() const { return (X.col_stride() == 1 && Y.col_stride() == 1) || X.cols() <= 1; }
 };

@@ -7,21 +7,20 @@
 namespace tessera::inline TESSERA_ABI {
 
 namespace detail::sddmm_xsimd {
+template <class V>
+void sums_of(const V& a, const V& b, const V& c, const V& d, typename V::value_type* sums) {
+  sums[0] = reduce_add(a);
+  sums[1] = reduce_add(b);
+  sums[2] = reduce_add(c);
+  sums[3] = reduce_add(d);
+}
 #include <tessera/kernels/sddmm/rows.inl>
 }  // namespace detail::sddmm_xsimd
 
 template <class Arch = simd::arch>
-struct SddmmXsimd {
+struct SddmmXsimd : detail::sddmm_xsimd::SddmmLoop<simd::Portable<Arch>> {
   static constexpr std::string_view name = "sddmm:xsimd";
   static constexpr Isa isa = Isa::portable;
-  template <class T, class I>
-  static const char* reject(const SddmmArgs<T, I>& a) {
-    return a.contiguous() ? nullptr : "columns are not contiguous";
-  }
-  template <class T, class I>
-  static void run(const SddmmArgs<T, I>& a, RowRange rows) noexcept {
-    detail::sddmm_xsimd::SddmmRows<simd::Vec<T, simd::Portable<Arch>>, I>::run(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -14,18 +14,9 @@ namespace detail::semiring_avx2 {
 #include <tessera/kernels/semiring/rows.inl>
 }  // namespace detail::semiring_avx2
 
-struct SemiringAvx2 {
+struct SemiringAvx2 : detail::semiring_avx2::SemiringLoop<simd::Avx2> {
   static constexpr std::string_view name = "semiring:avx2";
   static constexpr Isa isa = Isa::avx2;
-  template <class T, class I, class S>
-  static const char* reject(const SemiringArgs<T, I, S>& a) {
-    return a.reject_vectors();
-  }
-  template <class T, class I, class S>
-  static void run(const SemiringArgs<T, I, S>& a, RowRange rows) noexcept {
-    if constexpr (SemiringArgs<T, I, S>::known)
-      detail::semiring_avx2::SemiringRows<simd::Vec<T, simd::Avx2>>::run(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

