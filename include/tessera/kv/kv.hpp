@@ -3,6 +3,7 @@
 
 #include <tessera/kv/any.hpp>
 #include <tessera/kv/batch.hpp>
+#include <tessera/kv/budgets/scale_kv.hpp>
 #include <tessera/kv/cache.hpp>
 #include <tessera/kv/cachegen.hpp>
 #include <tessera/kv/cachegen_caches.hpp>
@@ -14,9 +15,19 @@
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
+#include <tessera/kv/head_probe.hpp>
 #include <tessera/kv/observe.hpp>
 #include <tessera/kv/scorers/accumulated_attention.hpp>
+#include <tessera/kv/scorers/critic.hpp>
+#include <tessera/kv/scorers/expected_attention.hpp>
+#include <tessera/kv/scorers/global_local.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>
+#include <tessera/kv/scorers/keyformer.hpp>
+#include <tessera/kv/scorers/lazy_eviction.hpp>
+#include <tessera/kv/scorers/probe_attention.hpp>
+#include <tessera/kv/scorers/snap_kv.hpp>
+#include <tessera/kv/scorers/window_attention.hpp>
+#include <tessera/kv/sparse_window.hpp>
 #include <tessera/kv/stages/evict.hpp>
 #include <tessera/kv/stages/keep.hpp>
 #include <tessera/kv/stages/protect.hpp>
@@ -24,3 +35,4 @@
 #include <tessera/kv/stages/window.hpp>
 #include <tessera/kv/storages/paged.hpp>
 #include <tessera/kv/storages/virtual.hpp>
+#include <tessera/kv/tracker.hpp>

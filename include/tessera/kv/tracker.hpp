@@ -113,7 +113,7 @@ class TrackerOf final : public KvTracker {
       for (auto& head : heads) rule.turn(head, last_, first + n - 1);
     first_ = first;
     n_ = n;
-    last_ = std::max(last_, first + n - 1);
+    last_ = first + n - 1;
   }
   void observe(const WeightTile<float>& tile) noexcept override {
     rule.observe(TrackedTile{tile, first_, n_}, heads[static_cast<std::size_t>(tile.kv_head)]);

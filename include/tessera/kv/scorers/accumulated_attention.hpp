@@ -43,4 +43,16 @@ struct AccumulatedAttention {
   }
 };
 
+/// score_t = the mean of p_it over all queries served that see token t: AccumulatedAttention without its preference for
+/// early tokens. Y. He et al., "ZipCache" (NeurIPS 2024), §4.2. Reads AttentionSums. O(n).
+struct NormalizedAttention {
+  static constexpr Needs needs = Needs::none;
+  static void check(const KvCacheBase& cache) { cache.tracker<AttentionSums>(); }
+  void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {  // (n)
+    const TrackedHead& head = tokens.cache->tracked<AttentionSums>(tokens.kv_head);
+    const auto sums = AttentionSums::sums(head), counts = AttentionSums::counts(head);
+    for (std::size_t t = 0; t < score.size(); ++t) score[t] = sums[t] / std::max(counts[t], 1.0f);
+  }
+};
+
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,76 @@
+/// ALISA's sparse window as a policy, and what caching, offloading and recomputing would cost.
+/// Y. Zhao et al., "ALISA: Accelerating Large Language Model Inference via Sparsity-Aware KV Caching" (ISCA 2024).
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/kv/scorers/window_attention.hpp>
+#include <tessera/kv/stages/evict.hpp>
+#include <tessera/kv/stages/keep.hpp>
+#include <tessera/kv/stages/protect.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// Keeps `budget` tokens: half of them the latest, the others those with the largest sums over the recent window that
+/// WindowSums tracks (§4). An int8 cache is the paper's. Deviation: what is dropped is gone; the paper keeps it to
+/// choose anew.
+inline auto sparse_window(Index budget) {
+  return score(WindowAttention{}) | protect(recent(budget - budget / 2)) | keep_at_most(budget) | evict();
+}
+
+/// One sequence, token by token: fast memory holds `fast_tokens` of them, slow memory `slow_tokens` more; each step
+/// reads the share `caching_ratio` of all.
+struct CacheCosts {
+  Index prompt = 0, steps = 0;
+  Index fast_tokens = 0, slow_tokens = std::numeric_limits<Index>::max();
+  double caching_ratio = 0.2;
+  double token_bytes = 0;       // keys and values of all layers
+  double bytes_per_second = 1;  // between fast and slow memory
+  double token_flops = 0;       // to make a token's keys and values again
+  double flops_per_second = 1;
+
+  /// Seconds of step t beyond what a step over fast memory alone takes, where the share `dropped` of the tokens that
+  /// fast memory does not hold is made again when read, and the others are offloaded and loaded. Infinite where slow
+  /// memory cannot hold them.
+  double step(Index t, double dropped) const {
+    const double excess = static_cast<double>(std::max<Index>(0, prompt + t - fast_tokens));
+    if (excess * (1 - dropped) > static_cast<double>(slow_tokens)) return std::numeric_limits<double>::infinity();
+    const double read = caching_ratio * excess, arriving = excess > 0 ? 1 - dropped : 0;
+    return (read * (1 - dropped) + arriving) * token_bytes / bytes_per_second +
+           read * dropped * token_flops / flops_per_second;
+  }
+};
+
+/// Phase I until fast memory is full, phase II (everything else offloaded) until step `recompute_from`, phase III from
+/// there on, in which the share `dropped` is not kept but recomputed.
+struct CacheSchedule {
+  Index recompute_from = 0;
+  double dropped = 0;
+  double seconds = 0;
+};
+
+/// The cheapest schedule over all steps to begin phase III at (`steps`: never) and shares i / grid; of equals the one
+/// that drops least, then latest. O(steps · grid). Throws unsupported_error unless steps >= 0 and grid >= 1.
+inline CacheSchedule best_schedule(const CacheCosts& costs, Index grid = 16) {
+  if (costs.steps < 0 || grid < 1)
+    throw unsupported_error(tessera::detail::concat("tessera: best_schedule of ", costs.steps, " steps on a grid of ",
+                                                    grid, ": expected at least 0 steps and 1 share"));
+  std::vector<double> before{0};  // phases I and II alone, up to a step
+  for (Index t = 0; t < costs.steps; ++t) before.push_back(before.back() + costs.step(t, 0));
+  CacheSchedule best{costs.steps, 0, before.back()};
+  for (Index i = 1; i <= grid; ++i) {
+    const double dropped = static_cast<double>(i) / static_cast<double>(grid);
+    double after = 0;
+    for (Index from = costs.steps - 1; from >= 0; --from) {
+      after += costs.step(from, dropped);
+      const double seconds = before[static_cast<std::size_t>(from)] + after;
+      if (seconds < best.seconds) best = {from, dropped, seconds};
+    }
+  }
+  return best;
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv
