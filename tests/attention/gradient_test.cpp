@@ -77,6 +77,43 @@ TEST(AttentionModGradient, OfEveryMod) {
     for (const auto& mask : {AnyMask(sliding_window(3, 1)), some})
       expect_gradients(score_mods(mod, mask, Dropout(0.3, 5)), 5, 7, false);
 }
+TEST(AttentionModGradient, OfARelativeBias) {
+  Context ctx, three = Context::with_threads(3);
+  const Index n = 6, m = 7, columns = 5;
+  const auto Q = random_buffer<double>(batch * heads * n * d, 1),
+             K = random_buffer<double>(batch * kv_heads * m * d, 2);
+  const auto V = random_buffer<double>(batch * kv_heads * m * dv, 3),
+             dO = random_buffer<double>(batch * heads * n * dv, 4);
+  Buffer<double> O(dO.size()), L(batch * heads * n), dQ(Q.size()), dK(K.size()), dV(V.size());
+  Buffer<double> table = random_buffer<double>(heads * columns, 6), apart(batch * table.size()), sum(table.size());
+  const auto rows = [](auto& x, Index of, Index count, Index width) {
+    return View<std::remove_reference_t<decltype(*x.data())>, 4>(x.data(), {batch, of, count, width});
+  };
+  const View<double, 3> lse(L.data(), {batch, heads, n});
+  const LearnedRelativeBias<double> bias(MatrixView<const double>(table.data(), heads, columns),
+                                         View<double, 3>(apart.data(), {batch, heads, columns}));
+  const auto mods = score_mods(AnyMod(Alibi(heads)), bias, AnyMod(soft_cap(0.7)), AnyMask(sliding_window(4)));
+  const AttentionOptions options{.scale = {}, .causal = true};
+  const auto loss = [&] {
+    nn::attention<double>(ctx, rows(Q, heads, n, d), rows(K, kv_heads, m, d), rows(V, kv_heads, m, dv),
+                          rows(O, heads, n, dv), mods, options, lse);
+    return inner(dO, O);
+  };
+  loss();
+  Buffer<double> first;
+  for (Context* on : {&ctx, &three}) {
+    std::fill(apart.begin(), apart.end(), 0.0);
+    nn::attention_backward<double>(*on, rows(Q, heads, n, d), rows(K, kv_heads, m, d), rows(V, kv_heads, m, dv),
+                                   rows(O, heads, n, dv), lse, rows(dO, heads, n, dv), rows(dQ, heads, n, d),
+                                   rows(dK, kv_heads, m, d), rows(dV, kv_heads, m, dv), mods, options);
+    if (on == &ctx) first = apart;
+  }
+  for (Index i = 0; i < apart.size(); ++i) {
+    EXPECT_EQ(apart[i], first[i]);
+    sum[i % table.size()] += apart[i];
+  }
+  expect_gradient("table", table, sum, loss);
+}
 TEST(AttentionModGradient, OverManyTiles) {
   const auto mods = score_mods(AnyMod(soft_cap(0.7)), AnyMask(sliding_window(20, 2)), Dropout(0.3, 5));
   expect_gradients(mods, 3, 140, false);

@@ -141,9 +141,11 @@ void in_lanes() {
       const Alibi alibi(6);
       const SoftCap cap = soft_cap(1.5);
       const AnyMask mask(sliding_window(50, 2));
+      const Buffer<float> table = random_buffer<float>(6 * 21, 5);
+      const RelativeBias<float> bias(MatrixView<const float>(table.data(), 6, 21));
       // A mask before a cap stays a mask.
-      attention<T>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(mask, alibi, cap), {}, {p.lse(), p.entropy()});
-      const AnyMod both([&](auto score, const ScorePosition& at) { return cap(alibi(score, at), at); });
+      attention<T>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(mask, alibi, bias, cap), {}, {p.lse(), p.entropy()});
+      const AnyMod both([&](auto score, const ScorePosition& at) { return cap(bias(alibi(score, at), at), at); });
       AttentionExpectation<T>(p, both, mask).compare(p);
     }
   });
@@ -268,6 +270,18 @@ TEST(AttentionProperty, DropoutKeepsTheMeanAndRepeats) {
       EXPECT_NEAR(static_cast<double>(p.out()(h, i, 3)), sum, 1e-5);
     }
   EXPECT_NEAR(static_cast<double>(kept) / (2 * 70 * 200), 0.75, 0.02);
+  // Keys of any distance, by any kernel of draws.
+  const std::vector<Index> places{0, 1, 31, 32, 33, 70, 200, 1000, 1001, 5000, 5031, 5032};
+  for (const DrawRun draw : {&DrawRef::run, DrawKernels::select(ctx, DrawArgs{}).run}) {
+    std::vector<float> w(2 * places.size(), 1.0f);
+    dropout.weigh_row(
+        w.data(), 2, static_cast<Index>(places.size()), {1, 7, 0, 7, 3},
+        [&](Index j) { return places[static_cast<std::size_t>(j)]; }, draw);
+    for (std::size_t j = 0; j < places.size(); ++j) {
+      EXPECT_EQ(w[2 * j], dropout.keeps(1, 7, places[j], 3) ? static_cast<float>(1 / 0.75) : 0.0f);
+      EXPECT_EQ(w[2 * j + 1], 1.0f);
+    }
+  }
 }
 
 TEST(AttentionProperty, VarlenIsEachSequenceByItself) {
@@ -340,6 +354,7 @@ TEST(AttentionProperty, RefusesWhatDoesNotFit) {
   const Buffer<float> four(4);
   const RelativeBias<float> of_one_head(MatrixView<const float>(four.data(), 1, 3));
   says([&] { attention<float>(ctx, p.Q(), p.K(), p.V(), p.out(), score_mods(of_one_head)); }, "score-mod for 1");
+  says([&] { LearnedRelativeBias<float>(MatrixView<const float>(four.data(), 1, 3), View<float, 3>()); }, "1x3 with");
   says([&] { RelativeBias<float>(MatrixView<const float>(four.data(), 1, 4)); }, "2*reach + 1");
 }
 

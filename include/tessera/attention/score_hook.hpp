@@ -7,6 +7,7 @@
 
 #include <tessera/attention/score_mod.hpp>
 #include <tessera/core/context.hpp>
+#include <tessera/kernels/attention/draws/list.hpp>
 #include <tessera/kernels/map/list.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -63,10 +64,10 @@ class ScoreHookState {
         of(self).each(tile, [](const Mods& all, T x, const ScorePosition& at) { return all(x, at); });
       };
     }
-    if constexpr (Mods::template weighs<T>)
-      made.weigh = [](const void* self, const ScoreTile<T>& tile) noexcept {
-        of(self).each(tile, [](const Mods& all, T x, const ScorePosition& at) { return all.weight(x, at); });
-      };
+    if constexpr (Mods::template weighs<T>) {
+      draw_ = DrawKernels::select(ctx, DrawArgs{}).run;
+      made.weigh = [](const void* self, const ScoreTile<T>& tile) noexcept { of(self).weigh(tile); };
+    }
     return made;
   }
 
@@ -100,6 +101,12 @@ class ScoreHookState {
   ScorePosition row_of(const ScoreTile<T>& tile, Index r) const {
     const Index query = (tile.row + r) / tile.group;
     return {tile.kv_head * tile.group + (tile.row + r) % tile.group, query, 0, first(tile) + query, batch_};
+  }
+
+  void weigh(const ScoreTile<T>& tile) const {
+    const auto key = [&](Index j) { return place(tile.kv_head, tile.begin + j); };
+    for (Index r = 0; r < tile.rows; ++r)
+      mods_->weigh_row(tile.scores + r * tile.row_stride, tile.token_stride, tile.count, row_of(tile, r), key, draw_);
   }
 
   template <class F>
@@ -152,6 +159,7 @@ class ScoreHookState {
   TokenPositions tokens_;
   Index batch_;
   const Context* ctx_ = nullptr;
+  DrawRun draw_ = nullptr;
 };
 
 }  // namespace detail

@@ -7,11 +7,13 @@
 #include <cstddef>
 #include <limits>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/draws/args.hpp>
 #include <tessera/simd/math.hpp>
 #include <tessera/simd/pack.hpp>
 
@@ -45,7 +47,8 @@ concept ScoreMod = requires(const M& mod, T score, const ScorePosition& at) {
 };
 
 /// weight(w, at) is the new weight of a key after the softmax's sum was taken (dropout): w times a number that does not
-/// depend on it.
+/// depend on it. A member weigh_row(w, stride, count, at, key, draw) may do the same for keys key(0) < key(1) < ... of
+/// one row at once; `draw` is a kernel of random bits.
 template <class M, class T>
 concept WeightMod = requires(const M& mod, T weight, const ScorePosition& at) {
   { mod.weight(weight, at) } -> std::convertible_to<T>;
@@ -59,6 +62,13 @@ concept LaneScoreMod = requires(const M& mod, const simd::Vec<float, simd::Porta
   { mod.row(head) } -> std::convertible_to<double>;
 };
 
+/// A score-mod whose parameters are trained: attention_backward calls add_gradient(g, at) with g the gradient of its
+/// result, for each score that is seen. Heads of different sequences at once, those of one in order.
+template <class M>
+concept LearnedScoreMod = requires(const M& mod, const ScorePosition& at) {
+  mod.add_gradient(1.0, at);
+};
+
 /// Score-mods from left to right, then masks: what any mask hides stays hidden.
 template <class... Mods>
 class ScoreMods {
@@ -70,6 +80,7 @@ class ScoreMods {
   static constexpr bool masks = (AttentionMask<Mods> || ...);
   template <class T>
   static constexpr bool weighs = (WeightMod<Mods, T> || ...);
+  static constexpr bool learns = (LearnedScoreMod<Mods> || ...);
   template <class T>
   static constexpr bool in_lanes = ((!ScoreMod<Mods, T> || LaneScoreMod<Mods>)&&...);
 
@@ -123,6 +134,25 @@ class ScoreMods {
     });
     return w;
   }
+  /// `weight` for keys key(0) < key(1) < ... < key(n - 1) of one row; at.key is not read.
+  template <class T, class KeyOf>
+  void weigh_row(T* w, Index stride, Index n, ScorePosition at, const KeyOf& key, DrawRun draw) const {
+    for_each([&]<class M>(const M& mod) {
+      if constexpr (requires { mod.weigh_row(w, stride, n, at, key, draw); }) {
+        mod.weigh_row(w, stride, n, at, key, draw);
+      } else if constexpr (WeightMod<M, T>) {
+        for (Index j = 0; j < n; ++j) {
+          at.key = key(j);
+          w[j * stride] = static_cast<T>(mod.weight(w[j * stride], at));
+        }
+      }
+    });
+  }
+  /// What mods that learn get from a score, given its gradient after all of them.
+  template <class T>
+  void add_gradients(T score, T gradient, const ScorePosition& at) const {
+    back<0>(score, gradient, at);
+  }
   /// ∂/∂score of all of them where it is seen.
   template <class T>
   T derivative(T score, const ScorePosition& at) const {
@@ -143,6 +173,24 @@ class ScoreMods {
   }
 
  private:
+  /// The gradient of what enters mod I.
+  template <std::size_t I, class T>
+  T back(T score, T gradient, const ScorePosition& at) const {
+    if constexpr (I == count) {
+      return gradient;
+    } else {
+      const auto& mod = std::get<I>(mods_);
+      using M = std::remove_cvref_t<decltype(mod)>;
+      if constexpr (!ScoreMod<M, T>) return back<I + 1>(score, gradient, at);
+      T of_result = gradient;
+      if constexpr (ScoreMod<M, T>) of_result = back<I + 1>(static_cast<T>(mod(score, at)), gradient, at);
+      if constexpr (LearnedScoreMod<M>) mod.add_gradient(of_result, at);
+      if constexpr (requires { mod.derivative(score, at); })
+        return of_result * static_cast<T>(mod.derivative(score, at));
+      return of_result;
+    }
+  }
+
   std::tuple<Mods...> mods_;
 };
 

@@ -2,15 +2,17 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
 #include <tessera/attention/score_mod.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/core/rng.hpp>
 #include <tessera/core/view.hpp>
+#include <tessera/kernels/attention/draws/ref.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -95,14 +97,65 @@ class RelativeBias {
                                        ": expected (heads, 2*reach + 1)"));
   }
   Index heads() const { return table_.rows(); }
+  double row(Index head) const { return static_cast<double>(head); }
+  template <class V>
+  TESSERA_FLAT V lanes(const V& score, const V& head, const V& distance) const {
+    using T = typename V::value_type;
+    constexpr Index W = V::width;
+    T of[static_cast<std::size_t>(W)], bias[static_cast<std::size_t>(W)];
+    head.store(of);
+    distance.store(bias);
+    const T reach = static_cast<T>(reach_), first = bias[0], last = bias[W - 1];
+    const auto h = static_cast<Index>(of[0]);
+    // One head's neighbouring distances, one way or the other, need no look-up each.
+    const T step = last - first;
+    const bool run = of[0] == of[W - 1] && (step == static_cast<T>(W - 1) || step == static_cast<T>(1 - W));
+    if (run && std::max(first, last) <= -reach) return score + V(static_cast<T>(table_(h, 0)));
+    if (run && std::min(first, last) >= reach) return score + V(static_cast<T>(table_(h, 2 * reach_)));
+    if (run && std::max(first, last) <= reach && std::min(first, last) >= -reach) {
+      const Index at = static_cast<Index>(first) + reach_, by = step < 0 ? -1 : 1;
+      for (Index l = 0; l < W; ++l) bias[l] = static_cast<T>(table_(h, at + by * l));
+    } else {
+      for (Index l = 0; l < W; ++l)
+        bias[l] = static_cast<T>(
+            table_(static_cast<Index>(of[l]), static_cast<Index>(std::clamp(bias[l], -reach, reach)) + reach_));
+    }
+    return score + V::load(bias);
+  }
   template <class T>
   T operator()(T score, const ScorePosition& at) const {
-    return score + static_cast<T>(table_(at.head, std::clamp(at.key - at.position, -reach_, reach_) + reach_));
+    return score + static_cast<T>(table_(at.head, column(at)));
   }
+
+ protected:
+  Index column(const ScorePosition& at) const { return std::clamp(at.key - at.position, -reach_, reach_) + reach_; }
 
  private:
   MatrixView<const B> table_;
   Index reach_;
+};
+
+/// RelativeBias whose table is trained: attention_backward adds the gradient of sequence b's loss to dtable[b], which
+/// it does not clear. Sequences have one each, so that threads neither meet nor change the bits; their sum is the
+/// table's.
+template <std::floating_point B>
+class LearnedRelativeBias : public RelativeBias<B> {
+ public:
+  /// dtable (batch, heads, 2·reach + 1); both must outlive this. Throws shape_error.
+  LearnedRelativeBias(MatrixView<const B> table, View<B, 3> dtable) : RelativeBias<B>(table), dtable_(dtable) {
+    if (dtable.extent(1) != table.rows() || dtable.extent(2) != table.cols())
+      throw shape_error(detail::concat(
+          "tessera: LearnedRelativeBias of ", detail::shape_text(table.rows(), table.cols()), " with a gradient of (",
+          dtable.extent(0), ", ", dtable.extent(1), ", ", dtable.extent(2), "): expected (batch, heads, 2*reach + 1)"));
+  }
+  /// Sequences that dtable has no room for add nothing.
+  template <class T>
+  void add_gradient(T gradient, const ScorePosition& at) const {
+    if (at.batch < dtable_.extent(0)) dtable_(at.batch, at.head, this->column(at)) += static_cast<B>(gradient);
+  }
+
+ private:
+  View<B, 3> dtable_;
 };
 
 /// Weights are left out with probability p and divided by 1 - p otherwise. Which ones is a function of (seed, batch,
@@ -115,17 +168,45 @@ class Dropout {
     bar_ = static_cast<std::uint64_t>(p * 0x1p32);
   }
   bool keeps(Index head, Index query, Index key, Index batch = 0) const {
-    const auto draw = philox4x32({static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(query),
-                                  static_cast<std::uint32_t>(head), static_cast<std::uint32_t>(batch)},
-                                 {static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32)});
-    return draw[0] >= bar_;
+    DrawArgs args = draws(head, query, batch);
+    args.first = static_cast<std::uint32_t>(key / DrawArgs::group);
+    std::array<std::uint32_t, DrawArgs::group> words;
+    args.words = words.data();
+    DrawRef::run(args, {0, 1, 0});
+    return words[static_cast<std::size_t>(key % DrawArgs::group)] >= bar_;
   }
   template <class T>
   T weight(T w, const ScorePosition& at) const {
     return keeps(at.head, at.query, at.key, at.batch) ? w * static_cast<T>(scale_) : T(0);
   }
+  template <class T, class KeyOf>
+  void weigh_row(T* w, Index stride, Index count, const ScorePosition& at, const KeyOf& key, DrawRun draw) const {
+    constexpr Index group = DrawArgs::group, most = 4;  // groups at a time
+    std::array<std::uint32_t, most * group> words;
+    DrawArgs args = draws(at.head, at.query, at.batch);
+    args.words = words.data();
+    const T kept = static_cast<T>(scale_);
+    for (Index j = 0; j < count;) {
+      const Index first = key(j) / group, last = key(std::min(count, j + most * group) - 1) / group;
+      const Index groups = std::min(most, last - first + 1), begin = first * group, end = begin + groups * group;
+      args.first = static_cast<std::uint32_t>(first);
+      draw(args, {0, groups, 0});
+      for (Index k; j < count && (k = key(j)) < end; ++j)
+        w[j * stride] = words[static_cast<std::size_t>(k - begin)] >= bar_ ? w[j * stride] * kept : T(0);
+    }
+  }
 
  private:
+  DrawArgs draws(Index head, Index query, Index batch) const {
+    DrawArgs args;
+    args.c1 = static_cast<std::uint32_t>(query);
+    args.c2 = static_cast<std::uint32_t>(head);
+    args.c3 = static_cast<std::uint32_t>(batch);
+    args.key0 = static_cast<std::uint32_t>(seed_);
+    args.key1 = static_cast<std::uint32_t>(seed_ >> 32);
+    return args;
+  }
+
   std::uint64_t bar_ = 0;
   double scale_;
   std::uint64_t seed_;

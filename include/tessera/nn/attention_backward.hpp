@@ -11,6 +11,7 @@
 #include <tessera/attention/score_mod.hpp>
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/attention/attention.hpp>
+#include <tessera/kernels/attention/draws/list.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kernels/map/map.hpp>
 
@@ -156,7 +157,8 @@ struct AttentionBackward {
     T* const column = scope.take<T>(n);
     T* const p = scope.take<T>(tile * tile);
     T* const ds = scope.take<T>(tile * tile);
-    T* const turned = scope.take<T>(Mods::count == 0 ? 0 : 2 * tile * tile);  // derivatives and weights of the mods
+    // Derivatives and weights of the mods; scores before them, if any learns.
+    T* const turned = scope.take<T>((Mods::count == 0 ? 0 : Mods::learns ? 3 : 2) * tile * tile);
     for (Index i = 0; i < n; ++i) column[i] = -h.lse[i];
     pack_with_column<T>(h.Q, column, q, ld, scale);
     const T* const finite_q = finite_rows(scope, q, n, d, ld);
@@ -180,6 +182,10 @@ struct AttentionBackward {
         if constexpr (Mods::count > 0) modify(P, dS, h, number, i, j, column, turned);
         if (h.dentropy.data() != nullptr) add_entropy(P, dS, h, i);
         map(ctx, SoftmaxTile{}, VectorView<T>(p, rows * cols), VectorView<T>(ds, rows * cols));
+        if constexpr (Mods::learns) {
+          if (causal) hide(P, dS, m - n + i + 1 - j);
+          learn(dS, turned, number, i, j, m - n + i);
+        }
         if constexpr (Mods::count > 0) {
           for (Index e = 0; e < rows * cols; ++e) {
             ds[e] *= turned[e];
@@ -197,18 +203,35 @@ struct AttentionBackward {
   /// Scores and dP to log P and z·dP - D; ∂mods/∂score and the weights z of the tile to `turned`.
   void modify(MatrixView<T> P, MatrixView<T> dS, const BackwardHead<T>& h, Index number, Index i, Index j,
               const T* minus_D, T* turned) const {
-    const Index offset = K.rows() - h.Q.rows() + i;
-    for (Index r = 0; r < P.rows(); ++r)
-      for (Index c = 0; c < P.cols(); ++c) {
+    const Index offset = K.rows() - h.Q.rows() + i, cols = P.cols();
+    if constexpr (Mods::learns) std::copy_n(P.data(), P.rows() * cols, turned + 2 * tile * tile);
+    [[maybe_unused]] DrawRun draw = nullptr;
+    if constexpr (Mods::template weighs<T>) draw = DrawKernels::select(ctx, DrawArgs{}).run;
+    for (Index r = 0; r < P.rows(); ++r) {
+      T* const weights = turned + tile * tile + r * cols;
+      std::fill_n(weights, cols, T(1));
+      if constexpr (Mods::template weighs<T>)
+        mods.weigh_row(
+            weights, 1, cols, {number, i + r, 0, offset + r, batch}, [j](Index c) { return j + c; }, draw);
+      for (Index c = 0; c < cols; ++c) {
         const ScorePosition at{number, i + r, j + c, offset + r, batch};
-        const T raw = P(r, c), score = mods(raw, at), z = mods.weight(T(1), at);
+        const T raw = P(r, c), score = mods(raw, at), z = weights[c];
         constexpr T none = -std::numeric_limits<T>::infinity();
         const bool seen = score != none && h.lse[i + r] != none;  // a NaN shows
         P(r, c) = seen ? score - h.lse[i + r] : none;
         dS(r, c) = seen ? (z == 0 ? T(0) : z * dS(r, c)) + minus_D[i + r] : T(0);  // 0·NaN of what is not seen is 0
-        turned[r * P.cols() + c] = seen ? mods.derivative(raw, at) : T(0);
-        turned[tile * tile + r * P.cols() + c] = z;
+        turned[r * cols + c] = seen ? mods.derivative(raw, at) : T(0);
       }
+    }
+  }
+
+  /// The gradients of what the mods have learned, from the scores before them and the gradients after them.
+  void learn(MatrixView<const T> dS, const T* turned, Index number, Index i, Index j, Index position) const {
+    const T* const raw = turned + 2 * tile * tile;
+    for (Index r = 0; r < dS.rows(); ++r)
+      for (Index c = 0; c < dS.cols(); ++c)
+        if (dS(r, c) != 0)  // what is not seen has none
+          mods.add_gradients(raw[r * dS.cols() + c], dS(r, c), {number, i + r, j + c, position + r, batch});
   }
 
   /// ∂H/∂s_j = -p_j·(log p_j + H).
