@@ -1,0 +1,196 @@
+/// Storages of KV caches against each other: kv_decode/<codec>/<shape>/<tokens>/<storage>, kv_append/... (one token at
+/// a time into an empty cache), kv_fork/... (a fork is made and freed), kv_beam/... (a fork takes its parent's place,
+/// which is freed, and a token), kv_append_worst/... (microseconds, the slowest of the tokens), and batch_decode/...:
+/// one step of a layer's product with its weights and attention for a batch, against each request by itself.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <harness.hpp>
+#include <tessera/core/rng.hpp>
+#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kv/kv.hpp>
+
+namespace {
+
+using namespace tessera;
+using kv::AnyKvCache;
+
+constexpr Index heads = 32, kv_heads = 8, d = 128;
+const std::string shape = "32h8kv128d";
+
+Buffer<float> numbers(Index size, std::uint64_t seed) {
+  Buffer<float> x(size, uninitialized);
+  const Philox draws(seed);
+  for (Index i = 0; i < size; ++i) x[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
+  return x;
+}
+/// (heads, n, d), the same numbers at every call.
+View<const float, 3> tokens(Index count, Index n) {
+  static const Buffer<float> all = numbers(heads * 16384 * d / 4, 1);
+  return {all.data(), {count, n, d}};
+}
+
+template <class C, class Storage>
+std::shared_ptr<AnyKvCache> filled(Context& ctx, Index n) {
+  auto cache = std::make_shared<AnyKvCache>(kv::KvCache<C, Storage>(kv_heads, d));
+  cache->append(ctx, tokens(kv_heads, n), tokens(kv_heads, n));
+  return cache;
+}
+
+template <class C>
+void decode(Index n) {
+  struct State {
+    Context ctx;
+    std::vector<std::shared_ptr<AnyKvCache>> caches;
+    Buffer<float> memory, out = Buffer<float>(heads * d);
+  };
+  auto state = std::make_shared<State>();
+  const auto attend = [state, n](std::size_t which) {
+    return [state, n, which] {
+      if (state->caches.empty()) {
+        state->caches = {filled<C, kv::Virtual>(state->ctx, n), filled<C, kv::Contiguous>(state->ctx, n),
+                         filled<C, kv::Paged>(state->ctx, n), filled<C, kv::PagedBy<16>>(state->ctx, n)};
+        state->caches.push_back(std::make_shared<AnyKvCache>(filled<C, kv::Virtual>(state->ctx, n)->fork()));
+      }
+      state->caches[which]->attend(state->ctx, tokens(heads, 1), View<float, 3>(state->out.data(), {heads, 1, d}));
+    };
+  };
+  Context counting;
+  const auto bytes = static_cast<double>(filled<C, kv::Contiguous>(counting, n)->bytes());
+  bench::row(
+      tessera::detail::concat("kv_decode/", C::name, '/', shape, '/', n, "/virtual"), "GBs", bytes,
+      [=] {
+        if (state->memory.size() == 0) state->memory = Buffer<float>(static_cast<Index>(bytes) / 4);
+        return bench::read_roof(state->memory);
+      },
+      attend(0),
+      {{"contiguous", attend(1)}, {"paged64", attend(2)}, {"paged16", attend(3)}, {"virtual_forked", attend(4)}});
+}
+
+template <class Storage>
+void append_all(Context& ctx, Index n, std::vector<double>* latency = nullptr) {
+  kv::KvCache<kv::F32, Storage> cache(kv_heads, d);
+  for (Index t = 0; t < n; ++t) {
+    const double start = latency != nullptr ? bench::seconds() : 0;
+    cache.append(ctx, tokens(kv_heads, 1), tokens(kv_heads, 1));
+    if (latency != nullptr) latency->push_back(bench::seconds() - start);
+  }
+}
+void append(Index n) {
+  auto ctx = std::make_shared<Context>();
+  bench::row(tessera::detail::concat("kv_append/f32/", shape, '/', n, "/virtual"), "GBs",
+             static_cast<double>(8 * n * kv_heads * d), {}, [=] { append_all<kv::Virtual>(*ctx, n); },
+             {{"contiguous", [=] { append_all<kv::Contiguous>(*ctx, n); }},
+              {"paged64", [=] { append_all<kv::Paged>(*ctx, n); }}});
+}
+template <class Storage>
+void append_worst(const std::string& storage, Index n) {
+  const std::string name = tessera::detail::concat("kv_append_worst/f32/", shape, '/', n, '/', storage);
+  benchmark::RegisterBenchmark(name.c_str(), [n](benchmark::State& state) {
+    Context ctx;
+    std::vector<double> worst, middle;
+    for (int round = 0; round < 9; ++round) {
+      std::vector<double> latency;
+      append_all<Storage>(ctx, n, &latency);
+      worst.push_back(*std::max_element(latency.begin(), latency.end()));
+      middle.push_back(bench::median(latency));
+    }
+    for (auto _ : state) {
+    }
+    state.counters["worst_us"] = bench::median(worst) * 1e6;
+    state.counters["median_us"] = bench::median(middle) * 1e6;
+  });
+}
+
+void fork(Index n) {
+  struct State {
+    Context ctx;
+    std::vector<std::shared_ptr<AnyKvCache>> caches;
+  };
+  auto state = std::make_shared<State>();
+  const auto with = [state, n](std::size_t which, bool beam) {
+    return [state, n, which, beam] {
+      if (state->caches.empty())
+        state->caches = {filled<kv::F32, kv::Virtual>(state->ctx, n), filled<kv::F32, kv::Contiguous>(state->ctx, n),
+                         filled<kv::F32, kv::Paged>(state->ctx, n)};
+      AnyKvCache& cache = *state->caches[which];
+      if (cache.size(0) > n + 64) cache.truncate(n);
+      AnyKvCache child = cache.fork();
+      if (!beam) return;
+      child.append(state->ctx, tokens(kv_heads, 1), tokens(kv_heads, 1));
+      cache = std::move(child);
+    };
+  };
+  for (const bool beam : {false, true})
+    bench::row(tessera::detail::concat(beam ? "kv_beam/f32/" : "kv_fork/f32/", shape, '/', n, "/virtual"), "GBs",
+               static_cast<double>(8 * n * kv_heads * d), {}, with(0, beam),
+               {{"contiguous", with(1, beam)}, {"paged64", with(2, beam)}});
+}
+
+void batch_decode(Index batch, Index n) {
+  constexpr Index width = heads * d, projected = (heads + 2 * kv_heads) * d;
+  struct State {
+    Context ctx;
+    Buffer<float> weights, x, qkv, out;
+    std::vector<AnyKvCache> caches;
+  };
+  auto state = std::make_shared<State>();
+  const auto prepare = [=] {
+    State& s = *state;
+    if (s.weights.size() == 0) {
+      s.weights = numbers(projected * width, 3);
+      s.x = numbers(batch * width, 4);
+      s.qkv = Buffer<float>(batch * projected);
+      s.out = Buffer<float>(batch * width);
+      for (Index b = 0; b < batch; ++b) s.caches.push_back(*filled<kv::F16, kv::Virtual>(s.ctx, n + b * n / batch));
+    }
+    for (Index b = 0; b < batch; ++b) s.caches[static_cast<std::size_t>(b)].truncate(n + b * n / batch);
+  };
+  const auto step = [=](Index begin, Index count) {  // requests [begin, begin + count)
+    State& s = *state;
+    float* const qkv = s.qkv.data() + begin * projected;
+    gemm(s.ctx, 1.0f, MatrixView<const float>(s.x.data() + begin * width, count, width),
+         MatrixView<const float>(s.weights.data(), projected, width).transposed(), 0.0f,
+         MatrixView<float>(qkv, count, projected));
+    const auto part = [&](Index from, Index some) {
+      return View<const float, 3>(qkv + from * d, {count, some, d}, {projected, d, 1});
+    };
+    ragged_batch_decode(s.ctx, part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads),
+                        std::span(s.caches).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+                        View<float, 3>(s.out.data() + begin * width, {count, heads, d}));
+  };
+  bench::row(tessera::detail::concat("batch_decode/f16/", shape, '/', n, "/x", batch), "GBs",
+             static_cast<double>(4 * projected * width), {},
+             [=] {
+               prepare();
+               step(0, batch);
+             },
+             {{"apart",
+               [=] {
+                 prepare();
+                 for (Index b = 0; b < batch; ++b) step(b, 1);
+               }},
+              {"one", [=] {
+                 prepare();
+                 step(0, 1);
+               }}});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const Index n : {4096, 16384}) {
+    decode<kv::F32>(n);
+    decode<kv::F16>(n);
+    decode<kv::Int8>(n);
+  }
+  for (const Index n : {1024, 4096}) append(n);
+  append_worst<kv::Virtual>("virtual", 4096);
+  append_worst<kv::Contiguous>("contiguous", 4096);
+  append_worst<kv::Paged>("paged64", 4096);
+  fork(4096);
+  batch_decode(8, 256);
+  return tessera::bench::run_rows(argc, argv);
+}
