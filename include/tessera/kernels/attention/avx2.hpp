@@ -40,6 +40,13 @@ struct TokenLoads {
   static V codes(const std::uint8_t* p) {
     return {UnpackAvx2::codes<Bits, Part>(p), 0};
   }
+  /// The same times 2^lift.
+  template <int Bits, int Part>
+  static V lifted_codes(const std::uint8_t* p) {
+    return {UnpackAvx2::lifted_codes<Bits, Part>(p), 0};
+  }
+  template <int Bits, int Part>
+  static constexpr int lift = UnpackAvx2::lift<Bits, Part>;
   template <class E>
   static V load(const E* p, Index n) {
     E all[8] = {};

@@ -1,6 +1,7 @@
 // Keys and values of 4 or 2 bits, widened in registers for few rows. Included after tiles.inl by lanes with TokenLoads.
 // With code c, scale s and zero point z: q·(s c + z) = (q s)·c + q·z and w (s c + z) = (w s) c + w z, so that scales
-// and zero points meet queries or weights, and codes nothing but multiply-adds.
+// and zero points meet queries or weights, and codes nothing but multiply-adds. Codes are masked where they stand in
+// their bytes, 2^lift times too large, which is exact to undo. Eight chains of sums, as many as hide an addition.
 
 template <class V>
 struct AttentionFewCoded {
@@ -25,24 +26,32 @@ struct AttentionFewCoded {
       V sum(T(0));
       for (Index c = 0; c < d; c += W) {
         const V one = V::load(q + r * qs + c);
-        (one * TokenLoads::load(k.scale + c)).store(scratch + r * d + c);
+        __builtin_prefetch(k.scale + c + d);  // of the next group
+        __builtin_prefetch(k.zero + c + d);
+        (one * TokenLoads::load(k.scale + c) * V(unlifted<Bits>(c))).store(scratch + r * d + c);
         sum = fma(one, TokenLoads::load(k.zero + c), sum);
       }
       base[r] = reduce_add(sum);
     }
+    constexpr int N = 8 / R;
     Index j = 0;
-    for (; j + 2 <= count; j += 2) channel_dots<R, Bits, 2>(k, scratch, d, j, base, y);
-    if (j < count) channel_dots<R, Bits, 1>(k, scratch, d, j, base, y);
+    for (; j + N <= count; j += N) channel_dots<R, Bits, N>(k, scratch, d, j, base, y);
+    for (; j < count; ++j) channel_dots<R, Bits, 1>(k, scratch, d, j, base, y);
   }
 
-  /// y of keys with a scale and zero point a token and block; scratch has R * d / block.
+  /// y of keys with a scale and zero point a token and block; scratch has R * (d + d / block).
   template <int R, int Bits>
   static void dots_of_blocks(const TokenCodes& k, const T* q, Index qs, Index d, Index count, T* scratch, T* y) {
     const Index blocks = d / block;
+    T* const lowered = scratch + R * blocks;
     for (int r = 0; r < R; ++r)
       for (Index b = 0; b < blocks; ++b) {
         V sum(T(0));
-        for (Index c = 0; c < block; c += W) sum = sum + V::load(q + r * qs + b * block + c);
+        for (Index c = b * block; c < (b + 1) * block; c += W) {
+          const V one = V::load(q + r * qs + c);
+          (one * V(unlifted<Bits>(c))).store(lowered + r * d + c);
+          sum = sum + one;
+        }
         scratch[r * blocks + b] = reduce_add(sum);
       }
     for (Index j = 0; j < count; ++j) {
@@ -57,7 +66,7 @@ struct AttentionFewCoded {
         V part[1][R];
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) part[0][r] = V(T(0));
-        dot_block<R, Bits, 1>(k, q + b * block, qs, j, b, part);
+        dot_block<R, Bits, 1>(k, lowered + b * block, d, j, b, part);
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) {
           acc[r] = fma(scale, part[0][r], acc[r]);
@@ -78,40 +87,60 @@ struct AttentionFewCoded {
     for (Index b = 0; b < d / block; ++b) {
       const f16* const scale = v.scale + b * block;
       const f16* const zero = v.zero + b * block;
-      blend_half<R, Bits, 0>(v, y, b, count, out + b * block, os, alpha, sum, scale, zero);
-      blend_half<R, Bits, 1>(v, y, b, count, out + b * block, os, alpha, sum, scale, zero);
+      blend_block<R, Bits>(v, y, tile, 1, b, count, out + b * block, os, alpha, sum, scale, zero);
     }
   }
 
-  /// The same, v with a scale and zero point a token and block; scratch has (R + 2) * tile.
+  /// The same, v with a scale and zero point a token and block; scratch has (2 + R) * (count * d / block + W).
   template <int R, int Bits>
   static void blend_of_blocks(const TokenCodes& v, const T* y, Index d, Index count, T* scratch, const T* alpha, T* out,
                               Index os) {
-    const Index blocks = d / block, padded = (count + W - 1) / W * W;
-    T* const scale = scratch + R * tile;
-    T* const zero = scale + tile;
-    for (Index b = 0; b < blocks; ++b) {
+    const Index blocks = d / block, all = count * blocks, room = all + W;
+    T* const scale = scratch;  // (count, blocks), as they lie
+    T* const zero = scale + room;
+    T* const scaled = zero + room;  // (R, room): weights times scales
+    widen(v.scale, all, scale);
+    widen(v.zero, all, zero);
+    for (int r = 0; r < R; ++r) {
+      T* const to = scaled + r * room;
       for (Index j = 0; j < count; ++j) {
-        scale[j] = TokenLoads::number(v.scale[j * blocks + b]);
-        zero[j] = TokenLoads::number(v.zero[j * blocks + b]);
+        const V weight(y[r * tile + j]);
+        for (Index b = 0; b < blocks; b += W)  // what goes beyond a token is overwritten by the next
+          (weight * V::load(scale + j * blocks + b)).store(to + j * blocks + b);
       }
-      for (Index j = count; j < padded; ++j) scale[j] = zero[j] = 0;
+    }
+    for (Index b = 0; b < blocks; ++b) {
       T sum[R];
       for (int r = 0; r < R; ++r) {
-        V total(T(0));
-        for (Index j = 0; j < padded; j += W) {
-          const V weight = V::load(y + r * tile + j, std::min(W, count - j));
-          (weight * V::load(scale + j)).store(scratch + r * tile + j);
-          total = fma(weight, V::load(zero + j), total);
-        }
-        sum[r] = reduce_add(total);
+        T parts[4] = {};
+        Index j = 0;
+        for (; j + 4 <= count; j += 4)
+          for (Index i = 0; i < 4; ++i) parts[i] += y[r * tile + j + i] * zero[(j + i) * blocks + b];
+        for (; j < count; ++j) parts[0] += y[r * tile + j] * zero[j * blocks + b];
+        sum[r] = (parts[0] + parts[1]) + (parts[2] + parts[3]);
       }
-      blend_half<R, Bits, 0>(v, scratch, b, count, out + b * block, os, alpha, sum, nullptr, nullptr);
-      blend_half<R, Bits, 1>(v, scratch, b, count, out + b * block, os, alpha, sum, nullptr, nullptr);
+      blend_block<R, Bits>(v, scaled + b, room, blocks, b, count, out + b * block, os, alpha, sum, nullptr, nullptr);
     }
   }
 
  private:
+  /// 2^-lift of the vector of channels from c on.
+  template <int Bits>
+  static T unlifted(Index c) {
+    constexpr T low = 1, two = T(1) / (1 << TokenLoads::template lift<Bits, 2>),
+                one = T(1) / (1 << TokenLoads::template lift<Bits, 1>),
+                three = T(1) / (1 << TokenLoads::template lift<Bits, 3>);
+    const Index part = c % block / W;
+    return part == 0 ? low : part == 1 ? one : part == 2 ? two : three;
+  }
+  static void widen(const f16* from, Index count, T* to) {
+    Index i = 0;
+    for (; i + W <= count; i += W) {
+      if (i % (4 * W) == 0) __builtin_prefetch(from + i + ahead / 4);  // two tiles further at four blocks a token
+      TokenLoads::load(from + i).store(to + i);
+    }
+    if (i < count) TokenLoads::load(from + i, count - i).store(to + i);
+  }
   /// acc (N tokens, R rows) += q times block b of tokens from j on.
   template <int R, int Bits, int N>
   TESSERA_INLINE static void dot_block(const TokenCodes& k, const T* q, Index qs, Index j, Index b, V (&acc)[N][R]) {
@@ -127,7 +156,7 @@ struct AttentionFewCoded {
     for (int r = 0; r < R; ++r) rows[r] = V::load(q + r * qs + Part * W);
     TESSERA_ATTENTION_UNROLL
     for (int n = 0; n < N; ++n) {
-      const V code = TokenLoads::template codes<Bits, Part>(row(k, j + n) + b * (block * Bits / 8));
+      const V code = TokenLoads::template lifted_codes<Bits, Part>(row(k, j + n) + b * (block * Bits / 8));
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) acc[n][r] = fma(rows[r], code, acc[n][r]);
     }
@@ -149,40 +178,66 @@ struct AttentionFewCoded {
     }
   }
 
-  /// Channels of a block that share their bytes: parts Half and Half + 2. `sum` is that of weights times zero points,
-  /// or of weights where scale and zero are given a channel.
-  template <int R, int Bits, int Half>
-  static void blend_half(const TokenCodes& v, const T* y, Index b, Index count, T* out, Index os, const T* alpha,
-                         const T* sum, const f16* scale, const f16* zero) {
-    V acc[2][R];
-    TESSERA_ATTENTION_UNROLL
-    for (int part = 0; part < 2; ++part) {
-      TESSERA_ATTENTION_UNROLL
-      for (int r = 0; r < R; ++r) acc[part][r] = V(T(0));
+  /// A block of 32 channels of out. `sum` is that of weights times zero points, or of weights where scale and zero are
+  /// given a channel; the weight of row r and token j is y[r * row_stride + j * token_stride].
+  template <int R, int Bits>
+  static void blend_block(const TokenCodes& v, const T* y, Index row_stride, Index token_stride, Index b, Index count,
+                          T* out, Index os, const T* alpha, const T* sum, const f16* scale, const f16* zero) {
+    if constexpr (R > 2) {  // 16 sums and codes do not fit the registers: parts that share their bytes at a time
+      blend_parts<R, Bits, 2, 0>(v, y, row_stride, token_stride, b, count, out, os, alpha, sum, scale, zero);
+      blend_parts<R, Bits, 2, 1>(v, y, row_stride, token_stride, b, count, out, os, alpha, sum, scale, zero);
+    } else {
+      blend_parts<R, Bits, 4, 0>(v, y, row_stride, token_stride, b, count, out, os, alpha, sum, scale, zero);
     }
-    for (Index j = 0; j < count; ++j) {
-      const std::uint8_t* const bytes = row(v, j) + b * (block * Bits / 8);
-      if (Half == 0) __builtin_prefetch(bytes + ahead);
-      const V low = TokenLoads::template codes<Bits, Half>(bytes),
-              high = TokenLoads::template codes<Bits, Half + 2>(bytes);
+  }
+  /// N of a block's four parts: all, or First and First + 2.
+  template <int R, int Bits, int N, int First>
+  static void blend_parts(const TokenCodes& v, const T* y, Index row_stride, Index token_stride, Index b, Index count,
+                          T* out, Index os, const T* alpha, const T* sum, const f16* scale, const f16* zero) {
+    constexpr int U = 8 / (N * R);  // tokens at a time
+    V acc[U][N][R];
+    TESSERA_ATTENTION_UNROLL
+    for (int u = 0; u < U; ++u) {
       TESSERA_ATTENTION_UNROLL
-      for (int r = 0; r < R; ++r) {
-        const V weight(y[r * tile + j]);
-        acc[0][r] = fma(weight, low, acc[0][r]);
-        acc[1][r] = fma(weight, high, acc[1][r]);
+      for (int i = 0; i < N; ++i) {
+        TESSERA_ATTENTION_UNROLL
+        for (int r = 0; r < R; ++r) acc[u][i][r] = V(T(0));
       }
     }
-    TESSERA_ATTENTION_UNROLL
-    for (int part = 0; part < 2; ++part) {
-      const Index at = (Half + 2 * part) * W;
+    const Index at = b * (block * Bits / 8);
+    Index j = 0;
+    for (; j + U <= count; j += U) {
       TESSERA_ATTENTION_UNROLL
-      for (int r = 0; r < R; ++r) {
-        T* const to = out + r * os + at;
-        const V sums = scale == nullptr
-                           ? acc[part][r] + V(sum[r])
-                           : fma(acc[part][r], TokenLoads::load(scale + at), V(sum[r]) * TokenLoads::load(zero + at));
-        fma(V::load(to), V(alpha[r]), sums).store(to);
+      for (int u = 0; u < U; ++u) {
+        if (First == 0) __builtin_prefetch(row(v, j + u) + at + ahead);
+        add_parts<R, Bits, N, First, 0>(row(v, j + u) + at, y + (j + u) * token_stride, row_stride, acc[u]);
       }
     }
+    for (; j < count; ++j) add_parts<R, Bits, N, First, 0>(row(v, j) + at, y + j * token_stride, row_stride, acc[0]);
+    put_parts<R, Bits, N, First, 0, U>(acc, out, os, alpha, sum, scale, zero);
+  }
+  template <int R, int Bits, int N, int First, int I>
+  TESSERA_INLINE static void add_parts(const std::uint8_t* bytes, const T* y, Index row_stride, V (&acc)[N][R]) {
+    const V code = TokenLoads::template lifted_codes<Bits, (N == 4 ? I : First + 2 * I)>(bytes);
+    TESSERA_ATTENTION_UNROLL
+    for (int r = 0; r < R; ++r) acc[I][r] = fma(V(y[r * row_stride]), code, acc[I][r]);
+    if constexpr (I + 1 < N) add_parts<R, Bits, N, First, I + 1>(bytes, y, row_stride, acc);
+  }
+  template <int R, int Bits, int N, int First, int I, int U>
+  static void put_parts(const V (&acc)[U][N][R], T* out, Index os, const T* alpha, const T* sum, const f16* scale,
+                        const f16* zero) {
+    constexpr Index at = (N == 4 ? I : First + 2 * I) * W;
+    TESSERA_ATTENTION_UNROLL
+    for (int r = 0; r < R; ++r) {
+      V total = acc[0][I][r];
+      if constexpr (U > 1) total = total + acc[1][I][r];
+      total = total * V(unlifted<Bits>(at));
+      T* const to = out + r * os + at;
+      const V sums = scale == nullptr
+                         ? total + V(sum[r])
+                         : fma(total, TokenLoads::load(scale + at), V(sum[r]) * TokenLoads::load(zero + at));
+      fma(V::load(to), V(alpha[r]), sums).store(to);
+    }
+    if constexpr (I + 1 < N) put_parts<R, Bits, N, First, I + 1>(acc, out, os, alpha, sum, scale, zero);
   }
 };

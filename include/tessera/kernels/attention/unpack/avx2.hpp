@@ -34,6 +34,15 @@ struct UnpackAvx2 {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, shift), _mm256_set1_epi32((1 << Bits) - 1)));
   }
+  /// The same times 2^lift<Bits, Part>: one instruction less.
+  template <int Bits, int Part>
+  static __m256 lifted_codes(const std::uint8_t* p) {
+    constexpr int plane = block * Bits / 8, byte = 8 * Part % plane;
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(((1 << Bits) - 1) << lift<Bits, Part>)));
+  }
+  template <int Bits, int Part>
+  static constexpr int lift = Bits*(8 * Part / (32 * Bits / 8));
 
  private:
   static constexpr Index block = UnpackArgs::block;
