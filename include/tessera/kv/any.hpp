@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <tessera/kv/cache.hpp>
+#include <tessera/kv/codecs/block_floating.hpp>
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
@@ -68,8 +69,8 @@ class AnyKvCache {
   std::unique_ptr<KvCacheBase> cache_;
 };
 
-/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, or staircase for steps of 16, 8, 4 and 2 bits.
-/// Throws unsupported_error for another name.
+/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, or staircase for steps of 16, 8, 4 and 2
+/// bits. Throws unsupported_error for another name.
 inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
   if (codec == F32::name) return KvCache<F32>(kv_heads, head_dim);
   if (codec == Bf16::name) return KvCache<Bf16>(kv_heads, head_dim);
@@ -77,9 +78,10 @@ inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index he
   if (codec == Int8::name) return KvCache<Int8>(kv_heads, head_dim);
   if (codec == Kivi<4>::name) return KvCache<Kivi<4>>(kv_heads, head_dim);
   if (codec == Kivi<2>::name) return KvCache<Kivi<2>>(kv_heads, head_dim);
+  if (codec == BlockFloating<4>::name) return KvCache<BlockFloating<4>>(kv_heads, head_dim);
   if (codec == Staircase<16, 8, 4, 2>::name) return KvCache<Staircase<16, 8, 4, 2>>(kv_heads, head_dim);
   throw unsupported_error(tessera::detail::concat("tessera: KV codec '", codec,
-                                                  "'; expected f32, bf16, f16, int8, int4, int2 or staircase"));
+                                                  "'; expected f32, bf16, f16, int8, int4, int2, bfp4 or staircase"));
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -8,6 +8,7 @@
 #include <tessera/kv/cachegen.hpp>
 #include <tessera/kv/cachegen_caches.hpp>
 #include <tessera/kv/cachegen_controller.hpp>
+#include <tessera/kv/codecs/block_floating.hpp>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/codecs/int8.hpp>

@@ -1,0 +1,173 @@
+/// Block floating point: small integers that share a power of two with their neighbours; channels sorted so that large
+/// ones are neighbours.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kv/codecs/blocks.hpp>
+#include <tessera/kv/codecs/latent.hpp>
+#include <tessera/matrix/permutation.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// Bits a mantissa, sign included, and an 8-bit exponent a token and 32 channels: number = (code - 2^(Bits-1)) · 2^e, e
+/// the least that takes the block's largest number, in -21 … 12. A NaN or an infinity makes its block NaN.
+template <int Bits, class Storage>
+requires(Bits == 2 || Bits == 4) class BlockFloatingRows {
+ public:
+  /// Throws unsupported_error for more than 16384 channels.
+  explicit BlockFloatingRows(Index d)
+      : d_(d), row_bytes_(UnpackArgs::packed_bytes(d, Bits)), blocks_((d + block - 1) / block) {
+    if (blocks_ > at_once)
+      throw unsupported_error(
+          tessera::detail::concat("tessera: BlockFloating of ", d, " channels; at most ", at_once * block));
+  }
+
+  void append(const float* rows, Index count, Index stride) {
+    codes_.resize((size_ + count) * row_bytes_);
+    exponents_.resize((size_ + count) * blocks_);
+    for (Index t = 0; t < count; ++t)
+      for (Index b = 0; b < blocks_; ++b) encode(rows + t * stride, size_ + t, b);
+    size_ += count;
+  }
+  const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
+    f16 scale[at_once], zero[at_once];
+    UnpackArgs args;
+    args.bits = Bits;
+    args.row_bytes = row_bytes_;
+    args.d = d_;
+    args.scale = scale;
+    args.zero = zero;
+    args.meta_stride = blocks_;
+    const Index some = at_once / blocks_;
+    for (Index t = 0; t < count; t += some) {
+      args.rows = std::min(some, count - t);
+      const std::int8_t* const e = exponents_.data() + (begin + t) * blocks_;
+      for (Index i = 0; i < args.rows * blocks_; ++i) {
+        scale[i] = power(e[i]);
+        zero[i] = negative(power(e[i] == not_finite ? e[i] : e[i] + Bits - 1));
+      }
+      args.codes = codes_.data() + (begin + t) * row_bytes_;
+      args.out = scratch + t * d_;
+      unpack(args, {0, args.rows, 0});
+    }
+    stride = d_;
+    return scratch;
+  }
+  void retain(std::span<const Index> kept) {
+    retain_rows(codes_, row_bytes_, kept);
+    retain_rows(exponents_, blocks_, kept);
+    size_ = static_cast<Index>(kept.size());
+  }
+  void truncate(Index n) {
+    truncate_rows(codes_, row_bytes_, n);
+    truncate_rows(exponents_, blocks_, n);
+    size_ = n;
+  }
+  void reserve(Index n) {
+    codes_.reserve(n * row_bytes_);
+    exponents_.reserve(n * blocks_);
+  }
+  Index size() const { return size_; }
+  std::size_t bytes() const { return codes_.bytes() + exponents_.bytes(); }
+
+ private:
+  static constexpr Index block = UnpackArgs::block, at_once = 512;
+  static constexpr int most = (1 << (Bits - 1)) - 1, least_exponent = -21, largest_exponent = 12;
+  static constexpr std::int8_t not_finite = 127;
+
+  static f16 negative(f16 x) { return f16::from_bits(x.bits ^ 0x8000u); }
+  static f16 power(int e) {  // of two, exact down to 2^-24
+    if (e == not_finite) return std::numeric_limits<f16>::quiet_NaN();
+    return f16::from_bits(e >= -14 ? static_cast<std::uint32_t>(e + 15) << 10 : 1u << (e + 24));
+  }
+
+  void encode(const float* row, Index t, Index b) {
+    const Index first = b * block, count = std::min(block, d_ - first);
+    float top = 0, poison = 0;
+    for (Index c = first; c < first + count; ++c) {
+      top = std::max(top, std::abs(row[c]));
+      poison += row[c] * 0;
+    }
+    int e = least_exponent;
+    if (top > 0 && !std::isnan(poison)) {
+      std::frexp(top / most, &e);  // top / most < 2^e
+      if (std::ldexp(static_cast<float>(most) + 0.5f, e - 1) > top) --e;
+      e = std::clamp(e, least_exponent, largest_exponent);
+    }
+    exponents_[t * blocks_ + b] = std::isnan(poison) ? not_finite : static_cast<std::int8_t>(e);
+    const float inverse = std::isnan(poison) ? 0 : std::ldexp(1.0f, -e);
+    unsigned codes[block];
+    for (Index c = 0; c < count; ++c)
+      codes[c] = static_cast<unsigned>(
+          most + 1 +
+          (inverse == 0 ? 0
+                        : detail::nearest_integer(std::clamp(row[first + c] * inverse, -static_cast<float>(most),
+                                                             static_cast<float>(most)))));
+    detail::pack_block(codes, count, Bits, codes_.data() + t * row_bytes_ + b * (block * Bits / 8));
+  }
+
+  Index d_, row_bytes_, blocks_, size_ = 0;
+  typename Storage::template Array<std::uint8_t> codes_;     // (size, row_bytes)
+  typename Storage::template Array<std::int8_t> exponents_;  // (size, blocks)
+};
+
+/// Channels by falling norm of their columns in `keys`, (n, d): calibration keys, or Wᵀ of the weights that make them.
+/// With `pairs` the channels i and i + d/2, which rotary embeddings turn together, stay neighbours in that order, so
+/// that weights may be permuted instead of keys and queries. Throws shape_error for pairs of an odd d. O(n · d).
+inline std::vector<Index> k_sort(MatrixView<const float> keys, bool pairs = false) {
+  const Index d = keys.cols(), half = pairs ? d / 2 : d;
+  if (pairs && d % 2 != 0)
+    throw shape_error(tessera::detail::concat("tessera: k_sort: pairs of ", d, " channels; expected an even number"));
+  std::vector<double> squares(static_cast<std::size_t>(half));
+  for (Index i = 0; i < keys.rows(); ++i)
+    for (Index c = 0; c < d; ++c)
+      squares[static_cast<std::size_t>(c % std::max<Index>(half, 1))] += std::pow(static_cast<double>(keys(i, c)), 2);
+  std::vector<Index> order(squares.size());
+  std::iota(order.begin(), order.end(), Index{0});
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+    const double x = squares[static_cast<std::size_t>(a)], y = squares[static_cast<std::size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  if (!pairs) return order;
+  std::vector<Index> both;
+  for (const Index c : order) both.insert(both.end(), {c, c + half});
+  return both;
+}
+
+/// N. Trukhanov, I. Soloveychik, "Accurate Block Quantization in LLMs with Outliers" (2024): block floating point of
+/// keys and values, key channels of a head in the order of k_sort, for large channels to share their exponents with
+/// each other; queries are permuted once, so that QKᵀ is what it was. Each number is within 2^(e-1). Bits + 1/4 bits a
+/// number where d is a multiple of 32; up to 7 · 2^12 in magnitude, beyond which numbers are clamped.
+template <int Bits = 4>
+struct BlockFloating {
+  static constexpr std::string_view name = Bits == 2 ? "bfp2" : "bfp4";
+  std::vector<std::vector<Index>> order;  // of each kv head, or one for all; none: as they are
+
+  /// Throws shape_error unless orders are as many as heads, or one, and permutations of d channels.
+  template <class Storage>
+  auto keys(Index d, Index kv_head) const {
+    std::vector<Index> own(static_cast<std::size_t>(d));
+    std::iota(own.begin(), own.end(), Index{0});
+    if (!order.empty()) own = detail::map_of_head(order, kv_head, "channels");
+    return LatentRows(OrthogonalMap(Permutation<float>(std::move(own))), BlockFloatingRows<Bits, Storage>(d), d);
+  }
+  template <class Storage>
+  auto values(Index d) const {
+    return BlockFloatingRows<Bits, Storage>(d);
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv
