@@ -23,7 +23,7 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// gathered; attention's tiles are 64 tokens. Kept for comparison with Virtual, which needs no table.
 /// Codecs whose tokens are coded each by itself (F32, F16, Bf16, Int8, the values of Kivi) are in blocks; whatever else
 /// a codec holds, and positions after an eviction, is as in Contiguous. `bytes` counts blocks that others share, too.
-/// Tried not: a free list of one's own, as blocks of one size are what an allocator keeps lists of.
+/// There is no free list: blocks of one size are what an allocator keeps lists of.
 template <Index Tokens>
 requires(Tokens > 0) struct PagedBy {
   template <class T>
