@@ -43,6 +43,7 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/executor.hpp>
 #include <tessera/core/op.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>

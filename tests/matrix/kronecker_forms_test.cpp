@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -144,6 +145,43 @@ TEST(KroneckerForms, SpectraAreProductsAndSums) {
   expect(definite);
   const auto root = sqrt(definite).to_dense();
   EXPECT_TRUE((root * root).isApprox(definite.to_dense(), 1e-12));
+}
+
+/// The numbers fall, or rise, and as many NaN as there are stand behind them.
+template <bool falling>
+void expect_nan_last(const Eigen::VectorXd& values, Index nans) {
+  const Index numbers = values.size() - nans;
+  ASSERT_GE(numbers, 0);
+  for (Index i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(std::isnan(values[i]), i >= numbers) << i;
+    if (i == 0 || i >= numbers) continue;
+    EXPECT_LE(falling ? values[i] : values[i - 1], falling ? values[i - 1] : values[i]) << i;
+  }
+}
+// With NaN among them, std::sort by < or > reads where it likes.
+TEST(Spectra, NanComesLast) {
+  constexpr Index n = 50;
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  Eigen::VectorXd d = Eigen::VectorXd::Random(n);
+  for (const Index i : {0, 1, 17, 30, 49}) d[i] = nan;
+  const auto D = diagonal(d);
+  expect_nan_last<true>(D.singular_values(), 5);
+  expect_nan_last<false>(D.eigenvalues(), 5);
+  expect_nan_last<true>(*closed_singular_values(inverse(D), true), 5);
+  EXPECT_TRUE(std::isnan(spectral_norm(D).value));
+
+  const auto small = diagonal(Eigen::VectorXd::LinSpaced(3, 1, 2));
+  const auto K = kronecker(D, small);
+  expect_nan_last<true>(K.singular_values(), 15);
+  expect_nan_last<false>(K.eigenvalues(), 15);
+  EXPECT_TRUE(std::isnan(spectral_norm(K).value));
+  expect_nan_last<true>(kronecker(D, Zero<double>(1, 3)).singular_values(), 5);
+  expect_nan_last<false>(kronecker_sum(D, small).eigenvalues(), 15);
+  expect_nan_last<true>(block_diagonal(std::vector{D, D}).singular_values(), 10);
+  expect_nan_last<false>(detail::factor_eigenvalues(symmetric(AnyOperator<double>(D))), 5);
+  Buffer<double> column(n);
+  for (Index i = 0; i < n; ++i) column[i] = d[i];
+  expect_nan_last<true>(Circulant<double>(std::move(column)).singular_values(), n);
 }
 
 TEST(KroneckerForms, PseudoinverseAndProductsAreTheFactors) {

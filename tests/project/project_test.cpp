@@ -129,6 +129,10 @@ TEST(ProjectBlocks, FindsThePermutation) {
   EXPECT_THROW(project<PermutedBlocks<double>>(normal(5, 4, 1), {.blocks = 2}), shape_error);
   EXPECT_THROW(project<PermutedBlocks<double>>(hidden, {.blocks = blocks, .starts = -1}), unsupported_error);
   EXPECT_THROW(project<PermutedBlocks<double>>(hidden, {.blocks = blocks, .rounds = -1}), unsupported_error);
+  Eigen::MatrixXd wild = normal(80, 80, 19);  // rows whose stake is NaN: their squares are infinite
+  for (const Index i : {0, 1, 40, 77}) wild.row(i) *= 1e200;
+  const auto anyhow = project<PermutedBlocks<double>>(wild, {.blocks = blocks}).matrix;
+  EXPECT_EQ(anyhow.rows(), 80);
 }
 
 }  // namespace

@@ -99,6 +99,11 @@ TEST(Eigs, OfMatricesThatStopTheIteration) {
     EXPECT_TRUE(eigs(undefined, 2).values.hasNaN());
     EXPECT_FALSE(svd(undefined, 2).status.converged);
   }
+  VectorXd some = VectorXd::Random(50);
+  some[7] = nan;
+  const auto D = diagonal(some);
+  EXPECT_FALSE(eigs(D, 1, {.vectors = false}).status.converged);
+  EXPECT_FALSE(svd(D, 1, {.vectors = false}).status.converged);
   EXPECT_THROW(eigs(zero, -1), shape_error);
   EXPECT_THROW(svd(zero, -1), shape_error);
 }

@@ -100,6 +100,18 @@ void expect_channels_matter(Index K, Index C, Index samples) {
   EXPECT_THROW(chess_calibrate<float>(view(G), cost, 1.5), shape_error);
 }
 TEST(Chess, ChannelsByTheirCostLoseLessThanOneThreshold) { expect_channels_matter(96, 384, 60); }
+TEST(Chess, NanCostsMost) {
+  DenseF X = random<DenseF>(10, 6, 7);
+  const std::vector<float> same(6, 1.0f);
+  for (const Index n : {0, 3, 9}) X(n, 2) = X(n, 5) = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> sizes;
+  for (Index i = 0; i < X.size(); ++i)
+    if (const float x = std::abs(X.data()[i]); x == x) sizes.push_back(x);
+  std::sort(sizes.begin(), sizes.end());
+  EXPECT_EQ(chess_calibrate<float>(view(X), same, 0.5), std::vector<float>(6, sizes[29]));
+  EXPECT_EQ(chess_calibrate<float>(view(X), same, 0.9), std::vector<float>(6, sizes[53]));
+  EXPECT_EQ(chess_calibrate<float>(view(X), same, 1.0), std::vector<float>(6, std::numeric_limits<float>::infinity()));
+}
 TEST(Chess, SoTheyDoInALayerOf1024And4096Slow) { expect_channels_matter(1024, 4096, 16); }
 
 TEST(Dass, MasksAreExactAndGradientsAreTheDefinition) {

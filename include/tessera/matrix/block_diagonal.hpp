@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
-#include <functional>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/expr/inverse.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
@@ -136,7 +136,7 @@ class BlockDiagonal : public detail::OperatorList<BlockDiagonal<B>, B> {
       all.segment(at, values.size()) = values;
       at += values.size();
     }
-    std::sort(all.begin(), all.end(), std::greater<Scalar>());
+    std::sort(all.begin(), all.end(), detail::Falling{});
     return all;
   }
 

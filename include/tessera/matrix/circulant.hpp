@@ -6,7 +6,6 @@
 #include <cmath>
 #include <complex>
 #include <concepts>
-#include <functional>
 #include <limits>
 #include <span>
 #include <string>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/toeplitz.hpp>
@@ -84,7 +84,7 @@ class Circulant : public OperatorBase<Circulant<S>> {
   }
   Eigen::VectorX<S> singular_values() const {
     Eigen::VectorX<S> values = eigenvalues().cwiseAbs();
-    std::sort(values.begin(), values.end(), std::greater<>());
+    std::sort(values.begin(), values.end(), detail::Falling{});
     return values;
   }
   LogDeterminant<S> log_determinant() const {

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <concepts>
-#include <functional>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/expr/properties.hpp>
@@ -61,12 +61,12 @@ class Diagonal : public OperatorBase<Diagonal<S>> {
   S frobenius_norm() const { return diagonal().stableNorm(); }
   Eigen::VectorX<S> eigenvalues() const {
     Eigen::VectorX<S> values = diagonal();
-    std::sort(values.data(), values.data() + values.size());
+    std::sort(values.data(), values.data() + values.size(), detail::Rising{});
     return values;
   }
   Eigen::VectorX<S> singular_values() const {
     Eigen::VectorX<S> values = diagonal().cwiseAbs();
-    std::sort(values.data(), values.data() + values.size(), std::greater<S>());
+    std::sort(values.data(), values.data() + values.size(), detail::Falling{});
     return values;
   }
   Eigen::MatrixX<S> to_dense() const { return diagonal().asDiagonal(); }

@@ -2,15 +2,16 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <complex>
 #include <concepts>
-#include <functional>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/matrix/detail/factor_forms.hpp>
 #include <tessera/matrix/kronecker_modes.hpp>
@@ -153,9 +154,9 @@ class KroneckerBase : public OperatorBase<Derived> {
   Eigen::VectorX<S> singular_values() const {
     Eigen::VectorX<S> all = Eigen::VectorX<S>::Ones(1);
     each([&](const auto& a) { all = combine_values(all, factor_singular_values(a), [](S x, S y) { return x * y; }); });
-    std::sort(all.begin(), all.end(), std::greater<S>());
     Eigen::VectorX<S> padded = Eigen::VectorX<S>::Zero(std::min(rows(), cols()));
     padded.head(all.size()) = all;
+    std::sort(padded.begin(), padded.end(), Falling{});
     return padded;
   }
   /// The largest and the least of them, without the others.
@@ -166,8 +167,8 @@ class KroneckerBase : public OperatorBase<Derived> {
       const Eigen::VectorX<S> values = factor_singular_values(a);
       count *= values.size();
       if (count == 0) return;
-      largest *= values[0];
       least *= values[values.size() - 1];
+      largest *= std::isnan(least) ? least : values[0];
     });
     if (count == 0) return {S(0), S(0)};
     return {largest, count < std::min(rows(), cols()) ? S(0) : least};
@@ -180,7 +181,7 @@ class KroneckerBase : public OperatorBase<Derived> {
       const Eigen::VectorX<T> values = factor_eigenvalues(a).template cast<T>();
       all = combine_values(all, values, [](const T& x, const T& y) { return x * y; });
     });
-    if constexpr (std::same_as<T, S>) std::sort(all.begin(), all.end());
+    if constexpr (std::same_as<T, S>) std::sort(all.begin(), all.end(), Rising{});
     return all;
   }
   /// det(A⊗B) = det(A)^N det(B)^M for A (M,M), B (N,N). Square matrices with a factor that is not are singular.

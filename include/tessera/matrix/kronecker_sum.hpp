@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <tessera/core/order.hpp>
 #include <tessera/matrix/kronecker.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -113,7 +114,7 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
     using T = std::conditional_t<(SymmetricOperator<As> && ...), Scalar, std::complex<Scalar>>;
     auto values = combined<T>(
         [](const auto& a) -> Eigen::VectorX<T> { return detail::factor_eigenvalues(a).template cast<T>(); });
-    if constexpr (std::same_as<T, Scalar>) std::sort(values.begin(), values.end());
+    if constexpr (std::same_as<T, Scalar>) std::sort(values.begin(), values.end(), detail::Rising{});
     return values;
   }
   /// ∏ of all sums of the operators' eigenvalues, those that are not real in pairs. O(Σ sizes³ + their product).

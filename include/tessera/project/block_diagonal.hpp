@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/permutation.hpp>
@@ -99,8 +100,7 @@ struct Projector<PermutedBlocks<P>> {
     std::vector<Index> order(rows.size());
     std::iota(order.begin(), order.end(), Index{0});
     const Eigen::VectorXd stake = gain.rowwise().maxCoeff() - gain.rowwise().mean();
-    std::sort(order.begin(), order.end(),
-              [&](Index x, Index y) { return stake[x] != stake[y] ? stake[x] > stake[y] : x < y; });
+    std::sort(order.begin(), order.end(), detail::FallingScores{stake});
     std::vector<Index> room(static_cast<std::size_t>(blocks), energy.rows() / blocks);
     for (const Index i : order) {
       Index to = -1;

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/project/factors.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -19,8 +20,7 @@ namespace detail {
 inline std::vector<Index> largest(const Eigen::VectorXd& score, Index count) {
   std::vector<Index> order(static_cast<std::size_t>(score.size()));
   std::iota(order.begin(), order.end(), Index{0});
-  std::sort(order.begin(), order.end(),
-            [&](Index a, Index b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
+  std::sort(order.begin(), order.end(), FallingScores{score});
   order.resize(static_cast<std::size_t>(std::clamp<Index>(count, 0, score.size())));
   std::sort(order.begin(), order.end());
   return order;

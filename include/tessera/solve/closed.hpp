@@ -4,11 +4,13 @@
 /// Each takes `compute`; without it the value is not found, only whether there is one.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <optional>
 #include <utility>
 
+#include <tessera/core/order.hpp>
 #include <tessera/expr/closed_form.hpp>
 #include <tessera/expr/tagged.hpp>
 
@@ -35,7 +37,7 @@ std::optional<scalar_of<A>> closed_norm(const A& a, bool compute) {
   }
 }
 
-/// All min(M,N) singular values of A, descending, if its structure tells.
+/// All min(M,N) singular values of A, descending and NaN last, if its structure tells.
 template <LinearOperator A>
 std::optional<Eigen::VectorX<scalar_of<A>>> closed_singular_values(const A& a, bool compute) {
   using V = Eigen::VectorX<scalar_of<A>>;
@@ -51,7 +53,10 @@ std::optional<Eigen::VectorX<scalar_of<A>>> closed_singular_values(const A& a, b
       return inner;
     } else if constexpr (detail::is_inverse<A>) {
       auto inner = closed_singular_values(a.inner(), compute);
-      if (inner) *inner = inner->cwiseInverse().reverse().eval();
+      if (inner) {
+        *inner = inner->cwiseInverse().eval();
+        std::sort(inner->begin(), inner->end(), detail::Falling{});
+      }
       return inner;
     } else if constexpr (detail::is_transposed<A> || detail::is_tagged<A>) {
       return closed_singular_values(a.inner(), compute);

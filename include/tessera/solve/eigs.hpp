@@ -232,7 +232,7 @@ SingularValues<scalar_of<A>> svd(Context& ctx, const A& a, Index k, EigsOptions 
     if (const auto closed = closed_singular_values(a, true)) {
       out.values = closed->head(k);
       out.status.method = "the type's singular_values()";
-      out.status.converged = !out.values.hasNaN();
+      out.status.converged = !closed->hasNaN();
       return out;
     }
   const S scale = detail::binary_scale(LinearMap<S>(ctx, a));

@@ -195,7 +195,8 @@ std::optional<std::pair<scalar_of<A>, scalar_of<A>>> closed_singular_range(const
     const auto all = closed_singular_values(a, true);
     if (!all) return std::nullopt;
     if (all->size() == 0) return std::pair<S, S>{S(0), S(0)};
-    return std::pair<S, S>{(*all)[0], (*all)[all->size() - 1]};
+    const S least = (*all)[all->size() - 1];
+    return std::pair<S, S>{std::isnan(least) ? least : (*all)[0], least};
   }
 }
 }  // namespace detail

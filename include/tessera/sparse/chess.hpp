@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tessera/core/context.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kernels/active_rows/list.hpp>
 #include <tessera/kernels/gemv/gemv.hpp>
 #include <tessera/kernels/sddmm/list.hpp>
@@ -45,8 +46,9 @@ void sum_of_rows(Context& ctx, MatrixView<const T> W, const std::int32_t* rows, 
 /// Thresholds t_c = τ / weight_c such that the share `sparsity` of all calibration activations (samples, C) has
 /// |x_c|·weight_c <= τ, that is |x_c| <= t_c: channels are compared by what leaving them out costs. J. He et al.,
 /// "CHESS: Optimizing LLM Inference via Channel-Wise Thresholding and Selective Sparsification" (2024), §3.2, weight_c
-/// there being E|up_c| for x the gate's activations. Equal weights give one threshold for all (CATS). A channel of
-/// weight 0 is left out at any sparsity but 0. O(samples·C). Throws shape_error, unsupported_error unless 0 <= sparsity
+/// there being E|up_c| for x the gate's activations. Equal weights give one threshold for all (CATS). NaN costs most. A
+/// channel of weight 0 is left out at any sparsity but 0. O(samples·C). Throws shape_error, unsupported_error unless 0
+/// <= sparsity
 /// <= 1.
 template <std::floating_point T>
 std::vector<T> chess_calibrate(MatrixView<const T> activations, std::span<const T> weight, double sparsity) {
@@ -62,12 +64,14 @@ std::vector<T> chess_calibrate(MatrixView<const T> activations, std::span<const 
   T level = T(-1);
   if (const auto left_out = static_cast<std::size_t>(std::llround(sparsity * static_cast<double>(cost.size())));
       left_out > 0) {
-    std::nth_element(cost.begin(), cost.begin() + static_cast<Index>(left_out) - 1, cost.end());
+    std::nth_element(cost.begin(), cost.begin() + static_cast<Index>(left_out) - 1, cost.end(), detail::Rising{});
     level = cost[left_out - 1];
   }
   std::vector<T> threshold;
   for (const T w : weight)
-    threshold.push_back(level < T(0) ? T(-1) : w > T(0) ? level / w : std::numeric_limits<T>::infinity());
+    threshold.push_back(level < T(0)                 ? T(-1)
+                        : w > T(0) && level == level ? level / w
+                                                     : std::numeric_limits<T>::infinity());
   return threshold;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <Eigen/Eigenvalues>
+#include <tessera/core/order.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/expr/properties.hpp>
 #include <tessera/matrix/detail/bordered.hpp>
@@ -135,7 +136,7 @@ auto factor_eigenvalues(const A& a) {
   if (const auto closed = closed_eigenvalues(a, true)) {
     if constexpr (std::same_as<T, S>) {
       values = closed->real();
-      std::sort(values.begin(), values.end());
+      std::sort(values.begin(), values.end(), Rising{});
     } else {
       values = *closed;
     }
