@@ -122,11 +122,14 @@
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_block_circulant.hpp>
+#include <tessera/matrix/quantized_khatri_rao.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
 #include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/quantized_triangular.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/slice.hpp>
 #include <tessera/matrix/stack.hpp>

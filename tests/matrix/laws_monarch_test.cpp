@@ -210,12 +210,12 @@ struct ConvolutionCase {
   }
 };
 
-using Types =
-    ::testing::Types<MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>,
-                     ChainCase<bf16>, ConvolutionCase<float>, ConvolutionCase<double>, ProductCase<float>,
-                     ProductCase<double>, ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
-                     QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>,
-                     QuantizedBlocksCase<ChainCase<float>, Integers<4>>>;
+using Types = ::testing::Types<
+    MonarchCase<float>, MonarchCase<double>, MonarchCase<bf16>, ChainCase<float>, ChainCase<double>, ChainCase<bf16>,
+    ConvolutionCase<float>, ConvolutionCase<double>, ProductCase<float>, ProductCase<double>, ProductCase<bf16>,
+    ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
+    QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>, QuantizedBlocksCase<ChainCase<float>, Integers<4>>,
+    QuantizedBlocksCase<ProductCase<float>, Integers<8>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
 
 TEST(Monarch, EveryKernelAgrees) {

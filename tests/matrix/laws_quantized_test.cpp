@@ -2,9 +2,12 @@
 #include <support/operator_laws.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_block_circulant.hpp>
+#include <tessera/matrix/quantized_khatri_rao.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/quantized_triangular.hpp>
 #include <unsupported/Eigen/KroneckerProduct>
 
 namespace tessera::test {
@@ -87,6 +90,12 @@ template <class B>
 requires is_quantized<B>
 struct Truth<BlockDiagonal<B>> : StructureTruth<BlockDiagonal<B>, BlockParts> {
 };
+template <class F>
+struct Truth<QuantizedKhatriRao<F>> : StructureTruth<QuantizedKhatriRao<F>, BlockParts> {};
+template <class F, Shape shape>
+struct Truth<QuantizedTriangular<F, shape>> : StructureTruth<QuantizedTriangular<F, shape>, BlockParts> {};
+template <class F>
+struct Truth<QuantizedBlockCirculant<F>> : StructureTruth<QuantizedBlockCirculant<F>, BlockParts> {};
 template <class A>
 requires is_quantized<A>
 struct Truth<KroneckerOf<A>> : StructureTruth<KroneckerOf<A>, KroneckerParts> {
@@ -157,6 +166,16 @@ KroneckerOf<Dense<float>> factors_sample() {
 }
 SumOf<KroneckerOf<Dense<float>>> sum_sample() { return sum_of(std::vector{factors_sample(), factors_sample()}); }
 
+KhatriRao<float> khatri_rao_sample() { return {random_dense(6, 37, 86), random_dense(35, 37, 87)}; }
+BlockCirculant<float> block_circulant_sample() { return {5, 6, 9, random_buffer<float>(5 * 6 * 9, 88)}; }
+template <Shape shape>
+Triangular<float, shape> triangular_sample() {
+  Dense<float> W = random_dense(150, 150, 89);
+  for (Index i = 0; i < 150; ++i)
+    for (Index j = 0; j < 150; ++j) W(i, j) = W(i, j) / 64 + (i == j ? 2.0f : 0.0f);
+  return triangular<shape>(W.view());
+}
+
 struct HalfBlocksCase {
   using Operator = BlockDiagonal<Dense<bf16>>;
   static std::vector<Operator> samples() {
@@ -212,11 +231,13 @@ struct PrunedCase {
   }
 };
 
-using Types = ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, PrunedCase<in_blocks>,
-                               PrunedCase<in_groups>, PrunedCase<in_rows>, LowRankCase<Q8_0>, LowRankCase<Integers<4>>,
-                               KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>, BlocksCase<Integers<4>>,
-                               HalfBlocksCase, PartsCase<ldu_sample>, PartsCase<bordered_sample>,
-                               PartsCase<factors_sample>, PartsCase<sum_sample>>;
+using Types =
+    ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, PrunedCase<in_blocks>,
+                     PrunedCase<in_groups>, PrunedCase<in_rows>, LowRankCase<Q8_0>, LowRankCase<Integers<4>>,
+                     KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase,
+                     PartsCase<ldu_sample>, PartsCase<bordered_sample>, PartsCase<factors_sample>,
+                     PartsCase<sum_sample>, PartsCase<khatri_rao_sample>, PartsCase<block_circulant_sample>,
+                     PartsCase<triangular_sample<Shape::lower>>, PartsCase<triangular_sample<Shape::unit_upper>>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.

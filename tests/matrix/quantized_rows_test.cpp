@@ -7,8 +7,11 @@
 #include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
 #include <tessera/matrix/ldu.hpp>
+#include <tessera/matrix/quantized_block_circulant.hpp>
+#include <tessera/matrix/quantized_khatri_rao.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/quantized_triangular.hpp>
 #include <tessera/matrix/triangular.hpp>
 #include <type_traits>
 #include <utility>
@@ -122,6 +125,66 @@ TEST(QuantizedStructures, ProductsOfLdu) {
   const auto Q = quantize<Integers<4>>(ctx, adapted);
   EXPECT_LT(3 * bytes(Q), 2 * bytes(adapted));
 }
+
+template <class F, Shape shape>
+void expect_triangle(const Dense<float>& W, float most_lost) {
+  Context ctx;
+  const auto A = triangular<shape>(W.view());
+  const auto Q = quantize<F>(ctx, A, Activations::exact);
+  expect_near(Q, A, most_lost);
+  const Eigen::MatrixXf D = Q.to_dense(), B = Eigen::MatrixXf::Random(A.rows(), 3);
+  for (Index i = 0; i < D.rows(); ++i)
+    for (Index j = A.is_lower ? i + 1 : 0; j < (A.is_lower ? D.cols() : i); ++j) ASSERT_EQ(D(i, j), 0) << i << ' ' << j;
+  EXPECT_EQ(Q.diagonal(), Eigen::VectorXf(D.diagonal()));
+  EXPECT_EQ(Q.log_determinant().log_abs == 0, A.is_unit);
+  for (const Op op : {Op::none, Op::transpose}) {
+    Eigen::MatrixXf X = B;
+    Q.solve(ctx, op, view(B), view(X));
+    const Eigen::MatrixXf AT = D.transpose(), AX = (op == Op::none ? D : AT) * X;
+    EXPECT_LT((AX - B).norm(), 1e-4f * B.norm()) << describe(Q);
+  }
+}
+
+TEST(QuantizedStructures, TrianglesStayTriangles) {
+  Dense<float> W = drawn(300, 300);
+  for (Index i = 0; i < 300; ++i)
+    for (Index j = 0; j < 300; ++j) W(i, j) = W(i, j) / 64 + (i == j ? 2.0f : 0.0f);
+  expect_triangle<Integers<8>, Shape::upper>(W, 0.02f);
+  expect_triangle<Q8_0, Shape::unit_lower>(W, 0.02f);
+  expect_triangle<IQ4_NL, Shape::lower>(W, 0.1f);     // has no 0
+  expect_triangle<Q4_K, Shape::unit_upper>(W, 0.1f);  // blocks of 256 with minima
+  const Triangular<bf16, Shape::lower> half(W.view());
+  Context ctx;
+  const auto Q = quantize<Q8_0>(ctx, half);
+  expect_near(Q, half, 0.02f);
+  EXPECT_LT(2.5 * static_cast<double>(bytes(Q)), static_cast<double>(bytes(triangular<Shape::lower>(W.view()))));
+  EXPECT_EQ((quantize<Q8_0>(ctx, Triangular<float, Shape::upper>())).to_dense().size(), 0);
+}
+
+TEST(QuantizedStructures, KhatriRaoAndBlockCirculant) {
+  Context ctx;
+  const KhatriRao<float> K(drawn(9, 70), drawn(40, 70));
+  expect_near(quantize<Integers<8>>(ctx, K), K, 0.02f);
+  expect_near(quantize<Q8_0>(ctx, KhatriRao<bf16>(Dense<bf16>(K.left().view()), Dense<bf16>(K.right().view()))), K,
+              0.02f);
+  Buffer<float> blocks = test::random_buffer<float>(13 * 10 * 7, 4);
+  const BlockCirculant<float> B(13, 10, 7, std::move(blocks));
+  auto Q = quantize<Q8_0>(ctx, B);
+  expect_near(Q, B, 0.02f);
+  expect_near(Q.set_method(ConvolutionMethod::fft), B, 0.02f);
+  const auto four = quantize<Integers<4>>(ctx, BlockCirculant<float>(B).set_method(ConvolutionMethod::direct));
+  expect_near(four, B, 0.15f);
+  EXPECT_LT(4 * bytes(four), bytes(B));
+  const BlockCirculant<float> none(0, 2, 3, Buffer<float>());
+  EXPECT_EQ(quantize<Q8_0>(ctx, none).to_dense().size(), 0);
+  EXPECT_LT(quantize<Q8_0>(ctx, K, Calibration::from_gram(Eigen::MatrixXd::Identity(70, 70), 70)).report.weight_error,
+            0.02);
+}
+
+template <class Q, class A>
+constexpr bool same_forms = detail::any_forms<Q> == detail::any_forms<A>;
+static_assert(same_forms<QuantizedTriangular<Q8_0, Shape::lower>, Triangular<float, Shape::lower>>);
+static_assert(same_forms<QuantizedBlockCirculant<Q8_0>, QuantizedKhatriRao<Q8_0>>);
 
 /// A type of bf16 parameters is what the type of f32 ones is that holds the same numbers.
 template <class Half, class Full>

@@ -24,8 +24,7 @@ namespace tessera::inline TESSERA_ABI {
 /// diag(B̂_f) (F⊗I): about 4·n·m·p flops a column beside the transforms of O((m + p)·n log n) a column and O(m·p·n log
 /// n) in all, and errors that scale with the norm of A instead of its entries. Of square blocks the solution, the
 /// inverse and the determinant take n/2 + 1 factorisations of B̂_f, O(n·m³). Blocks may be bf16 or f16, which compute in
-/// f32; there is no quantize() of it, since products go by the spectrum or by windows over all blocks, both of which
-/// would decode them anew each time. Parameters: the blocks', row-major.
+/// f32. Parameters: the blocks', row-major.
 template <DenseElement P>
 class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   using S = accum_t<P>;
@@ -54,13 +53,22 @@ class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   }
   /// Whether a product with N columns goes by FFT.
   bool by_fft(Index columns) const {
-    if (method_ != ConvolutionMethod::automatic) return method_ == ConvolutionMethod::fft;
+    return method_ == ConvolutionMethod::automatic ? fft_pays(n_, m_, p_, columns) : method_ == ConvolutionMethod::fft;
+  }
+  /// The same of any `count` blocks (m,p), where an FFT needs `before` more flops an entry of theirs.
+  static bool fft_pays(Index count, Index m, Index p, Index columns, double before = 0) {
     // A flop of a transform against one of a product. Measured on one busy Zen 3 core (Eigen's FFT; us, directly and by
     // FFT): f32, blocks of 32x32, 16 columns, 32 of them 566, 798, 64 1846, 1143, 128 22686, 3174; one column, 128 995,
     // 1603, 256 13096, 7827; f64, 16 columns, 16 of them 284, 264, 32 1168, 651.
     const double slower = columns == 1 ? 20 : sizeof(S) == sizeof(float) ? 40 : 25;
-    const double n = static_cast<double>(columns), size = static_cast<double>(b_.size());
-    return slower * transform_flops(n) + 4 * size * n < 2 * size * static_cast<double>(n_) * n;
+    const double n = static_cast<double>(columns), blocks = static_cast<double>(count);
+    const double size = blocks * static_cast<double>(m) * static_cast<double>(p);
+    return slower * transform_flops(count, m, p, n) + (4 * n + before) * size < 2 * size * blocks * n;
+  }
+  /// Of the transforms of the blocks, and of N columns there and back, two lines of n at a time.
+  static double transform_flops(Index count, Index m, Index p, double columns) {
+    const auto n = static_cast<double>(count), height = static_cast<double>(m), width = static_cast<double>(p);
+    return 2.5 * n * std::log2(std::max(n, 1.0)) * (height * width + (height + width) * columns);
   }
 
   void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
@@ -114,7 +122,8 @@ class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   std::size_t bytes() const { return b_.bytes(); }
   double flops(Index n) const {
     const double columns = static_cast<double>(n), size = static_cast<double>(b_.size());
-    return by_fft(n) ? transform_flops(columns) + 4 * size * columns : 2 * size * static_cast<double>(n_) * columns;
+    return by_fft(n) ? transform_flops(n_, m_, p_, columns) + 4 * size * columns
+                     : 2 * size * static_cast<double>(n_) * columns;
   }
   /// Solutions, inverses, determinants and traces are of square blocks.
   bool knows(Form form) const {
@@ -210,11 +219,6 @@ class BlockCirculant : public OperatorBase<BlockCirculant<P>> {
   }
   static View<const S, 3> turned(View<const S, 3> v) {
     return {v.data(), {v.extent(0), v.extent(2), v.extent(1)}, {v.stride(0), v.stride(2), v.stride(1)}};
-  }
-  /// Of the blocks, and of N columns there and back, two lines of n at a time.
-  double transform_flops(double columns) const {
-    const auto n = static_cast<double>(n_), m = static_cast<double>(m_), p = static_cast<double>(p_);
-    return 2.5 * n * std::log2(std::max(n, 1.0)) * (m * p + (m + p) * columns);
   }
 
   Buffer<P> b_;

@@ -13,9 +13,8 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// A (M,K) ⊙ B (N,K) = (M·N, K): column k is A's column k ⊗ B's column k. (A⊙B) x reshaped to (M,N) is A diag(x) Bᵀ, so
-/// that nothing of its size is stored: 2·M·N·K flops a column. A and B may be bf16 or f16, which compute in f32; there
-/// is no quantize() of it, for each column x scales the columns of A, along which codes have their scales, so that A
-/// would be decoded for every column anew. Parameters: A's, then B's, in row-major order. C. Khatri, C. Rao, "Solutions
+/// that nothing of its size is stored: 2·M·N·K flops a column. A and B may be bf16 or f16, which compute in f32.
+/// Parameters: A's, then B's, in row-major order. C. Khatri, C. Rao, "Solutions
 /// to some functional equations and their applications to characterization of probability distributions" (Sankhyā
 /// 1968).
 template <DenseElement P>

@@ -21,7 +21,9 @@ class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
   QuantizedMonarch() = default;
   /// Every row of every block rounded to nearest; see quantize.
   template <class P>
-  QuantizedMonarch(Context& ctx, const Monarch<P>& M)
+  QuantizedMonarch(Context& ctx, const Monarch<P>& M) : QuantizedMonarch(ctx, MonarchView<P>(M)) {}
+  template <class P>
+  QuantizedMonarch(Context& ctx, const MonarchView<P>& M)
       : shape_(M.shape()), left_(ctx, M.left()), right_(ctx, M.right()) {}
 
   Index rows() const { return shape_.rows(); }
@@ -73,5 +75,11 @@ class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
 template <CodedFormat F, class P>
 requires std::same_as < accum_t<P>,
 float > QuantizedMonarch<F> quantize(Context& ctx, const Monarch<P>& M) { return QuantizedMonarch<F>(ctx, M); }
+/// Both of a product, whose inner stages stay apart.
+template <CodedFormat F, class P>
+requires std::same_as < accum_t<P>,
+float > auto quantize(Context& ctx, const MonarchProduct<P>& M) {
+  return QuantizedMonarch<F>(ctx, M.left()) * QuantizedMonarch<F>(ctx, M.right());
+}
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -7,37 +7,15 @@
 #include <vector>
 
 #include <tessera/matrix/block_diagonal.hpp>
+#include <tessera/matrix/detail/quantized_part.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/kronecker.hpp>
 #include <tessera/matrix/ldu.hpp>
 #include <tessera/matrix/low_rank.hpp>
-#include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/sum_of.hpp>
 #include <tessera/quant/report.hpp>
 
 namespace tessera::inline TESSERA_ABI {
-
-namespace detail {
-template <class A>
-concept DensePart = DenseFactor<A> && std::same_as<typename A::Scalar, float>;
-
-/// Blocks of F, or codes with a scale a row where F has none of its own.
-template <PanelFormat F, class T>
-auto quantized_part(Context& ctx, MatrixView<const T> W, Activations mode) {
-  if constexpr (!std::same_as<T, float>) {
-    const Dense<float> wide(W);
-    return quantized_part<F>(ctx, wide.view(), mode);
-  } else if constexpr (PanelLayout<F>::scale == PanelScale::one) {
-    return quantize_rows<F>(ctx, W).activations(mode);
-  } else {
-    return quantize<F>(ctx, W).activations(mode);
-  }
-}
-template <PanelFormat F, DensePart A>
-auto quantized_part(Context& ctx, const A& a, Activations mode) {
-  return quantized_part<F>(ctx, MatrixView<const typename A::Element>(a.view()), mode);
-}
-}  // namespace detail
 
 /// U Vᵀ with U and Vᵀ quantized, each along its rows: a product reads both as qgemm does, the transposed one decodes
 /// squares of them. `mode` as in Quantized. `auto Q = quantize<Q8_0>(ctx, low_rank(U, V))`.

@@ -22,8 +22,7 @@ namespace tessera::inline TESSERA_ABI {
 enum class Shape { lower, upper, unit_lower, unit_upper };
 
 /// A triangular (N,N). Owns panels of 64 rows of its half: N·(N + 64)/2 elements; those of the diagonal blocks beyond
-/// the diagonal are zeros, and a unit diagonal is stored. N² flops a column. bf16 and f16 compute in f32; there is no
-/// quantize() of it, since substitution divides by the diagonal and multiplies its errors from row to row. Parameters:
+/// the diagonal are zeros, and a unit diagonal is stored. N² flops a column. bf16 and f16 compute in f32. Parameters:
 /// the half's entries row by row, without a unit diagonal.
 template <DenseElement P, Shape shape>
 class Triangular : public OperatorBase<Triangular<P, shape>> {
