@@ -81,6 +81,8 @@
 #include <tessera/kv/calibrate.hpp>
 #include <tessera/kv/kv.hpp>
 #include <tessera/kv/matryoshka.hpp>
+#include <tessera/kv/mergers/nearest.hpp>
+#include <tessera/kv/scorers/leverage.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/bitmap.hpp>

@@ -115,6 +115,14 @@ TYPED_TEST(PolicyLaws, EvictionReturnsMemory) {
     EXPECT_EQ(report.bytes_after, cache.bytes());
     EXPECT_EQ(report.tokens_after, 512);
     EXPECT_LT(report.bytes_after, report.bytes_before * 45 / 100);
+    const auto merged = cache.compress(this->ctx, score(KeyNorm{}) | keep(0.5) | merge(MergeSets{.threshold = -1}));
+    this->ctx.workspace.release();
+    EXPECT_EQ(live_bytes - before, static_cast<long>(cache.bytes()));
+    constexpr bool windowed = std::same_as<TypeParam, Kivi<4>> || std::same_as<TypeParam, Kivi<2>>;
+    if (!windowed) {  // what merged fills an exact window again, as tokens that come do
+      EXPECT_LT(merged.bytes_after, merged.bytes_before);
+    }
+    EXPECT_TRUE(cache.counted(0));
     cache.clear();
     EXPECT_EQ(live_bytes, before);
   }

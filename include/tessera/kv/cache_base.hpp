@@ -116,8 +116,8 @@ class KvCacheBase {
 
   /// From now on attend() keeps `rule`'s numbers of every token, in the place of an earlier rule of its type: queries
   /// at the latest positions (causal) add to them; others, which stand for no position, leave no trace. Tokens held
-  /// start like those appended. They move and go with their tokens (after a rewrite, with positions), and count in
-  /// bytes().
+  /// start like those appended. They move and go with their tokens (in a rewrite by fewer or more, with positions),
+  /// and count in bytes().
   template <AttentionRule R>
   void track(R rule) {
     KvTracker& added = trackers_.add(std::move(rule), kv_heads_);
@@ -187,9 +187,13 @@ class KvCacheBase {
     for (const float count : counts)
       if (!(count > 0) || std::isinf(count))
         throw shape_error(concat("tessera: rewrite: a token that stands for ", count, "; expected a positive number"));
-    std::vector<Index> same;  // tokens at positions that stay, -1 where there was none
+    std::vector<Index> same;  // one for one, or tokens at positions that stay, -1 where there was none
     if (!trackers_.empty())
       for (Index j = 0; const Index p : positions) {
+        if (n == size(kv_head)) {
+          same.push_back(j++);
+          continue;
+        }
         while (j < size(kv_head) && position(kv_head, j) < p) ++j;
         same.push_back(j < size(kv_head) && position(kv_head, j) == p ? j : -1);
       }

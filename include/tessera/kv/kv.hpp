@@ -1,4 +1,5 @@
-/// The KV module as a whole, but for calibrate.hpp and matryoshka.hpp, which few programs need and compilers feel.
+/// The KV module as a whole, but for calibrate.hpp, matryoshka.hpp, mergers/nearest.hpp and scorers/leverage.hpp, which
+/// few programs need and compilers feel.
 #pragma once
 
 #include <tessera/kv/any.hpp>
@@ -17,23 +18,33 @@
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/head_probe.hpp>
+#include <tessera/kv/layers.hpp>
+#include <tessera/kv/mergers/sets.hpp>
 #include <tessera/kv/observe.hpp>
 #include <tessera/kv/scorers/accumulated_attention.hpp>
 #include <tessera/kv/scorers/critic.hpp>
 #include <tessera/kv/scorers/expected_attention.hpp>
 #include <tessera/kv/scorers/global_local.hpp>
+#include <tessera/kv/scorers/key_diff.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>
 #include <tessera/kv/scorers/keyformer.hpp>
+#include <tessera/kv/scorers/lag_kv.hpp>
 #include <tessera/kv/scorers/lazy_eviction.hpp>
 #include <tessera/kv/scorers/probe_attention.hpp>
+#include <tessera/kv/scorers/random.hpp>
 #include <tessera/kv/scorers/snap_kv.hpp>
 #include <tessera/kv/scorers/window_attention.hpp>
 #include <tessera/kv/sparse_window.hpp>
+#include <tessera/kv/stages/adaptive.hpp>
+#include <tessera/kv/stages/chunks.hpp>
 #include <tessera/kv/stages/evict.hpp>
 #include <tessera/kv/stages/keep.hpp>
+#include <tessera/kv/stages/merge.hpp>
 #include <tessera/kv/stages/protect.hpp>
+#include <tessera/kv/stages/rerotate.hpp>
 #include <tessera/kv/stages/score.hpp>
 #include <tessera/kv/stages/window.hpp>
 #include <tessera/kv/storages/paged.hpp>
 #include <tessera/kv/storages/virtual.hpp>
 #include <tessera/kv/tracker.hpp>
+#include <tessera/kv/when.hpp>

@@ -3,9 +3,13 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstddef>
+#include <numeric>
 #include <tuple>
+#include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/stage.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -33,31 +37,79 @@ inline Index token_count(const char* what, Index count) {
 }
 }  // namespace detail
 
+/// Tokens at positions [begin, end).
+struct Between {
+  Index begin, end;
+  void mark(HeadDraft& draft, const KvCacheBase& cache, Index kv_head) const {
+    for (Index j = 0; j < draft.tokens; ++j)
+      if (const Index p = cache.position(kv_head, j); p >= begin && p < end)
+        draft.guarded[static_cast<std::size_t>(j)] = 1;
+  }
+};
+/// The `count` tokens of the highest scores, the later of equals.
+struct TopScores {
+  Index count;
+  static constexpr Facts needs = Facts::scores;
+  void mark(HeadDraft& draft) const {
+    std::vector<Index> order(static_cast<std::size_t>(draft.tokens));
+    std::iota(order.begin(), order.end(), Index{0});
+    const Index some = std::min(count, draft.tokens);
+    const auto score = [&](Index j) { return draft.score[static_cast<std::size_t>(j)]; };
+    if (some < draft.tokens)
+      std::nth_element(order.begin(), order.begin() + some, order.end(),
+                       [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
+    for (Index i = 0; i < some; ++i) draft.guarded[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = 1;
+  }
+};
+
 inline Sinks sinks(Index count) { return {detail::token_count("sinks", count)}; }
 inline RecentTokens recent(Index count) { return {detail::token_count("recent", count)}; }
+/// Throws unsupported_error unless begin <= end.
+inline Between between(Index begin, Index end) {
+  if (begin > end)
+    throw unsupported_error(tessera::detail::concat("tessera: between(", begin, ", ", end, "): expected begin <= end"));
+  return {begin, end};
+}
+inline TopScores top_scores(Index count) { return {detail::token_count("top_scores", count)}; }
 
-/// Marks the tokens to protect: `draft.guarded[j] = 1`.
+/// Marks the tokens to protect: `draft.guarded[j] = 1`. One that reads scores says so, `needs = Facts::scores`.
 template <class T>
 concept KvSpan = requires(const T& span, HeadDraft& draft) {
   span.mark(draft);
-};
+}
+|| requires(const T& span, HeadDraft& draft, const KvCacheBase& cache, Index h) { span.mark(draft, cache, h); };
+
+namespace detail {
+template <KvSpan Span>
+consteval Facts span_needs() {
+  if constexpr (requires { Span::needs; }) return Span::needs;
+  return Facts::none;
+}
+}  // namespace detail
 
 template <KvSpan... Spans>
 struct Protect {
   std::tuple<Spans...> spans;
-  static constexpr Facts needs = Facts::none, too_late_after = Facts::selection, gives = Facts::guards,
-                         ends = Facts::none;
+  static constexpr Facts needs = (detail::span_needs<Spans>() | ... | Facts::none), too_late_after = Facts::selection,
+                         gives = Facts::guards, ends = Facts::none;
   static constexpr bool preserves_positions = true;
 
   void operator()(const StageContext& context) const {
-    for (HeadDraft& draft : context.heads) {
+    for (std::size_t h = 0; h < context.heads.size(); ++h) {
+      HeadDraft& draft = context.heads[h];
       draft.guarded.resize(static_cast<std::size_t>(draft.tokens), 0);
-      std::apply([&](const auto&... span) { (span.mark(draft), ...); }, spans);
+      const auto mark = [&](const auto& span) {
+        if constexpr (requires { span.mark(draft); })
+          span.mark(draft);
+        else
+          span.mark(draft, context.cache, static_cast<Index>(h));
+      };
+      std::apply([&](const auto&... span) { (mark(span), ...); }, spans);
     }
   }
 };
 
-/// `protect(sinks(4), recent(64))`.
+/// `protect(sinks(4), recent(64))`; a second `protect` adds to the first.
 template <KvSpan... Spans>
 Protect<Spans...> protect(Spans... spans) {
   return {{spans...}};

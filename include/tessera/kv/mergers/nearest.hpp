@@ -1,0 +1,129 @@
+/// Evicted tokens join the kept token whose key points most nearly their way.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kv/stages/merge.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+namespace detail {
+
+struct Nearest {
+  Index token = -1;  // none if no cosine is a number
+  float cosine = -2;
+};
+
+/// For each of `from` the token of `to` of the greatest cosine between keys, the first of equals. O(|from|·|to|·d) in
+/// matrix products, |to|·d + 2^14 + 64·d floats of workspace.
+template <class T>
+void nearest_keys(Context& ctx, MatrixView<const T> keys,  // (n, d)
+                  std::span<const Index> from, std::span<const Index> to,
+                  std::span<Nearest> nearest) {  // (from)
+  constexpr Index rows = 64, columns = 256;
+  const Index d = keys.cols(), m = static_cast<Index>(to.size());
+  Workspace::Scope scope(ctx.workspace);
+  T* const centres = scope.take<T>(m * d);
+  T* const some = scope.take<T>(rows * d);
+  T* const cosines = scope.take<T>(rows * columns);
+  const auto unit = [&](Index t, T* out) {
+    const T* const key = keys.data() + t * keys.row_stride();
+    const T factor = inverse_norm(key, d);
+    for (Index c = 0; c < d; ++c) out[c] = key[c] * factor;
+  };
+  for (Index j = 0; j < m; ++j) unit(to[static_cast<std::size_t>(j)], centres + j * d);
+  for (Index i = 0; i < static_cast<Index>(from.size()); i += rows) {
+    const Index high = std::min(rows, static_cast<Index>(from.size()) - i);
+    for (Index r = 0; r < high; ++r) unit(from[static_cast<std::size_t>(i + r)], some + r * d);
+    for (Index j = 0; j < m; j += columns) {
+      const Index wide = std::min(columns, m - j);
+      gemm<T>(ctx, T(1), MatrixView<const T>(some, high, d), MatrixView<const T>(centres + j * d, wide, d).transposed(),
+              T(0), MatrixView<T>(cosines, high, wide));
+      for (Index r = 0; r < high; ++r) {
+        Nearest& best = nearest[static_cast<std::size_t>(i + r)];
+        for (Index c = 0; c < wide; ++c)
+          if (cosines[r * wide + c] > best.cosine) best = {to[static_cast<std::size_t>(j + c)], cosines[r * wide + c]};
+      }
+    }
+  }
+}
+
+/// Whether a cosine, rounded as it is, reaches a threshold; never one above 1.
+inline bool reaches(float cosine, float threshold) { return std::min(cosine + 1e-6f, 1.0f) >= threshold; }
+
+/// Joins each of `from` to its nearest centre if their cosine reaches the threshold.
+template <class Tokens>
+void join_nearest(Context& ctx, const Tokens& tokens, std::span<const Index> from, bool into_protected, float threshold,
+                  MergePlan& plan) {
+  std::vector<Index> centres;
+  for (const Index t : tokens.kept)
+    if (into_protected || !tokens.is_guarded(t)) centres.push_back(t);
+  std::vector<Nearest> nearest(from.size());
+  nearest_keys<float>(ctx, tokens.keys, from, centres, nearest);
+  for (std::size_t i = 0; i < from.size(); ++i)
+    if (nearest[i].token >= 0 && reaches(nearest[i].cosine, threshold))
+      plan.into[static_cast<std::size_t>(from[i])] = nearest[i].token;
+}
+
+/// The tokens that a selection leaves out.
+inline std::vector<Index> left_out(const MergeTokens& tokens) {
+  std::vector<Index> all(static_cast<std::size_t>(tokens.keys.rows())), rest;
+  std::iota(all.begin(), all.end(), Index{0});
+  std::set_difference(all.begin(), all.end(), tokens.kept.begin(), tokens.kept.end(), std::back_inserter(rest));
+  return rest;
+}
+
+}  // namespace detail
+
+/// Values of evicted tokens are averaged into those of kept ones, whose keys stay as they are.
+/// After Y. Zhang et al., "CaM: Cache Merging for Memory-efficient LLMs Inference" (ICML 2024), §4. Deviations: into
+/// the token with the nearest key instead of all of a recent window, always instead of with a probability, and by the
+/// mean of all tokens that it stands for. Protected tokens take nothing unless `into_protected`. O(evicted·kept·d) in
+/// matrix products; 8·d bytes a token and as much for those kept while it runs.
+struct MergeNearest {
+  float threshold = 0;  // least cosine between keys; others go
+  bool into_protected = false;
+  static constexpr bool keys = false;
+
+  template <std::same_as<MergeTokens> Tokens>  // a template: matrix products are compiled where it is used
+  MergePlan operator()(Context& ctx, const Tokens& tokens) const {
+    auto plan = MergePlan::dropping(tokens);
+    detail::join_nearest(ctx, tokens, detail::left_out(tokens), into_protected, threshold, plan);
+    return plan;
+  }
+};
+
+/// Of the tokens that are not kept, the more important ones merge into the nearest kept token, keys and values
+/// averaged; those of a smaller cosine than `threshold` fall to the zero class, and the less important ones go at once.
+/// "EMS: Adaptive Evict-then-Merge Strategy for Head-wise KV Cache Compression Based on Global-Local Importance"
+/// (2024), §3.3. Deviations: what merges is weighted by the tokens that it stands for, and counts as so many (see
+/// MergeOptions); protected tokens take nothing unless `into_protected`. Cost as MergeNearest, of `merging` of the
+/// evicted tokens.
+struct EmsMerge {
+  float threshold = 0.6f;
+  double merging = 0.5;  // share of the tokens not kept that may merge, those of the highest scores
+  bool into_protected = false;
+  static constexpr bool keys = true;
+
+  template <std::same_as<MergeTokens> Tokens>
+  MergePlan operator()(Context& ctx, const Tokens& tokens) const {
+    auto plan = MergePlan::dropping(tokens);
+    auto rest = detail::left_out(tokens);
+    const auto some =
+        static_cast<std::size_t>(std::llround(std::clamp(merging, 0.0, 1.0) * static_cast<double>(rest.size())));
+    if (some < rest.size()) {
+      const auto score = [&](Index t) { return tokens.score.empty() ? 0 : tokens.score[static_cast<std::size_t>(t)]; };
+      std::nth_element(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(some), rest.end(),
+                       [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
+      rest.resize(some);
+    }
+    detail::join_nearest(ctx, tokens, rest, into_protected, threshold, plan);
+    return plan;
+  }
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv

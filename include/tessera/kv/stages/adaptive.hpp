@@ -1,0 +1,71 @@
+/// A layer's budget, shared out among its heads by their scores.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+#include <tessera/kv/stages/keep.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// Y. Feng et al., "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference"
+/// (2024), alg. 1: of the tokens of all heads together those of the highest scores stay, as many as `keep(fraction)`
+/// would leave, so that heads whose scores are concentrated give their budget to those where they are not. Scores must
+/// be comparable between heads, as attention's are. Each head keeps at least `floor` of its even share, its protected
+/// tokens and one token; the total is exact unless these exceed it. Deviation: the floor is filled first, where the
+/// paper mixes the two budgets. O(n) selection over all heads, 24 bytes a token while it runs.
+struct KeepAdaptive {
+  double fraction;
+  double floor;
+  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
+                         ends = Facts::none;
+  static constexpr bool preserves_positions = true;
+
+  void operator()(const StageContext& context) const {
+    struct Candidate {
+      float score;
+      std::size_t head;
+      Index token;
+    };
+    std::vector<Candidate> open;
+    Index left = 0;
+    for (std::size_t h = 0; h < context.heads.size(); ++h) {
+      HeadDraft& draft = context.heads[h];
+      draft.fraction *= fraction;
+      const double even = std::round(draft.fraction * static_cast<double>(draft.tokens));
+      detail::select_tokens(draft, static_cast<Index>(std::floor(floor * even)));
+      left += static_cast<Index>(even) - static_cast<Index>(draft.kept.size());
+      std::size_t next = 0;
+      for (Index j = 0; j < draft.tokens; ++j) {
+        if (next < draft.kept.size() && draft.kept[next] == j)
+          ++next;
+        else
+          open.push_back({draft.score[static_cast<std::size_t>(j)], h, j});
+      }
+    }
+    const Index some = std::clamp<Index>(left, 0, static_cast<Index>(open.size()));
+    if (some < static_cast<Index>(open.size()))
+      std::nth_element(open.begin(), open.begin() + some, open.end(), [](const Candidate& a, const Candidate& b) {
+        if (a.score != b.score) return a.score > b.score;
+        return a.token != b.token ? a.token > b.token : a.head < b.head;
+      });
+    for (Index i = 0; i < some; ++i) {
+      const Candidate& one = open[static_cast<std::size_t>(i)];
+      context.heads[one.head].kept.push_back(one.token);
+    }
+    for (HeadDraft& draft : context.heads) std::sort(draft.kept.begin(), draft.kept.end());
+  }
+};
+
+/// Throws unsupported_error unless both are 0 to 1.
+inline KeepAdaptive keep_adaptive(double fraction, double floor = 0.2) {
+  if (!(fraction >= 0 && fraction <= 1 && floor >= 0 && floor <= 1))
+    throw unsupported_error(
+        tessera::detail::concat("tessera: keep_adaptive(", fraction, ", ", floor, "): expected fractions of 0 to 1"));
+  return {fraction, floor};
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,106 @@
+/// Tokens scored, and kept, a chunk at a time.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <tessera/core/error.hpp>
+#include <tessera/kv/stages/keep.hpp>
+#include <tessera/kv/stages/score.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+namespace detail {
+inline Index chunk_size(const char* what, Index size) {
+  if (size < 1)
+    throw unsupported_error(tessera::detail::concat("tessera: ", what, '(', size, "): expected at least 1 token"));
+  return size;
+}
+}  // namespace detail
+
+/// A scorer that is given `size` tokens of a head at a time, as if they were all: its cost is that of the chunks.
+template <KvScorer S>
+struct Chunked {
+  S scorer;
+  Index size;
+  static constexpr Needs needs = S::needs;
+
+  void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {
+    const auto n = static_cast<Index>(score.size());
+    for (Index j = 0; j < n; j += size) {
+      const Index count = std::min(size, n - j);
+      const auto at = static_cast<std::size_t>(j), some = static_cast<std::size_t>(count);
+      KvTokens chunk = tokens;
+      if (!tokens.keys.empty()) chunk.keys = tokens.keys.slice(0, j, count);
+      if (!tokens.values.empty()) chunk.values = tokens.values.slice(0, j, count);
+      if (!tokens.positions.empty()) chunk.positions = tokens.positions.subspan(at, some);
+      scorer(ctx, chunk, score.subspan(at, some));
+    }
+  }
+};
+
+/// `score(chunked(KeyDiff{}, 1024))`. Throws unsupported_error unless size >= 1.
+template <KvScorer S>
+Chunked<S> chunked(S scorer, Index size) {
+  return {std::move(scorer), detail::chunk_size("chunked", size)};
+}
+
+/// Gives each token the mean score of its chunk of `size` tokens held, so that chunks stay or go as a whole (but one at
+/// the edge of the budget). X. Liu et al., "ChunkKV: Semantic-Preserving KV Cache Compression for Efficient
+/// Long-Context LLM Inference" (2025), §3.
+struct ByChunks {
+  Index size;
+  static constexpr Facts needs = Facts::scores, too_late_after = Facts::selection, gives = Facts::scores,
+                         ends = Facts::none;
+  static constexpr bool preserves_positions = true;
+
+  void operator()(const StageContext& context) const {
+    for (HeadDraft& draft : context.heads)
+      for (auto first = draft.score.begin(); first != draft.score.end();) {
+        const auto last = first + std::min<std::ptrdiff_t>(size, draft.score.end() - first);
+        double sum = 0;
+        for (auto one = first; one != last; ++one) sum += static_cast<double>(*one);
+        std::fill(first, last, static_cast<float>(sum / static_cast<double>(last - first)));
+        first = last;
+      }
+  }
+};
+
+/// Throws unsupported_error unless size >= 1.
+inline ByChunks by_chunks(Index size) { return {detail::chunk_size("by_chunks", size)}; }
+
+/// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context.
+/// One token of every chunk stays.
+struct KeepInChunks {
+  double fraction;
+  Index size;
+  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
+                         ends = Facts::none;
+  static constexpr bool preserves_positions = true;
+
+  void operator()(const StageContext& context) const {
+    for (HeadDraft& draft : context.heads) {
+      draft.fraction *= fraction;
+      draft.kept.clear();
+      for (Index j = 0; j < draft.tokens; j += size) {
+        const auto at = static_cast<std::ptrdiff_t>(j);
+        const Index count = std::min(size, draft.tokens - j);
+        HeadDraft chunk;
+        chunk.reset(count);
+        chunk.score.assign(draft.score.begin() + at, draft.score.begin() + at + count);
+        if (!draft.guarded.empty())
+          chunk.guarded.assign(draft.guarded.begin() + at, draft.guarded.begin() + at + count);
+        detail::select_tokens(chunk, static_cast<Index>(std::llround(draft.fraction * static_cast<double>(count))));
+        for (const Index t : chunk.kept) draft.kept.push_back(j + t);
+      }
+    }
+  }
+};
+
+/// Throws unsupported_error unless 0 <= fraction <= 1 and size >= 1.
+inline KeepInChunks keep_in_chunks(double fraction, Index size) {
+  return {keep(fraction).fraction, detail::chunk_size("keep_in_chunks", size)};
+}
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,91 @@
+/// Kept tokens close up: new positions, and rotary embeddings that fit them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <span>
+#include <vector>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/kv/cache_base.hpp>
+#include <tessera/kv/stage.hpp>
+#include <tessera/nn/rope.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// After an eviction or a merge, tokens take the places that end at the size of the longest head: of n tokens the last
+/// n below it, so that a head's are contiguous and every head's last token is next to the query to come. Keys, which
+/// were rotated by `table` at the positions they had, are turned back by the difference. next_position() becomes the
+/// longest size; queries after that are rotated there. G. Xiao et al., "Efficient Streaming Language Models with
+/// Attention Sinks" (2024), §3.2, count positions so. Keys and values of heads whose positions change are coded anew:
+/// 12·d bytes a token of a head while it runs.
+struct Rerotate {
+  const nn::RopeTable<float>* table;  // must outlive this
+  static constexpr Facts needs = Facts::effect, too_late_after = Facts::scores | Facts::guards | Facts::selection,
+                         gives = Facts::effect, ends = Facts::none;
+  static constexpr bool preserves_positions = false;
+
+  /// Throws shape_error if the table has other channels than the keys, or not as many positions as tokens move by;
+  /// then nothing has changed.
+  void operator()(const StageContext& context) const {
+    KvCacheBase& cache = context.cache;
+    const Index d = cache.head_dim(), heads = cache.kv_heads();
+    Index end = 0, farthest = 0;
+    for (Index h = 0; h < heads; ++h) end = std::max(end, cache.size(h));
+    for (Index h = 0; h < heads; ++h)
+      for (Index j = 0; j < cache.size(h); ++j) farthest = std::max(farthest, std::abs(moved(cache, h, j, end)));
+    if (table->d() != d || (farthest > 0 && farthest >= table->positions()))
+      throw shape_error(tessera::detail::concat("tessera: rerotate of keys of ", d, " channels by up to ", farthest,
+                                                " positions with a table of ", table->d(), " channels and ",
+                                                table->positions(), " positions"));
+    const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
+    for_each_chunk(context.ctx, heads, 1, [&](Context& ctx, Index begin, Index last) {
+      for (Index h = begin; h < last; ++h) turn(ctx, cache, unpack, h, end);
+    });
+    cache.move_end(end);
+  }
+
+ private:
+  /// How far back token j goes; less than 0 where a short head's early tokens go ahead. Ascending in j.
+  static Index moved(const KvCacheBase& cache, Index h, Index j, Index end) {
+    return cache.position(h, j) - (end - cache.size(h) + j);
+  }
+  void turn(Context& ctx, KvCacheBase& cache, Unpack unpack, Index h, Index end) const {
+    const Index n = cache.size(h), d = cache.head_dim();
+    std::vector<Index> by, places;
+    bool still = true;
+    for (Index j = 0; j < n; ++j) {
+      by.push_back(moved(cache, h, j, end));
+      places.push_back(end - n + j);
+      still = still && by.back() == 0;
+    }
+    if (still) return;
+    Workspace::Scope scope(ctx.workspace);
+    const auto rows = [&](bool keys) {
+      const MatrixView<float> out(scope.take<float>(n * d), n, d);
+      Index stride = 0;
+      const float* const from = keys ? cache.key_tile(h, 0, n, out.data(), stride, unpack)
+                                     : cache.value_tile(h, 0, n, out.data(), stride, unpack);
+      for (Index j = 0; from != out.data() && j < n; ++j) std::copy_n(from + j * stride, d, out.data() + j * d);
+      return out;
+    };
+    const MatrixView<float> keys = rows(true), values = rows(false);
+    const Index ahead = std::lower_bound(by.begin(), by.end(), 0) - by.begin();
+    for (Index j = 0; j < ahead; ++j) by[static_cast<std::size_t>(j)] *= -1;
+    const auto distances = std::span<const Index>(by);
+    nn::rope(ctx, *table, keys.slice(0, 0, ahead), distances.first(static_cast<std::size_t>(ahead)));
+    nn::rope_backward(ctx, *table, keys.slice(0, ahead, n - ahead), distances.subspan(static_cast<std::size_t>(ahead)));
+    std::vector<float> counts;
+    for (Index j = 0; cache.counted(h) && j < n; ++j) counts.push_back(std::exp(cache.count_bias(h, j)));
+    cache.rewrite(h, keys, values, places, counts);
+  }
+};
+
+/// `… | evict() | rerotate(table)`.
+inline Rerotate rerotate(const nn::RopeTable<float>& table) { return {&table}; }
+Rerotate rerotate(const nn::RopeTable<float>&& table) = delete;
+
+}  // namespace tessera::inline TESSERA_ABI::kv

@@ -1,0 +1,360 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <tessera/kv/mergers/nearest.hpp>
+#include <tessera/kv/scorers/leverage.hpp>
+#include <vector>
+
+#include "kv/support.hpp"
+
+namespace tessera::test {
+namespace TESSERA_TEST_FILE {
+
+// ---- what makes no sense does not compile (readable reasons: tests/compile_fail/kv_*.cpp)
+// ----------------------------
+
+template <class A, class B>
+concept Composes = requires(const A& a, const B& b) {
+  a | b;
+};
+static_assert(KvPolicy<decltype(score(KeyNorm{}) | keep(0.5) | merge(EmsMerge{}))>);
+static_assert(
+    KvPolicy<decltype(score(KeyNorm{}) | merge_similar(MergeSets{}) | score(KeyNorm{}) | keep(0.5) | evict())>);
+static_assert(KvPolicy<decltype(protect(recent(4)) | keep_protected() | merge(MergeNearest{}))>);
+static_assert(!KvPolicy<decltype(merge(EmsMerge{}))> && !Composes<Score<KeyNorm>, Merge<EmsMerge>>,
+              "nothing was selected");
+static_assert(!Composes<Evict, Merge<EmsMerge>> && !Composes<Merge<EmsMerge>, Evict>, "one effect a selection");
+static_assert(!KvPolicy<decltype(merge_similar(MergeSets{}))>, "nothing was scored");
+static_assert(!Composes<decltype(score(KeyNorm{}) | keep(0.5)), Merge<MergeSets, false>>,
+              "the selection would be ignored");
+static_assert(!KvPolicy<Rerotate> && !Composes<decltype(score(KeyNorm{}) | keep(0.5)), Rerotate>,
+              "positions move last");
+static_assert(!KvPolicy<decltype(protect(top_scores(3)) | keep_protected() | evict())>, "nothing was scored");
+static_assert(!Composes<decltype(score(KeyNorm{}) | keep(0.5)), ByChunks>, "scores after the selection");
+static_assert(decltype(window({4, 64}))::preserves_positions && Merge<EmsMerge>::preserves_positions);
+static_assert(!kv::detail::Joined<Evict, Rerotate>::preserves_positions);
+
+// ---- every stage × wrapper × codec
+// -----------------------------------------------------------------------------------
+
+const nn::RopeTable<float>& table() {
+  static const nn::RopeTable<float> one(32, 512);
+  return one;
+}
+
+/// f(name, policy, fraction kept or -1) for each policy that keeps `fraction` of a head's tokens.
+template <class F>
+void each_policy(double fraction, const F& f) {
+  const auto guards = protect(sinks(1), recent(2));
+  const auto kept = keep(fraction);
+  f("key norm", score(KeyNorm{}) | guards | kept | evict());
+  f("key diff", score(KeyDiff{}) | kept | evict());
+  f("lag", score(LagKv{.sinks = 2, .lag = 8}) | kept | evict());
+  f("leverage", score(Leverage{.sketch = 8}) | kept | evict());
+  f("curdkv", score(CurDkv{.rank = 8}) | kept | evict());
+  f("random", score(Random{1}) | kept | evict());
+  f("chunked", score(chunked(KeyDiff{}, 16)) | by_chunks(4) | kept | evict());
+  f("spans", score(KeyNorm{}) | protect(between(3, 4), top_scores(1)) | kept | evict());
+  f("average", score(KeyNorm{}) | guards | kept | merge(MergeNearest{}));
+  f("ems", score(KeyNorm{}) | kept | merge(EmsMerge{.threshold = 0.1f, .merging = 0.5}));
+  f("sets", score(KeyNorm{}) | guards | kept | merge(MergeSets{.threshold = 0.1f}));
+  f("closed up", score(KeyNorm{}) | kept | evict() | rerotate(table()));
+  f("merged and closed up", score(KeyNorm{}) | kept | merge(MergeSets{.threshold = -1}) | rerotate(table()));
+}
+
+TEST(Policies, EveryStageAndCodec) {
+  Context ctx, several = Context::with_threads(3);
+  const Index heads = 2, n = 200, d = 32;
+  const Tokens K(heads, n, d, 1), V(heads, n, d, 2), Q(4, 2, d, 3);
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2", "staircase"}) {
+    const auto filled = [&](Index tokens) {
+      AnyKvCache cache = make_kv_cache(codec, heads, d);
+      cache.append(ctx, K.part(0, tokens), V.part(0, tokens));
+      return cache;
+    };
+    const AnyKvCache whole = filled(n);
+    each_policy(0.3, [&](const char* name, const auto& policy) {
+      SCOPED_TRACE(std::string(codec) + ", " + name);
+      AnyKvCache cache = whole;
+      const auto report = cache.compress(ctx, policy);
+      for (Index h = 0; h < heads; ++h) {
+        ASSERT_EQ(cache.size(h), 60);
+        for (Index j = 1; j < 60; ++j) ASSERT_LT(cache.position(h, j - 1), cache.position(h, j));
+      }
+      const bool moved = cache.next_position() != n;
+      EXPECT_EQ(cache.next_position(), moved ? 60 : n);
+      EXPECT_LE(cache.position(0, 59), cache.next_position() - 1);
+      // Memory is what as many tokens take, their positions and counts; grids of 4 and 2 bits may be twice as many.
+      const std::size_t few = filled(60).bytes() + heads * 60 * 8;
+      EXPECT_LE(report.bytes_after, std::max(few * 5 / 4, report.bytes_before / 2));
+      EXPECT_LT(report.bytes_after, report.bytes_before);  // 60 tokens fit the exact window of 4 and 2 bits
+      AnyKvCache again = whole;
+      again.compress(several, policy);
+      Tokens out(4, 2, d, 0), same(4, 2, d, 0);
+      cache.attend(ctx, Q.view(), out.view());
+      again.attend(several, Q.view(), same.view());
+      for (Index i = 0; i < out.buffer.size(); ++i) {
+        ASSERT_EQ(out.buffer[i], same.buffer[i]);
+        ASSERT_TRUE(std::isfinite(out.buffer[i]));
+      }
+    });
+    each_policy(1, [&](const char* name, const auto& policy) {  // at full budget nothing moves
+      SCOPED_TRACE(std::string(codec) + ", " + name);
+      AnyKvCache cache = whole;
+      cache.compress(ctx, policy);
+      for (Index h = 0; h < heads; ++h)
+        for (const bool keys : {true, false}) ASSERT_EQ(decoded(cache.base(), h, keys), decoded(whole.base(), h, keys));
+      EXPECT_EQ(cache.next_position(), n);
+      EXPECT_EQ(cache.bytes(), whole.bytes());
+    });
+    for (const Index tiny : {0, 1, 2, 3})
+      for (const double f : {0.0, 0.5})
+        each_policy(f, [&](const char* name, const auto& policy) {
+          SCOPED_TRACE(std::string(codec) + ", " + name);
+          AnyKvCache cache = filled(tiny);
+          for (int again = 0; again < 2; ++again) cache.compress(ctx, policy);
+          for (Index h = 0; h < heads; ++h) EXPECT_GE(cache.size(h), std::min<Index>(tiny, 1));
+          const Tokens more(heads, 1, d, 4);
+          cache.append(ctx, more.view(), more.view());
+        });
+  }
+}
+
+// ---- budgets
+// ---------------------------------------------------------------------------------------------------------
+
+/// A number for each head and position, more spread in the second head.
+struct Planted {
+  static constexpr Needs needs = Needs::positions;
+  void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {
+    for (std::size_t t = 0; t < score.size(); ++t) {
+      const float luck = Philox(7, static_cast<std::uint64_t>(tokens.kv_head))
+                             .uniform(static_cast<std::uint64_t>(tokens.positions[t]));
+      score[t] = tokens.kv_head == 0 ? (luck > 0.95f ? luck : 0.01f * luck) : luck;
+    }
+  }
+};
+
+TEST(KeepAdaptive, MovesTheBudgetBetweenHeadsAndKeepsItsSum) {
+  Context ctx;
+  const Index n = 400, d = 8;
+  const Tokens K(3, n, d, 5);
+  KvCache<> whole(3, d);
+  whole.append(ctx, K.view(), K.view());
+  for (const double f : {0.0, 0.01, 0.25, 0.5, 1.0})
+    for (const double floor : {0.0, 0.2, 1.0}) {
+      KvCache<> cache = whole;
+      const auto report = cache.compress(ctx, score(Planted{}) | keep_adaptive(f, floor) | evict());
+      const Index even = std::llround(f * static_cast<double>(n));
+      EXPECT_EQ(cache.tokens(), std::max<Index>(3 * even, 3));
+      for (Index h = 0; h < 3; ++h)
+        EXPECT_GE(cache.size(h), std::max<Index>(1, static_cast<Index>(floor * static_cast<double>(even))));
+      if (f == 0.25 && floor == 0.2) {
+        EXPECT_LT(cache.size(0), 40);  // its scores are concentrated
+        EXPECT_GT(cache.size(1), 120);
+        EXPECT_LT(report.bytes_after, report.bytes_before * 3 / 10) << "really ragged, really freed";
+        std::vector<float> dropped, held;  // no dropped token scores more than one kept beyond the floor
+        for (Index h = 1; h < 3; ++h) {
+          const auto left = positions(cache, h);
+          for (Index p = 0; p < n; ++p)
+            (std::binary_search(left.begin(), left.end(), p) ? held : dropped)
+                .push_back(Philox(7, static_cast<std::uint64_t>(h)).uniform(static_cast<std::uint64_t>(p)));
+        }
+        EXPECT_LE(*std::max_element(dropped.begin(), dropped.end()), *std::min_element(held.begin(), held.end()));
+      }
+      for (Index h = 0; h < 3; ++h) EXPECT_TRUE(floor != 1.0 || cache.size(h) == std::max<Index>(even, 1));
+    }
+  KvCache<> twice = whole, guarded = whole;
+  twice.compress(ctx, score(Planted{}) | keep(0.5) | keep_adaptive(0.5) | evict());
+  EXPECT_EQ(twice.tokens(), 300);
+  guarded.compress(ctx, score(Planted{}) | protect(recent(50)) | keep_adaptive(0.01) | evict());
+  EXPECT_EQ(guarded.tokens(), 150);
+  EXPECT_EQ(guarded.position(2, 0), n - 50);
+}
+
+TEST(Chunks, SpreadTheBudgetOrStayWhole) {
+  Context ctx;
+  const Index n = 103, d = 8;
+  const Tokens K(1, n, d, 6);
+  KvCache<> whole(1, d);
+  whole.append(ctx, K.view(), K.view());
+  KvCache<> spread = whole, blocks = whole;
+  spread.compress(ctx, score(Planted{}) | protect(recent(1)) | keep_in_chunks(0.25, 10) | evict());
+  std::vector<Index> of(11, 0);
+  for (const Index p : positions(spread, 0)) ++of[static_cast<std::size_t>(p / 10)];
+  for (std::size_t c = 0; c < 10; ++c) EXPECT_EQ(of[c], 3);  // round(2.5)
+  EXPECT_EQ(of[10], 1);
+  EXPECT_EQ(spread.position(0, spread.size(0) - 1), n - 1);
+  blocks.compress(ctx, score(Random{3}) | by_chunks(8) | keep_at_most(24) | evict());
+  const auto left = positions(blocks, 0);
+  for (std::size_t j = 0; j < left.size(); j += 8) EXPECT_EQ(left[j] % 8 + left[j + 7] - left[j], 7);
+  // Chunked scores are those of the chunks alone.
+  KvTokens tokens;
+  tokens.keys = K.view()[0];
+  std::vector<float> all(static_cast<std::size_t>(n)), part(20);
+  chunked(KeyDiff{}, 20)(ctx, tokens, all);
+  tokens.keys = K.view()[0].slice(0, 40, 20);
+  KeyDiff{}(ctx, tokens, part);
+  for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(all[40 + i], part[i]);
+}
+
+TEST(Layers, PyramidsSumExactly) {
+  for (const Index layers : {1, 2, 7, 32, 61})
+    for (const Index mean : {0, 1, 2, 100, 1023})
+      for (const double beta : {1.0, 2.0, 20.0, 1e9}) {
+        const auto budgets = pyramid_budgets(layers, mean, beta);
+        EXPECT_EQ(std::accumulate(budgets.begin(), budgets.end(), Index{0}), layers * mean);
+        for (std::size_t l = 1; l < budgets.size(); ++l) EXPECT_LE(budgets[l], budgets[l - 1]);
+        const auto capped = pyramid_budgets(layers, mean, beta, mean + mean / 4);
+        EXPECT_EQ(std::accumulate(capped.begin(), capped.end(), Index{0}), layers * mean);
+        for (const Index one : capped) EXPECT_LE(one, mean + mean / 4);
+      }
+  const std::vector<double> shares{0, 1, 3}, negative{1, -1}, none{0, 0};
+  EXPECT_EQ(split_budget(shares, 10, 6), (std::vector<Index>{0, 4, 6}));
+  EXPECT_EQ(split_budget(shares, 15, 6), (std::vector<Index>{3, 6, 6}));
+  EXPECT_EQ(split_budget(shares, 100, 6), (std::vector<Index>{6, 6, 6}));
+  EXPECT_THROW(split_budget(negative, 1, 1), unsupported_error);
+  EXPECT_THROW(split_budget(none, 1, 1), unsupported_error);
+  EXPECT_THROW(split_budget(shares, std::numeric_limits<Index>::max(), 1), unsupported_error);
+  EXPECT_THROW(pyramid_budgets(0, 1), unsupported_error);
+  EXPECT_THROW(pyramid_budgets(3, std::numeric_limits<Index>::max()), unsupported_error);
+  Context ctx;
+  const Tokens K(2, 100, 8, 7);
+  std::vector<AnyKvCache> model(3, make_kv_cache("bf16", 2, 8));
+  for (AnyKvCache& cache : model) cache.append(ctx, K.view(), K.view());
+  const auto budgets = pyramid_budgets(3, 30);
+  const auto reports = compress_layers(ctx, std::span(model), [&](Index l) {
+    return score(KeyNorm{}) | keep_at_most(budgets[static_cast<std::size_t>(l)]) | evict();
+  });
+  Index total = 0;
+  for (const KvReport& report : reports) total += report.tokens_after;
+  EXPECT_EQ(total, 2 * 90);
+  EXPECT_GT(model[0].size(0), model[2].size(1));
+}
+
+TEST(When, OnceOrEverySoManySteps) {
+  Context ctx;
+  const Tokens K(1, 300, 8, 8);
+  KvCache<> cache(1, 8), decoding(1, 8);
+  auto once = at_prefill(score(KeyNorm{}) | keep(0.5) | evict());
+  EXPECT_FALSE(once.step(ctx, cache).has_value());  // nothing there yet
+  auto often = every(16, window({.sinks = 4, .recent = 28}));
+  Index most = 0, applied = 0;
+  for (Index t = 0; t < 200; ++t) {
+    const Index some = t == 0 ? 100 : 1;
+    cache.append(ctx, K.part(t, some), K.part(t, some));
+    EXPECT_EQ(once.step(ctx, cache).has_value(), t == 0);
+    decoding.append(ctx, K.part(t, 1), K.part(t, 1));
+    applied += often.step(ctx, decoding).has_value() ? 1 : 0;
+    most = std::max(most, decoding.size(0));
+  }
+  EXPECT_EQ(cache.size(0), 50 + 199);
+  EXPECT_EQ(applied, 200 / 16);
+  EXPECT_EQ(often.count(), 200 % 16);
+  EXPECT_LE(most, 32 + 16);
+  EXPECT_THROW(every(0, full()), unsupported_error);
+  EXPECT_THROW(by_chunks(0), unsupported_error);
+  EXPECT_THROW(keep_in_chunks(0.5, 0), unsupported_error);
+  EXPECT_THROW(keep_adaptive(1.5), unsupported_error);
+  EXPECT_THROW(keep_adaptive(0.5, std::nan("")), unsupported_error);
+  EXPECT_THROW(between(3, 2), unsupported_error);
+  EXPECT_THROW(top_scores(-1), unsupported_error);
+}
+
+// ---- scorers
+// ---------------------------------------------------------------------------------------------------------
+
+template <class S>
+std::vector<float> scores(const S& scorer, const Tokens& K, const Tokens& V, Index head = 0) {
+  Context ctx;
+  std::vector<Index> places(static_cast<std::size_t>(K.shape[1]));
+  std::iota(places.begin(), places.end(), Index{0});
+  KvTokens tokens;
+  tokens.kv_head = head;
+  tokens.keys = K.view()[head];
+  tokens.values = V.view()[head];
+  tokens.positions = places;
+  std::vector<float> all(places.size());
+  scorer(ctx, tokens, all);
+  return all;
+}
+
+TEST(Scorers, SayWhatTheirPapersDo) {
+  const Index n = 64, d = 16;
+  Tokens K(1, n, d, 9), V(1, n, d, 10);
+  for (Index t = 0; t < n; ++t)  // all nearly the same but one
+    for (Index c = 0; c < d; ++c) K.view()(0, t, c) = (t == 17 ? -1.0f : 1.0f) + 0.1f * K.view()(0, t, c);
+  const auto best = [](const std::vector<float>& s) { return std::max_element(s.begin(), s.end()) - s.begin(); };
+  const auto different = scores(KeyDiff{}, K, V);
+  EXPECT_EQ(best(different), 17);
+  double anchor[16] = {}, length = 0;
+  const auto norm = [&](Index t) {
+    double sum = 0;
+    for (Index c = 0; c < d; ++c) sum += std::pow(static_cast<double>(K.view()(0, t, c)), 2);
+    return std::sqrt(sum);
+  };
+  for (Index t = 0; t < n; ++t)
+    for (Index c = 0; c < d; ++c) anchor[c] += static_cast<double>(K.view()(0, t, c)) / norm(t);
+  for (const double x : anchor) length += x * x;
+  for (Index t = 0; t < n; ++t) {
+    double dot = 0;
+    for (Index c = 0; c < d; ++c) dot += static_cast<double>(K.view()(0, t, c)) * anchor[c];
+    EXPECT_NEAR(static_cast<double>(different[static_cast<std::size_t>(t)]), -dot / norm(t) / std::sqrt(length), 1e-5);
+  }
+  // Leverage: sums to the rank but for the ridge, one direction of its own is nearly 1, sketches find it too.
+  Tokens L(1, n, d, 11);
+  for (Index t = 0; t < n; ++t) L.view()(0, t, 3) = t == 40 ? 5.0f : 0.0f;
+  const auto exact = scores(Leverage{.sketch = 0, .ridge = 1e-5}, L, V);
+  EXPECT_NEAR(std::accumulate(exact.begin(), exact.end(), 0.0), d, 0.01);
+  EXPECT_EQ(best(exact), 40);
+  EXPECT_GT(exact[40], 0.99f);
+  for (const float x : exact) EXPECT_LE(x, 1.0001f);
+  Tokens scaled = L;
+  for (float& x : scaled.buffer) x *= 1e18f;  // scale does not matter, nor do squares that are no f32
+  const auto huge = scores(Leverage{.sketch = 0, .ridge = 1e-5}, scaled, V);
+  for (std::size_t t = 0; t < exact.size(); ++t) EXPECT_NEAR(huge[t], exact[t], 1e-4f);
+  const auto sketch = scores(Leverage{.sketch = 12}, L, V);
+  EXPECT_EQ(best(sketch), 40);
+  // CurDKV without projection: squared norms over their sums.
+  const auto cur = scores(CurDkv{.rank = 0}, K, V);
+  double keys = 0, values = 0;
+  std::vector<double> product;
+  for (Index t = 0; t < n; ++t) {
+    double v = 0;
+    for (Index c = 0; c < d; ++c) v += std::pow(static_cast<double>(V.view()(0, t, c)), 2);
+    product.push_back(norm(t) * norm(t) * v);
+    keys += norm(t) * norm(t);
+    values += v;
+  }
+  for (std::size_t t = 0; t < cur.size(); ++t)
+    EXPECT_NEAR(static_cast<double>(cur[t]), product[t] / keys / values, 1e-5 * product[t] / keys / values);
+  // LagKV: a token whose channels are all over the next partition's range.
+  Tokens wild = L, calm(1, n, d, 12);
+  for (Index t = 0; t < n; ++t)
+    for (Index c = 0; c < d; ++c) wild.view()(0, t, c) = calm.view()(0, t, c) * (t == 10 ? 20.0f : 1.0f);
+  const auto lag = scores(LagKv{.sinks = 4, .lag = 15}, wild, calm);
+  for (std::size_t t = 0; t < 64; ++t) {
+    const bool free = t >= 4 && t < 49;
+    EXPECT_EQ(lag[t] == 2, !free) << t;
+    EXPECT_TRUE(!free || t == 10 || lag[t] < lag[10]) << t;
+  }
+  double sum = 0;
+  for (std::size_t t = 4; t < 19; ++t) sum += static_cast<double>(lag[t]);
+  EXPECT_NEAR(sum, 2, 1e-5);
+  EXPECT_THROW(scores(LagKv{.sinks = -1, .lag = 1}, K, V), unsupported_error);
+  EXPECT_THROW(scores(LagKv{.sinks = 0, .lag = 0}, K, V), unsupported_error);
+  EXPECT_EQ(scores(LagKv{.sinks = 0, .lag = std::numeric_limits<Index>::max()}, K, V)[0], 2);
+  // Chance depends on the seed, the head and the position.
+  EXPECT_EQ(scores(Random{4}, K, V), scores(Random{4}, L, V));
+  EXPECT_NE(scores(Random{4}, K, V), scores(Random{5}, K, V));
+  // A NaN stays with its token.
+  L.view()(0, 5, 5) = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& got : {scores(KeyDiff{}, L, V), scores(Leverage{}, L, V), scores(CurDkv{}, L, V)})
+    for (std::size_t t = 0; t < got.size(); ++t) EXPECT_EQ(std::isnan(got[t]), t == 5) << t;
+}
+
+}  // namespace
+}  // namespace tessera::test
