@@ -28,7 +28,7 @@ std::vector<double> weights(const KvCacheBase& cache, Index kv_head, const float
   return p;
 }
 
-using SomeCodecs = testing::Types<F32, Int8, Kivi<2>>;
+using SomeCodecs = testing::Types<F32, Int8, Kivi<2>, Rotated<F16>>;
 template <class C>
 class TrackerLaws : public testing::Test {};
 TYPED_TEST_SUITE(TrackerLaws, SomeCodecs);
@@ -121,6 +121,17 @@ TYPED_TEST(TrackerLaws, NumbersMoveAndGoWithTheirTokens) {
   const std::vector<Index> places{mine, 189};
   cache.rewrite(0, K.view()[0].slice(0, 0, 2), K.view()[0].slice(0, 0, 2), places);
   EXPECT_EQ(sums(cache, 0)[0], kept);
+  const std::vector<float> counts{1, 5};
+  cache.rewrite(0, K.view()[0].slice(0, 0, 2), K.view()[0].slice(0, 0, 2), places, counts);
+  const auto served = sums(cache, 0);
+  cache.attend(ctx, Q.part(7, 1), out.view().slice(1, 0, 1));
+  KvTokens tokens;
+  tokens.cache = &cache;
+  std::vector<float> probed(2);
+  const auto latest = HeadProbe::latest(cache, 1);
+  HeadProbe(ctx, tokens, Q.part(7, 1).slice(0, 0, 2), latest).sums(ctx, probed);
+  EXPECT_NEAR(probed[0] + probed[1], 2, 1e-5);
+  for (std::size_t j = 0; j < 2; ++j) EXPECT_NEAR(sums(cache, 0)[j] - served[j], probed[j], 1e-4);
   cache.clear();
   EXPECT_EQ(cache.template tracked<AttentionSums>(0).bytes(), 0u);
   cache.template untrack<AttentionSums>();

@@ -23,13 +23,20 @@ struct Recurrence {
   void observe(const TrackedTile& tile, TrackedHead& head) const noexcept {
     const auto& p = tile.weights;
     float *const at = head.channel(0) + p.begin, *const wait = head.channel(1) + p.begin;
-    for (Index r = 0; r < p.rows; ++r) {
-      const auto now = static_cast<float>(tile.position(r));
-      for (Index j = 0; j < static_cast<Index>(p.seen[r]); ++j) {
-        if (!(p.weight(r, j) > threshold)) continue;
-        wait[j] = std::max(wait[j], now - at[j]);
-        at[j] = now;
+    const auto active = [&](Index j, Index position) {
+      const auto now = static_cast<float>(position);
+      wait[j] = std::max(wait[j], now - at[j]);
+      at[j] = now;
+    };
+    const bool one = tile.position(0) == tile.position(p.rows - 1);
+    for (Index j = 0; j < p.count; ++j) {
+      if (!(p.most[j] > threshold)) continue;
+      if (one) {
+        active(j, tile.position(0));
+        continue;
       }
+      for (Index r = 0; r < p.rows; ++r)
+        if (static_cast<float>(j) < p.seen[r] && p.weight(r, j) > threshold) active(j, tile.position(r));
     }
   }
 };

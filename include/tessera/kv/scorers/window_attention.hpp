@@ -26,6 +26,13 @@ struct WindowSums {
   void observe(const TrackedTile& tile, TrackedHead& head) const noexcept {
     const auto& p = tile.weights;
     const Index length = window / parts, now = (tile.first + tile.n - 1) / length;
+    const Index first = tile.position(0), last = tile.position(p.rows - 1);
+    if (first >= 0 && first / length == last / length) {  // decoding: all in one run
+      if (first / length <= now - parts) return;
+      float* const sum = head.channel(first / length % parts) + p.begin;
+      for (Index j = 0; j < p.count; ++j) sum[j] += p.sum[j];
+      return;
+    }
     for (Index r = 0; r < p.rows; ++r) {
       const Index run = tile.position(r) / length;
       if (run <= now - parts || tile.position(r) < 0) continue;
