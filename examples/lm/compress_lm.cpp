@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "attention_formats.hpp"
 #include "checkpoint.hpp"
 #include "evaluate.hpp"
 #include "formats.hpp"
@@ -49,7 +50,8 @@ struct Row {
 
 class Table {
  public:
-  Table(std::string title, std::string first) : title_(std::move(title)), first_(std::move(first)) {}
+  Table(std::string title, std::string first, bool counts_keys = false)
+      : title_(std::move(title)), first_(std::move(first)), counts_keys_(counts_keys) {}
   void add(Row row) {
     row.ratio = rows_.empty() ? 1 : rows_.front().bytes / row.bytes;
     row.place = rows_.size();
@@ -65,18 +67,19 @@ class Table {
   const std::vector<Row>& rows() const { return rows_; }
 
   void print() const {
-    fmt::print("\n{}\n{:<34}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}\n", title_, first_, "bytes", "ratio", "bits/byte",
-               "KL bits", "prefill tok/s", "decode tok/s");
+    fmt::print("\n{}\n{:<34}{:>12}{:>8}{:>11}{:>10}{:>15}{:>14}{}\n", title_, first_, "bytes", "ratio", "bits/byte",
+               "KL bits", "prefill tok/s", "decode tok/s", counts_keys_ ? "  keys/query" : "");
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const Row& r = rows_[i];
       if (i > 0 && r.structured && !rows_[i - 1].structured) fmt::print("\n");
-      fmt::print("{:<34}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}\n", r.name, r.bytes, r.ratio,
-                 r.quality.bits_per_byte, r.quality.divergence, r.quality.tokens_per_second, r.decode);
+      fmt::print("{:<34}{:>12.0f}{:>8.2f}{:>11.4f}{:>10.5f}{:>15.0f}{:>14.0f}{}\n", r.name, r.bytes, r.ratio,
+                 r.quality.bits_per_byte, r.quality.divergence, r.quality.tokens_per_second, r.decode,
+                 counts_keys_ ? fmt::format("{:>12.1f}", r.quality.keys_met) : "");
     }
   }
   nlohmann::json json() const {
     auto list = nlohmann::json::array();
-    for (const auto& r : rows_)
+    for (const auto& r : rows_) {
       list.push_back({{first_, r.name},
                       {"bytes", r.bytes},
                       {"ratio", r.ratio},
@@ -84,6 +87,8 @@ class Table {
                       {"KL bits", r.quality.divergence},
                       {"prefill tok/s", r.quality.tokens_per_second},
                       {"decode tok/s", r.decode}});
+      if (counts_keys_) list.back()["keys/query"] = r.quality.keys_met;
+    }
     return list;
   }
   PlotPanel panel() const {
@@ -94,6 +99,7 @@ class Table {
 
  private:
   std::string title_, first_;
+  bool counts_keys_;
   std::vector<Row> rows_;
 };
 
@@ -153,7 +159,9 @@ void run(const Options& o) {
   const auto calibrated = calibrated_weight_formats(ctx, model, training_text, o.finetune);
   weights.insert(weights.end(), calibrated.begin(), calibrated.end());
   const auto caches = kv_formats(context);
-  const double steps = static_cast<double>(weights.size() + caches.size());
+  const Network full(ctx, model, weights.front());
+  const auto attentions = attention_formats(model.config, head_entropies(ctx, full, training_text));
+  const double steps = static_cast<double>(weights.size() + caches.size() + attentions.size());
   Progress progress;
   double done = 0;
   const auto tick = [&](const std::string& name) {
@@ -175,7 +183,6 @@ void run(const Options& o) {
     ++done;
   }
 
-  const Network full(ctx, model, weights.front());
   Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block"),
                  "cache");
   for (const auto& format : caches) {
@@ -186,10 +193,20 @@ void run(const Options& o) {
     kv_table.add(std::move(row));
     ++done;
   }
+  Table attention_table("Attention (weights and cache f32); bytes: read for a token", "attention", true);
+  for (const auto& format : attentions) {
+    Row row{format.name, false, 0, 1, {}, 0, 0};
+    row.quality = evaluate(ctx, full, format, text, 0, &reference, nullptr, tick("attention " + format.name));
+    row.bytes = row.quality.bytes_read;
+    row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
+    attention_table.add(std::move(row));
+    ++done;
+  }
   progress.clear();
   weight_table.arrange();
   weight_table.print();
   kv_table.print();
+  attention_table.print();
 
   const double under = o.under > 0 ? static_cast<double>(o.under) : weight_table.rows().front().bytes / 4;
   const Row* best = nullptr;
@@ -201,7 +218,8 @@ void run(const Options& o) {
                         {"threads", o.threads},
                         {"isa", tessera::isa_text(tessera::active_isa())},
                         {"weights", weight_table.json()},
-                        {"caches", kv_table.json()}};
+                        {"caches", kv_table.json()},
+                        {"attention", attention_table.json()}};
   if (best != nullptr) {
     const Network network(ctx, model, find(weights, best->name));
     const std::string written = sample(ctx, network, caches.front(), vocabulary, o.prompt, o.sample);
@@ -216,7 +234,7 @@ void run(const Options& o) {
     std::ofstream file(o.json, std::ios::binary);
     if (!(file << output.dump(2) << '\n') || !file.flush()) throw tessera::format_error("cannot write " + o.json);
   }
-  if (!o.plot.empty()) write_plot(o.plot, {weight_table.panel(), kv_table.panel()});
+  if (!o.plot.empty()) write_plot(o.plot, {weight_table.panel(), kv_table.panel(), attention_table.panel()});
 }
 
 }  // namespace

@@ -65,7 +65,13 @@ void Decoder::read(Context& ctx, std::span<const std::int32_t> tokens, MatrixVie
     nn::rope(ctx, network_.rope(), q, position_);
     nn::rope(ctx, network_.rope(), k, position_);
     caches_[l]->append(ctx, heads(k), heads(v));
-    caches_[l]->attend(ctx, heads(q), heads(attended));
+    if (attentions_.empty()) {
+      caches_[l]->attend(ctx, heads(q), heads(attended));
+    } else {
+      const AttentionReads more = attentions_[l](ctx, *caches_[l], heads(q), heads(attended));
+      reads_.keys += more.keys;
+      reads_.bytes += more.bytes;
+    }
     if (format_.compress) format_.compress(ctx, *caches_[l]);
     nn::linear(ctx, w.wo, attended, x, 1.0f);
     nn::rmsnorm(ctx, x, {w.ffn_norm.data(), c.dim}, c.norm_eps, normed);

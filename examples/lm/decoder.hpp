@@ -59,11 +59,23 @@ class Network {
   std::vector<Layer> layers_;
 };
 
+/// What attention read for some tokens, as if they came one by one.
+struct AttentionReads {
+  double keys = 0;   // that queries met, those of every head counted
+  double bytes = 0;  // of keys, values and what they were chosen by
+};
+
+/// Attention of one layer over its cache, to which the tokens of Q (heads, n, d) were appended.
+using LayerAttention =
+    std::function<AttentionReads(Context&, const kv::KvCacheBase&, View<const float, 3> Q, View<float, 3> out)>;
+
 /// How the context is held: a codec, and what is done after each block of tokens.
 struct KvFormat {
   std::string name;
   std::function<std::unique_ptr<kv::KvCacheBase>(Index kv_heads, Index head_dim)> make;
   std::function<void(Context&, kv::KvCacheBase&)> compress = {};
+  /// Made for each layer at the beginning of a sequence, where not all that the cache holds is to be read.
+  std::function<LayerAttention(Index layer)> attend = {};
 };
 
 /// One sequence in progress.
@@ -74,8 +86,13 @@ class Decoder {
   void restart() {
     const Config& c = network_.config();
     caches_.clear();
-    for (Index l = 0; l < c.layers; ++l) caches_.push_back(format_.make(c.kv_heads, c.head_dim()));
+    attentions_.clear();
+    for (Index l = 0; l < c.layers; ++l) {
+      caches_.push_back(format_.make(c.kv_heads, c.head_dim()));
+      if (format_.attend) attentions_.push_back(format_.attend(l));
+    }
     position_ = 0;
+    reads_ = {};
   }
 
   Index position() const { return position_; }
@@ -85,6 +102,9 @@ class Decoder {
     return total;
   }
 
+  /// Of all layers since the beginning; counted where the format has an `attend`.
+  AttentionReads reads() const { return reads_; }
+
   /// Reads tokens (t) and gives the logits of the last `logits.rows()` of them. Throws shape_error beyond the context.
   void read(Context& ctx, std::span<const std::int32_t> tokens, MatrixView<float> logits);  // (rows, vocab)
 
@@ -92,6 +112,8 @@ class Decoder {
   const Network& network_;
   const KvFormat& format_;
   std::vector<std::unique_ptr<kv::KvCacheBase>> caches_;
+  std::vector<LayerAttention> attentions_;
+  AttentionReads reads_;
   Index position_ = 0;
 };
 

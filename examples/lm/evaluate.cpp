@@ -51,6 +51,7 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
   for (const Window& window : text.windows) longest = std::max(longest, static_cast<Index>(window.tokens.size()));
   Buffer<float> memory(longest * c.vocab), lse(longest);
   double nats = 0, divergence = 0, seconds = 0, kv_bytes = 0;
+  AttentionReads reads;
   Index scored = 0, read = 0, count = 0;
   std::size_t at = 0;
   for (const Window& window : text.windows) {
@@ -69,6 +70,8 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
     seconds += clock.seconds();
     read += n;
     kv_bytes += static_cast<double>(most_held);
+    reads.keys += decoder.reads().keys;
+    reads.bytes += decoder.reads().bytes;
     const VectorView<float> sums(lse.data(), n);
     tessera::log_sum_exp_rows(ctx, logits, sums);
     for (Index i = window.first_scored; i < n; ++i) {
@@ -90,6 +93,9 @@ Evaluation evaluate(Context& ctx, const Network& network, const KvFormat& format
   result.divergence = std::max(0.0, divergence) / std::numbers::ln2 / static_cast<double>(std::max<Index>(scored, 1));
   result.tokens_per_second = static_cast<double>(read) / std::max(seconds, 1e-9);
   result.kv_bytes = kv_bytes / static_cast<double>(std::max<std::size_t>(text.windows.size(), 1));
+  const auto tokens = static_cast<double>(std::max<Index>(read, 1));
+  result.keys_met = reads.keys / (tokens * static_cast<double>(c.layers * c.heads));
+  result.bytes_read = reads.bytes / tokens;
   return result;
 }
 

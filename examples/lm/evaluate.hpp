@@ -41,6 +41,8 @@ struct Evaluation {
   double divergence = 0;         // mean KL(reference || this) in bits a token
   double tokens_per_second = 0;  // of reading
   double kv_bytes = 0;           // mean over windows of the most held after a block
+  double keys_met = 0;           // by a head's query, where the format counts what attention reads; mean of all read
+  double bytes_read = 0;         // by the attention of a token, likewise
 };
 
 /// Reads every window in blocks of `block` tokens (0: at once). Keeps the log-probabilities in `keep`, compares with
