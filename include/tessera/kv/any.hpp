@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <tessera/kv/cache.hpp>
@@ -11,6 +13,7 @@
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/observe.hpp>
 
@@ -69,19 +72,28 @@ class AnyKvCache {
   std::unique_ptr<KvCacheBase> cache_;
 };
 
-/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, or staircase for steps of 16, 8, 4 and 2
-/// bits. Throws unsupported_error for another name.
-inline AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
-  if (codec == F32::name) return KvCache<F32>(kv_heads, head_dim);
-  if (codec == Bf16::name) return KvCache<Bf16>(kv_heads, head_dim);
-  if (codec == F16::name) return KvCache<F16>(kv_heads, head_dim);
-  if (codec == Int8::name) return KvCache<Int8>(kv_heads, head_dim);
-  if (codec == Kivi<4>::name) return KvCache<Kivi<4>>(kv_heads, head_dim);
-  if (codec == Kivi<2>::name) return KvCache<Kivi<2>>(kv_heads, head_dim);
-  if (codec == BlockFloating<4>::name) return KvCache<BlockFloating<4>>(kv_heads, head_dim);
-  if (codec == Staircase<16, 8, 4, 2>::name) return KvCache<Staircase<16, 8, 4, 2>>(kv_heads, head_dim);
-  throw unsupported_error(tessera::detail::concat("tessera: KV codec '", codec,
-                                                  "'; expected f32, bf16, f16, int8, int4, int2, bfp4 or staircase"));
+namespace detail {
+template <class Storage, class... Codecs>
+AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_dim) {
+  std::optional<AnyKvCache> made;
+  const auto make = [&]<class C>(std::type_identity<C>) {
+    if (!made && codec == C::name) made.emplace(KvCache<C, Storage>(kv_heads, head_dim));
+  };
+  (make(std::type_identity<Codecs>{}), ...);
+  if (made) return *std::move(made);
+  std::string names;
+  ((names += tessera::detail::concat(names.empty() ? "" : ", ", Codecs::name)), ...);
+  throw unsupported_error(tessera::detail::concat("tessera: KV codec '", codec, "'; expected one of ", names));
+}
+}  // namespace detail
+
+/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, staircase (steps of 16, 8, 4 and 2
+/// bits), "rotated int4" or "rotated int2". Throws unsupported_error for another name.
+template <class Storage = Contiguous>  // a template, so that only those who call it compile them all
+AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
+  return detail::make_kv_cache_of<Storage, F32, Bf16, F16, Int8, Kivi<4>, Kivi<2>, BlockFloating<4>,
+                                  Staircase<16, 8, 4, 2>, Rotated<Kivi<4>>, Rotated<Kivi<2>>>(codec, kv_heads,
+                                                                                              head_dim);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -3,7 +3,7 @@
 
 #include <Eigen/Core>
 
-#include <tessera/kv/codecs/channel_map.hpp>
+#include <tessera/kv/codecs/linear_map.hpp>
 #include <tessera/project/low_rank.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <tessera/kv/codecs/latent.hpp>
+#include <tessera/kv/codecs/linear_map.hpp>
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/recent.hpp>
 
