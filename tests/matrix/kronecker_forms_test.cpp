@@ -81,6 +81,10 @@ TEST(KroneckerForms, AskTheFactorsForTheirs) {  // nothing is made dense
   EXPECT_NEAR(kronecker(identity<double>(Index{1} << 40), A).frobenius_norm(), std::ldexp(a.norm(), 20), 1e-3);
   EXPECT_EQ(trace(identity<double>(Index{1} << 40)), std::ldexp(1.0, 40));
   EXPECT_EQ(trace(kronecker(identity<double>(Index{1} << 40), DA)), std::ldexp(a.sum(), 40));
+  const Untouchable none{Eigen::VectorXd(0)};
+  EXPECT_EQ(kronecker(identity<double>(Index{1} << 40), none).diagonal().size(), 0);
+  EXPECT_EQ(kronecker_sum(identity<double>(Index{1} << 40), none).diagonal().size(), 0);
+  EXPECT_EQ(flops(Circulant<double>(Buffer<double>(0)).set_method(ConvolutionMethod::fft), 3), 0);
   // Blocks that are not square lie beside the diagonal.
   const Eigen::MatrixXd wide = Eigen::MatrixXd::Random(2, 5), tall = Eigen::MatrixXd::Random(6, 3);
   const auto shifted = block_diagonal(Dense<double>(wide), Dense<double>(tall), Dense<double>(wide));

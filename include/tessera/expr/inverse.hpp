@@ -94,6 +94,17 @@ bool square_throughout(const A& a) {
     return a.rows() == a.cols();
 }
 
+/// What is in a multiple or a transpose: of an inverse made by factors, they.
+template <class A>
+const auto& factored(const A& a) {
+  if constexpr (is_ref<A>)
+    return factored(a.get());
+  else if constexpr (is_scaled<A> || is_transposed<A>)
+    return factored(a.inner());
+  else
+    return a;
+}
+
 /// The inverse of a held operand.
 template <class A>
 auto invert_held(A a) {

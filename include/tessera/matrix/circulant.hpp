@@ -60,6 +60,7 @@ class Circulant : public OperatorBase<Circulant<S>> {
   std::size_t bytes() const { return c_.bytes(); }
   double flops(Index n) const {
     const auto size = static_cast<double>(rows());
+    if (rows() == 0) return 0;
     if (!detail::convolve_by_fft(method_, rows(), rows(), n)) return 2 * size * size * static_cast<double>(n);
     return 4 * size * (5 * std::log2(4 * size) + 3) * static_cast<double>(n);
   }

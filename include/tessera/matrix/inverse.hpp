@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <limits>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include <Eigen/LU>
@@ -22,9 +24,20 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail {
 
+/// The inverse of m as an A, which is an LuInverse or multiples and transposes of one.
+template <class A, class Matrix>
+A factored_as(const Matrix& m) {
+  if constexpr (is_scaled<A>)
+    return A(scalar_of<A>(1), factored_as<std::remove_cvref_t<decltype(std::declval<const A&>().inner())>>(m));
+  else if constexpr (is_transposed<A>)
+    return A(factored_as<std::remove_cvref_t<decltype(std::declval<const A&>().inner())>>(Matrix(m.transpose())));
+  else
+    return A(m);
+}
+
 /// (A + U Vᵀ)⁻¹ = A⁻¹ - A⁻¹U (I + VᵀA⁻¹U)⁻¹ (A⁻ᵀV)ᵀ: R solves with A and with Aᵀ, an LU of (R,R). A diagonal A may be
-/// singular (bordered.hpp), a dense one too: the low rank is added to it then. M. Woodbury, "Inverting modified
-/// matrices" (1950).
+/// singular (bordered.hpp), a dense one too or close to it: the low rank is added to it then. M. Woodbury, "Inverting
+/// modified matrices" (1950).
 template <class A, class Matrix>
 auto woodbury(A a, const Matrix& U, const Matrix& V) {
   using S = scalar_of<A>;
@@ -34,9 +47,10 @@ auto woodbury(A a, const Matrix& U, const Matrix& V) {
     return sum(inverted(diagonal(system.pivots())), LowRank(Dense<S>(left), Dense<S>(right)));
   } else {
     auto a_inverse = invert_held(a);
-    if constexpr (std::same_as<decltype(a_inverse), LuInverse<S>>)
-      if (U.size() > 0 && !(a_inverse.reciprocal_condition() >= std::numeric_limits<S>::epsilon()))
-        return sum(LuInverse<S>(tessera::to_dense(a) + U * V.transpose()),
+    using Inverted = decltype(a_inverse);
+    if constexpr (std::same_as<std::remove_cvref_t<decltype(factored(a_inverse))>, LuInverse<S>>)
+      if (U.size() > 0 && !(factored(a_inverse).reciprocal_condition() >= std::sqrt(std::numeric_limits<S>::epsilon())))
+        return sum(factored_as<Inverted>(Matrix(tessera::to_dense(a) + U * V.transpose())),
                    LowRank(Dense<S>(U.rows(), 0), Dense<S>(V.rows(), 0)));
     Matrix AU(U.rows(), U.cols()), AtV(V.rows(), V.cols()), left = Matrix::Zero(U.rows(), U.cols());
     a_inverse.apply(default_context(), Op::none, S(1), view(U), S(0), view(AU));

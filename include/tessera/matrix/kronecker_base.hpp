@@ -114,6 +114,7 @@ class KroneckerBase : public OperatorBase<Derived> {
   /// Products of the factors' entries; of square factors those of their diagonals, which is all that is asked of them.
   /// O(min(M,N)) times their number.
   Eigen::VectorX<S> diagonal() const {
+    if (rows() == 0 || cols() == 0) return Eigen::VectorX<S>(0);  // one factor is empty, others may be huge
     bool square = true;
     each([&](const auto& a) { square = square && a.rows() == a.cols(); });
     if (square) {

@@ -169,6 +169,7 @@ class KroneckerSum : public OperatorBase<KroneckerSum<As...>> {
   /// Sums of one entry of f(part) from each part, the last part's index fastest.
   template <class T, class F>
   Eigen::VectorX<T> combined(F&& f) const {
+    if (rows() == 0) return Eigen::VectorX<T>(0);  // one term is empty, others may be huge
     Eigen::VectorX<T> sums = Eigen::VectorX<T>::Zero(1);
     each([&](const auto& a) {
       const Eigen::VectorX<T> values = f(a);

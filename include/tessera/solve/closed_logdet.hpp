@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -141,14 +143,17 @@ auto closed_logdet_sum(Context& ctx, const Sum<As...>& sum) {
         if constexpr (has(properties_of<Main>, Property::diagonal) && has_diagonal<Main>) {
           out.value = Bordered<S>(main.diagonal(), U, V, Bordered<S>::for_solutions).log_determinant();
           return out;
-        } else if constexpr (StoredDense<std::remove_cvref_t<decltype(unwrap(main))>>) {
-          if (out.value.sign == 0) {  // a singular one says nothing of the sum
+        }
+        const auto main_inverse = invert_held(Ref<Main>(main));
+        if constexpr (requires { factored(main_inverse).reciprocal_condition(); }) {
+          // One that is close to singular says little of the sum, whose own LU costs no more.
+          if (!(factored(main_inverse).reciprocal_condition() >= std::sqrt(std::numeric_limits<S>::epsilon()))) {
             out.value = lu_log_determinant(Matrix(tessera::to_dense(main) + U * V.transpose()));
             return out;
           }
         }
         Matrix AU(U.rows(), rank);
-        invert_held(Ref<Main>(main)).apply(ctx, Op::none, S(1), view(U), S(0), view(AU));
+        main_inverse.apply(ctx, Op::none, S(1), view(U), S(0), view(AU));
         out.value = out.value * lu_log_determinant(Matrix(Matrix::Identity(rank, rank) + V.transpose() * AU));
       }
       return out;
