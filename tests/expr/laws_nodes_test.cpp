@@ -6,38 +6,45 @@ namespace tessera::test {
 
 namespace TESSERA_TEST_FILE {
 
-Dense<float> random_dense(Index rows, Index cols, std::uint64_t seed) {
-  const auto values = random_buffer<float>(rows * cols, seed);
-  return Dense<float>(MatrixView<const float>(values.data(), rows, cols));
+template <class S>
+Dense<S> random_dense(Index rows, Index cols, std::uint64_t seed) {
+  const auto values = random_buffer<S>(rows * cols, seed);
+  return Dense<S>(MatrixView<const S>(values.data(), rows, cols));
 }
 
+template <class S>
 struct SumCase {
-  using Operator = Sum<Dense<float>, Scaled<Dense<float>>>;
+  using Operator = Sum<Dense<S>, Scaled<Dense<S>>>;
   static std::vector<Operator> samples() {
-    return {random_dense(7, 9, 1) - random_dense(7, 9, 2), random_dense(20, 20, 3) + 0.5 * random_dense(20, 20, 4)};
+    return {random_dense<S>(7, 9, 1) - random_dense<S>(7, 9, 2),
+            random_dense<S>(20, 20, 3) + 0.5 * random_dense<S>(20, 20, 4)};
   }
 };
+template <class S>
 struct ProductCase {
-  using Operator = Product<Transposed<Dense<float>>, Dense<float>>;
+  using Operator = Product<Transposed<Dense<S>>, Dense<S>>;
   static std::vector<Operator> samples() {
-    return {random_dense(5, 12, 5).transpose() * random_dense(5, 9, 6),
-            random_dense(30, 4, 7).transpose() * random_dense(30, 4, 8),
-            random_dense(0, 4, 9).transpose() * random_dense(0, 3, 10)};
+    return {random_dense<S>(5, 12, 5).transpose() * random_dense<S>(5, 9, 6),
+            random_dense<S>(30, 4, 7).transpose() * random_dense<S>(30, 4, 8),
+            random_dense<S>(0, 4, 9).transpose() * random_dense<S>(0, 3, 10)};
   }
 };
+template <class S>
 struct ScaledCase {
-  using Operator = Scaled<Transposed<Dense<float>>>;
-  static std::vector<Operator> samples() { return {3 * random_dense(6, 11, 11).transpose()}; }
+  using Operator = Scaled<Transposed<Dense<S>>>;
+  static std::vector<Operator> samples() { return {3 * random_dense<S>(6, 11, 11).transpose()}; }
 };
+template <class S>
 struct RefCase {
-  using Operator = Ref<Dense<float>>;
+  using Operator = Ref<Dense<S>>;
   static std::vector<Operator> samples() {
-    static const auto W = random_dense(8, 8, 12);
+    static const auto W = random_dense<S>(8, 8, 12);
     return {Operator(W)};
   }
 };
 
-using Types = ::testing::Types<SumCase, ProductCase, ScaledCase, RefCase>;
+using Types = ::testing::Types<SumCase<float>, SumCase<double>, ProductCase<float>, ProductCase<double>,
+                               ScaledCase<float>, ScaledCase<double>, RefCase<float>, RefCase<double>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Nodes, OperatorLaws, Types);
 
 }  // namespace

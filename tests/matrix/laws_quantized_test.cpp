@@ -1,6 +1,8 @@
 // Quantized matrices keep the laws of operators, up to the rounding of activations.
 #include <support/operator_laws.hpp>
+#include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/dense.hpp>
+#include <tessera/matrix/kronecker_sum.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/matrix/quantized_block_circulant.hpp>
 #include <tessera/matrix/quantized_khatri_rao.hpp>
@@ -8,6 +10,7 @@
 #include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
 #include <tessera/matrix/quantized_triangular.hpp>
+#include <tessera/matrix/stack.hpp>
 #include <unsupported/Eigen/KroneckerProduct>
 
 namespace tessera::test {
@@ -72,6 +75,20 @@ struct BlockParts {
     return part_value(a, magnitude);
   }
 };
+struct KroneckerSumParts {
+  template <class A>
+  static Eigen::MatrixXd of(const A& a, bool magnitude) {
+    Eigen::MatrixXd sum = Eigen::MatrixXd::Zero(1, 1);
+    const auto add = [&](const Eigen::MatrixXd& next) {
+      const Eigen::MatrixXd left = Eigen::MatrixXd::Identity(sum.rows(), sum.rows()),
+                            right = Eigen::MatrixXd::Identity(next.rows(), next.rows());
+      const Eigen::MatrixXd grown = Eigen::kroneckerProduct(sum, right), added = Eigen::kroneckerProduct(left, next);
+      sum = grown + added;
+    };
+    std::apply([&](const auto&... part) { (add(part_value(part, magnitude)), ...); }, a.parts());
+    return sum;
+  }
+};
 template <class A>
 constexpr bool is_quantized = false;
 template <class F>
@@ -96,6 +113,17 @@ template <class F, Shape shape>
 struct Truth<QuantizedTriangular<F, shape>> : StructureTruth<QuantizedTriangular<F, shape>, BlockParts> {};
 template <class F>
 struct Truth<QuantizedBlockCirculant<F>> : StructureTruth<QuantizedBlockCirculant<F>, BlockParts> {};
+template <class B, bool vertical>
+requires is_quantized<B>
+struct Truth<Stack<B, vertical>> : StructureTruth<Stack<B, vertical>, BlockParts> {
+};
+template <class... As>
+requires(is_quantized<As> || ...) struct Truth<Block2x2<As...>> : StructureTruth<Block2x2<As...>, BlockParts> {
+};
+template <class... As>
+requires(is_quantized<As> || ...) struct Truth<KroneckerSum<As...>>
+    : StructureTruth<KroneckerSum<As...>, KroneckerSumParts> {
+};
 template <class A>
 requires is_quantized<A>
 struct Truth<KroneckerOf<A>> : StructureTruth<KroneckerOf<A>, KroneckerParts> {
@@ -186,6 +214,34 @@ struct HalfBlocksCase {
   }
 };
 
+Dense<bf16> half(Index rows, Index cols, std::uint64_t seed) {
+  return Dense<bf16>(random_dense(rows, cols, seed).view());
+}
+Quantized<Q8_0> bytes_of(Index rows, Index cols, std::uint64_t seed) {
+  return quantize<Q8_0>(default_context(), random_dense(rows, cols, seed).view()).activations(Activations::exact);
+}
+template <auto block, bool vertical>
+struct StackCase {
+  using Operator = Stack<decltype(block(0, 0, 0)), vertical>;
+  static std::vector<Operator> samples() {
+    if (vertical) return {Operator({block(4, 33, 86), block(0, 33, 87), block(19, 33, 88)})};
+    return {Operator({block(21, 3, 86), block(21, 0, 87), block(21, 37, 88)})};
+  }
+};
+struct Block2x2Case {  // solved by the blocks that are of numbers
+  using Operator = Block2x2<Dense<bf16>, Quantized<Q8_0>, Quantized<Q8_0>, Dense<bf16>>;
+  static std::vector<Operator> samples() {
+    return {Operator(half(9, 9, 89), bytes_of(9, 35, 90), bytes_of(7, 9, 91), half(7, 35, 92)),
+            Operator(half(5, 5, 93), bytes_of(5, 4, 94), bytes_of(4, 5, 95), half(4, 4, 96))};
+  }
+};
+struct KroneckerSumCase {
+  using Operator = KroneckerSum<Dense<bf16>, Quantized<Q8_0>>;
+  static std::vector<Operator> samples() {
+    return {Operator(half(5, 5, 97), bytes_of(33, 33, 98)), Operator(half(1, 1, 97), bytes_of(2, 2, 98))};
+  }
+};
+
 template <class F>
 struct QuantizedCase {
   using Operator = Quantized<F>;
@@ -231,13 +287,13 @@ struct PrunedCase {
   }
 };
 
-using Types =
-    ::testing::Types<QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, PrunedCase<in_blocks>,
-                     PrunedCase<in_groups>, PrunedCase<in_rows>, LowRankCase<Q8_0>, LowRankCase<Integers<4>>,
-                     KroneckerCase, HalfKroneckerCase, BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase,
-                     PartsCase<ldu_sample>, PartsCase<bordered_sample>, PartsCase<factors_sample>,
-                     PartsCase<sum_sample>, PartsCase<khatri_rao_sample>, PartsCase<block_circulant_sample>,
-                     PartsCase<triangular_sample<Shape::lower>>, PartsCase<triangular_sample<Shape::unit_upper>>>;
+using Types = ::testing::Types<
+    QuantizedCase<Q8_0>, QuantizedCase<Q4_0>, ScaledRowsCase, PrunedCase<in_blocks>, PrunedCase<in_groups>,
+    PrunedCase<in_rows>, LowRankCase<Q8_0>, LowRankCase<Integers<4>>, KroneckerCase, HalfKroneckerCase,
+    BlocksCase<Q4_0>, BlocksCase<Integers<4>>, HalfBlocksCase, PartsCase<ldu_sample>, PartsCase<bordered_sample>,
+    PartsCase<factors_sample>, PartsCase<sum_sample>, PartsCase<khatri_rao_sample>, PartsCase<block_circulant_sample>,
+    PartsCase<triangular_sample<Shape::lower>>, PartsCase<triangular_sample<Shape::unit_upper>>, StackCase<half, true>,
+    StackCase<half, false>, StackCase<bytes_of, true>, StackCase<bytes_of, false>, Block2x2Case, KroneckerSumCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.

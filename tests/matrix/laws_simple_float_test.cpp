@@ -7,6 +7,7 @@ namespace TESSERA_TEST_FILE {
 using Real = float;
 using Types =
     ::testing::Types<BandedCase<Real>, TriangularCase<Real, Shape::lower>, TriangularCase<Real, Shape::unit_upper>,
+                     TriangularCase<Real, Shape::upper>, TriangularCase<Real, Shape::unit_lower>,
                      DiagonalPlusLowRankCase<Real>, DiagonalPlusLowRankCase<bf16>, RangeCase<Real>, GatherCase<Real>,
                      StackCase<Real, true>, StackCase<Real, false>, MixedStackCase<Real>, Block2x2Case<Real>,
                      SparseCase<Real>, LduCase<Real>, LduCase<bf16>, LolduCase<Real>>;

@@ -118,15 +118,16 @@ struct BlockDiagonalCase {
 struct MixedBlocksCase {
   using Operator = BlockDiagonal<AnyOperator<double>>;
   static std::vector<Operator> samples() {
-    return {block_diagonal(random_dense<double>(3, 5, 50), Diagonal<double>(random_buffer<double>(6, 51)),
-                           Identity<double>(2), Zero<double>(1, 3))};
+    return {block_diagonal(lawful(random_dense<double>(3, 5, 50)),
+                           lawful(Diagonal<double>(random_buffer<double>(6, 51))), lawful(Identity<double>(2)),
+                           lawful(Zero<double>(1, 3)))};
   }
 };
 
 /// A tag changes no product, but for Aᵀ of what is symmetric.
-template <Property P>
+template <Property P, class S>
 struct TaggedCase {
-  using Operator = Tagged<Dense<double>, P>;
+  using Operator = Tagged<Dense<S>, P>;
   static std::vector<Operator> samples() {
     std::vector<Operator> all;
     for (const Index n : {0, 1, 19}) {
@@ -138,36 +139,39 @@ struct TaggedCase {
       if (has(P, Property::lower)) A = Eigen::MatrixXd(A.triangularView<Eigen::Lower>());
       if (has(P, Property::upper)) A = Eigen::MatrixXd(A.triangularView<Eigen::Upper>());
       A.diagonal().array() += 9;
-      all.emplace_back(Dense<double>(A));
+      all.emplace_back(Dense<S>(A));
     }
     return all;
   }
 };
+template <class S>
 struct TaggedOrthogonalCase {  // two reflections of a sort: a permutation with signs
-  using Operator = Tagged<Dense<float>, Property::orthogonal>;
+  using Operator = Tagged<Dense<S>, Property::orthogonal>;
   static std::vector<Operator> samples() {
-    Eigen::MatrixXf Q = Eigen::MatrixXf::Zero(9, 9);
-    for (Index i = 0; i < 9; ++i) Q(i, (i * 4 + 2) % 9) = i % 2 == 0 ? 1.0f : -1.0f;
-    return {Operator(Dense<float>(Q))};
+    Dense<S> Q(9, 9);
+    for (Index i = 0; i < 9; ++i) Q(i, (i * 4 + 2) % 9) = i % 2 == 0 ? S(1) : S(-1);
+    return {Operator(std::move(Q))};
   }
 };
 
+template <class S>
 struct LowRankPlusSparseCase {
-  using Operator = Sum<LowRank<Dense<double>, Dense<double>>, EigenSparse<double>>;
+  using Operator = Sum<LowRank<Dense<S>, Dense<S>>, EigenSparse<S>>;
   static std::vector<Operator> samples() {
-    Eigen::SparseMatrix<double> sparse(20, 13);
-    for (int i = 0; i < 20; ++i) sparse.insert(i, i * 5 % 13) = 1.5 - 0.25 * i;
-    const auto U = random_dense<double>(20, 3, 54).to_dense(), V = random_dense<double>(13, 3, 55).to_dense();
-    return {low_rank_plus_sparse(Eigen::MatrixXd(U), Eigen::MatrixXd(V), sparse)};
+    Eigen::SparseMatrix<S> sparse(20, 13);
+    for (int i = 0; i < 20; ++i) sparse.insert(i, i * 5 % 13) = S(1.5) - S(0.25) * static_cast<S>(i);
+    return {low_rank_plus_sparse(random_dense<S>(20, 3, 54).to_dense(), random_dense<S>(13, 3, 55).to_dense(), sparse)};
   }
 };
 
-using Types = ::testing::Types<DiagonalCase<float>, DiagonalCase<double>, PermutationCase<float>,
-                               PermutationCase<double>, IdentityCase<float>, IdentityCase<double>, ZeroCase<float>,
-                               ZeroCase<double>, LowRankCase<float>, LowRankCase<double>, Bf16LowRankCase,
-                               BlockDiagonalCase<float>, BlockDiagonalCase<double>, MixedBlocksCase,
-                               TaggedCase<Property::symmetric>, TaggedCase<Property::psd>, TaggedCase<Property::lower>,
-                               TaggedCase<Property::upper>, TaggedOrthogonalCase, LowRankPlusSparseCase>;
+using Types = ::testing::Types<
+    DiagonalCase<float>, DiagonalCase<double>, PermutationCase<float>, PermutationCase<double>, IdentityCase<float>,
+    IdentityCase<double>, ZeroCase<float>, ZeroCase<double>, LowRankCase<float>, LowRankCase<double>, Bf16LowRankCase,
+    BlockDiagonalCase<float>, BlockDiagonalCase<double>, MixedBlocksCase, TaggedCase<Property::symmetric, float>,
+    TaggedCase<Property::symmetric, double>, TaggedCase<Property::psd, float>, TaggedCase<Property::psd, double>,
+    TaggedCase<Property::lower, float>, TaggedCase<Property::lower, double>, TaggedCase<Property::upper, float>,
+    TaggedCase<Property::upper, double>, TaggedOrthogonalCase<float>, TaggedOrthogonalCase<double>,
+    LowRankPlusSparseCase<float>, LowRankPlusSparseCase<double>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Structured, OperatorLaws, Types);
 
 TEST(Permutation, ComposesAndInverts) {

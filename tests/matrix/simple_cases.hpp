@@ -192,8 +192,8 @@ template <class S>
 struct MixedStackCase {
   using Operator = HorizontalStack<AnyOperator<S>>;
   static std::vector<Operator> samples() {
-    return {horizontal_stack(random_dense<S>(6, 4, 84), Identity<S>(6), Diagonal<S>(random_buffer<S>(6, 85)),
-                             Zero<S>(6, 2))};
+    return {horizontal_stack(lawful(random_dense<S>(6, 4, 84)), lawful(Identity<S>(6)),
+                             lawful(Diagonal<S>(random_buffer<S>(6, 85))), lawful(Zero<S>(6, 2)))};
   }
 };
 

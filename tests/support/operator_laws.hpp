@@ -163,12 +163,20 @@ struct Lawful : OperatorBase<Lawful<A>> {
   std::string describe() const { return tessera::describe(a); }
   std::size_t bytes() const { return tessera::bytes(a); }
   double flops(Index n) const { return tessera::flops(a, n); }
+  std::span<Scalar> parameters() requires requires(A& held) { std::span<Scalar>(held.parameters()); }
+  { return a.parameters(); }
   Index parameter_count() const requires Trainable<A> { return a.parameter_count(); }
   void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
             std::span<Scalar> dparams) const requires Trainable<A> {
     a.grad(ctx, X, dY, beta, dparams);
   }
 };
+
+/// A block of mixed types.
+template <class A>
+AnyOperator<scalar_of<A>> lawful(const A& a) {
+  return Lawful<A>(a);
+}
 
 /// An operator under test, its type erased so that the laws compile once a Scalar.
 template <class S>
