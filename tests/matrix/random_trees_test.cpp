@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
+#include <array>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -11,19 +13,23 @@
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
+#include <tessera/matrix/bitmap.hpp>
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/csc.hpp>
+#include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dft.hpp>
+#include <tessera/matrix/dia.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 #include <tessera/matrix/eigen_sparse.hpp>
 #include <tessera/matrix/gather.hpp>
 #include <tessera/matrix/hadamard.hpp>
 #include <tessera/matrix/hashed.hpp>
 #include <tessera/matrix/householder.hpp>
+#include <tessera/matrix/hypersparse.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
@@ -39,10 +45,14 @@
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
+#include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
+#include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/stack.hpp>
 #include <tessera/matrix/sum_of.hpp>
+#include <tessera/matrix/tiled_csl.hpp>
 #include <tessera/matrix/toeplitz.hpp>
 #include <tessera/matrix/triangular.hpp>
 
@@ -58,7 +68,32 @@ MatrixXd dense_of_size(Index rows, Index cols, std::uint64_t seed) {
   return Eigen::Map<const MatrixXd>(values.data(), rows, cols) / std::sqrt(static_cast<double>(cols));
 }
 
-/// One of every type, all (n,n).
+/// What a tree asks of a leaf and no more: an AnyOperator of the type itself would take in its gradient and all its
+/// closed forms.
+template <class A>
+struct Leaf : OperatorBase<Leaf<A>> {
+  using Scalar = scalar_of<A>;
+  A a;
+  explicit Leaf(A held) : a(std::move(held)) {}
+  Index rows() const { return a.rows(); }
+  Index cols() const { return a.cols(); }
+  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
+    a.apply(ctx, op, alpha, X, beta, Y);
+  }
+  template <class F>
+  void for_each_buffer(F&& f) const {
+    a.for_each_buffer(f);
+  }
+  std::string describe() const { return tessera::describe(a); }
+  double flops(Index columns) const { return tessera::flops(a, columns); }
+};
+template <class S, class... As>
+std::vector<AnyOperator<S>> erased(As... all) {
+  return {AnyOperator<S>(Leaf<As>(std::move(all)))...};
+}
+
+/// One of every type of matrix/ that has a double Scalar, all (n,n). Not here: what is no matrix (activations, fft,
+/// the bases), and eigen_adaptor.hpp, which is for Eigen's solvers.
 std::vector<Any> leaves() {
   const auto D = [](Index rows, Index cols, std::uint64_t seed) {
     return Dense<double>(dense_of_size(rows, cols, seed));
@@ -67,7 +102,7 @@ std::vector<Any> leaves() {
   const auto filled = [&](auto A, std::uint64_t seed) {
     const auto draws = values(static_cast<Index>(A.parameters().size()), seed);
     for (Index i = 0; i < draws.size(); ++i) A.parameters()[static_cast<std::size_t>(i)] = draws[i] / 2;
-    return Any(std::move(A));
+    return A;
   };
   std::vector<Index> p(n);
   std::iota(p.begin(), p.end(), Index{0});
@@ -89,60 +124,35 @@ std::vector<Any> leaves() {
   Banded<double> band(n, n, 1, 2);
   for (auto& entry : band.parameters()) entry = 0.25;
   for (Index i = 0; i < n; ++i) band.diagonal(0)[i] = 1.5;
-  return {D(n, n, 1),
-          low_rank(D(n, 3, 3), D(n, 3, 4)),
-          diagonal(d),
-          permutation<double>(p),
-          identity<double>(n),
-          zero<double>(n, n),
-          block_diagonal(D(5, 5, 6), D(11, 11, 7)),
-          filled(Banded<double>(n, n, 2, 1), 8),
-          triangular<Shape::unit_lower>(dense_of_size(n, n, 9)),
-          triangular<Shape::upper>(dense_of_size(n, n, 10)),
-          diagonal_plus_low_rank(d, dense_of_size(n, 2, 11), dense_of_size(n, 2, 12)),
-          reversal<double>(n),
-          Gather<double>(n, picks),
-          vertical_stack(D(4, n, 13), D(12, n, 14)),
-          horizontal_stack(D(n, 7, 15), D(n, 9, 16)),
-          block_2x2(D(6, 6, 17), D(6, 10, 18), D(10, 6, 19), D(10, 10, 20)),
-          eigen_sparse(sparse.sparseView()),
-          rows,
-          csc_from_csr(rows),
-          bsr_from_csr(rows, 4, 1),
-          nm_from_csr(rows, 4, 4),
-          ldu_decompose(dense_of_size(n, n, 21), 5),
-          Loldu<double>(dense_of_size(n, n, 22), 3),
-          filled(Monarch<double>(n, n, 4, 4), 23),
-          filled(Butterfly<double>(n), 24),
-          Kronecker(D(2, 4, 25), D(8, 4, 26)),
-          KroneckerSum(D(4, 4, 27), D(4, 4, 28)),
-          KhatriRao<double>(D(4, n, 29), D(4, n, 32)),
-          Hadamard<double>(n),
-          random_orthogonal<double>(n, 36),
-          random_reflections<double>(n, 5, 37),
-          Hashed<double>(n, n, values(40, 38), 3, 0.5),
-          Circulant<double>(scaled(n, 39)),
-          BlockCirculant<double>(4, 4, 4, scaled(64, 40)),
-          Toeplitz<double>(n, n, scaled(2 * n - 1, 41)),
-          Hankel<double>(n, n, scaled(2 * n - 1, 42)),
-          Dct<double>(n),
-          Dft<double>(n / 2),
-          filled(MonarchChain<double>({2, 4, 2}), 43),
-          MonarchConvolution<double>(filter),
-          pack(square),
-          low_rank_plus_sparse(dense_of_size(n, 2, 44), dense_of_size(n, 2, 45), sparse.sparseView()),
-          sum_of(std::vector<Dense<double>>{D(n, n, 46), D(n, n, 47)}),
-          sum_of(std::vector<KroneckerOf<Dense<double>>>{kronecker(std::vector{D(4, 4, 48), D(4, 4, 49)}),
-                                                         kronecker(std::vector{D(2, 8, 52), D(8, 2, 53)})}),
-          inverse(Dense<double>(regular)),
-          inverse(band),
-          inverse(diagonal(Eigen::VectorXd(d.array() + 3)) + low_rank(D(n, 2, 54), D(n, 2, 55))),
-          symmetric(Dense<double>(half)),
-          positive_semidefinite(Dense<double>(MatrixXd(square * square.transpose()))),
-          orthogonal(random_reflections<double>(n, 3, 56) * Hadamard<double>(n)),
-          lower(Dense<double>(MatrixXd(square.triangularView<Eigen::Lower>()))),
-          upper(Dense<double>(MatrixXd(square.triangularView<Eigen::Upper>()))),
-          symmetric(Any(Dense<double>(half)))};
+  auto all = erased<double>(
+      D(n, n, 1), low_rank(D(n, 3, 3), D(n, 3, 4)), diagonal(d), permutation<double>(p), identity<double>(n),
+      zero<double>(n, n), block_diagonal(D(5, 5, 6), D(11, 11, 7)), filled(Banded<double>(n, n, 2, 1), 8),
+      triangular<Shape::unit_lower>(dense_of_size(n, n, 9)), triangular<Shape::upper>(dense_of_size(n, n, 10)),
+      diagonal_plus_low_rank(d, dense_of_size(n, 2, 11), dense_of_size(n, 2, 12)), reversal<double>(n),
+      Gather<double>(n, picks), vertical_stack(D(4, n, 13), D(12, n, 14)), horizontal_stack(D(n, 7, 15), D(n, 9, 16)),
+      block_2x2(D(6, 6, 17), D(6, 10, 18), D(10, 6, 19), D(10, 10, 20)), eigen_sparse(sparse.sparseView()), rows,
+      csc_from_csr(rows), csr_delta_from_csr(rows), bsr_from_csr(rows, 4, 1), sell_from_csr(rows, 4, 8),
+      tiled_csl_from_csr(rows), bitmap_from_csr(rows), dia_from_csr(rows), hypersparse_from_csr(rows),
+      nm_from_csr(rows, 4, 4), ldu_decompose(dense_of_size(n, n, 21), 5), Loldu<double>(dense_of_size(n, n, 22), 3),
+      filled(Monarch<double>(n, n, 4, 4), 23), filled(Butterfly<double>(n), 24), Kronecker(D(2, 4, 25), D(8, 4, 26)),
+      KroneckerSum(D(4, 4, 27), D(4, 4, 28)), KhatriRao<double>(D(4, n, 29), D(4, n, 32)), Hadamard<double>(n),
+      random_orthogonal<double>(n, 36), random_reflections<double>(n, 5, 37),
+      Hashed<double>(n, n, values(40, 38), 3, 0.5), Circulant<double>(scaled(n, 39)),
+      BlockCirculant<double>(4, 4, 4, scaled(64, 40)), Toeplitz<double>(n, n, scaled(2 * n - 1, 41)),
+      Hankel<double>(n, n, scaled(2 * n - 1, 42)), Dct<double>(n), Dft<double>(n / 2),
+      filled(MonarchChain<double>({2, 4, 2}), 43), MonarchConvolution<double>(filter), pack(square),
+      low_rank_plus_sparse(dense_of_size(n, 2, 44), dense_of_size(n, 2, 45), sparse.sparseView()),
+      sum_of(std::vector<Dense<double>>{D(n, n, 46), D(n, n, 47)}),
+      sum_of(std::vector<KroneckerOf<Dense<double>>>{kronecker(std::vector{D(4, 4, 48), D(4, 4, 49)}),
+                                                     kronecker(std::vector{D(2, 8, 52), D(8, 2, 53)})}),
+      inverse(Dense<double>(regular)), inverse(band),
+      inverse(diagonal(Eigen::VectorXd(d.array() + 3)) + low_rank(D(n, 2, 54), D(n, 2, 55))),
+      symmetric(Dense<double>(half)), positive_semidefinite(Dense<double>(MatrixXd(square * square.transpose()))),
+      orthogonal(random_reflections<double>(n, 3, 56) * Hadamard<double>(n)),
+      lower(Dense<double>(MatrixXd(square.triangularView<Eigen::Lower>()))),
+      upper(Dense<double>(MatrixXd(square.triangularView<Eigen::Upper>()))));
+  all.push_back(symmetric(Any(Dense<double>(half))));  // closed forms and all
+  return all;
 }
 
 /// What is of Scalar float: small floats, quantized weights, views; all (n,n).
@@ -157,33 +167,38 @@ class FloatLeaves {
     fill(a_, 61);
     fill(b_, 62);
     fill(half_, 63);
+    fill(chain_, 64);
+    for (Index i = 0; i < n; ++i) {
+      std::array<float, Q8_0::block_size> row{};  // filled up with zeros
+      for (Index j = 0; j < n; ++j) row[static_cast<std::size_t>(j)] = w_(i, j);
+      Q8_0::encode(row, blocks_[static_cast<std::size_t>(i)]);
+    }
   }
   std::vector<AnyOperator<float>> all() const {
     Context ctx;
     const MatrixView<const float> W = view(w_);
     const auto thin = low_rank(Dense<float>(w_.leftCols(3)), Dense<float>(w_.rightCols(3)));
-    return {DenseView(view(w_)),
-            DenseView(view(w_.transpose())),
-            Dense<bf16>(w_),
-            Dense<f16>(w_),
-            low_rank(Dense<bf16>(w_.leftCols(3)), Dense<bf16>(w_.rightCols(3))),
-            pack(w_),
-            a_,
-            half_,
-            MonarchView<float>(a_),
-            monarch_product(a_, b_),
-            MonarchView<float>(b_) * MonarchView<float>(a_),
-            quantize<Q8_0>(ctx, W).activations(Activations::exact),
-            quantize<Q4_0>(ctx, W).activations(Activations::exact),
-            quantize_rows<Integers<8>>(ctx, W).activations(Activations::exact),
-            quantize<Integers<4>>(ctx, a_),
-            quantize<Q8_0>(ctx, thin, Activations::exact)};
+    return erased<float>(
+        DenseView(view(w_)), DenseView(view(w_.transpose())), Dense<bf16>(w_), Dense<f16>(w_),
+        low_rank(Dense<bf16>(w_.leftCols(3)), Dense<bf16>(w_.rightCols(3))), pack(w_), a_, half_,
+        MonarchView<float>(a_), monarch_product(a_, b_), MonarchView<float>(b_) * MonarchView<float>(a_),
+        quantize<Q8_0>(ctx, W).activations(Activations::exact), quantize<Q4_0>(ctx, W).activations(Activations::exact),
+        quantize_rows<Integers<8>>(ctx, W).activations(Activations::exact), quantize<Integers<4>>(ctx, a_),
+        quantize<Integers<4>>(ctx, chain_), QuantizedView<Q8_0>(n, n, blocks_).activations(Activations::exact),
+        pack_block_sparse(held_, 4).activations(Activations::exact),
+        pack_n_of_m(held_, 4, 4).activations(Activations::exact),
+        quantize_sparse(held_).activations(Activations::exact),
+        CsrView<float>(n, n, held_.row_ptr(), held_.col_idx(), held_.values()),
+        quantize<Q8_0>(ctx, thin, Activations::exact));
   }
 
  private:
   Eigen::MatrixXf w_ = dense_of_size(n, n, 60).cast<float>();
   Monarch<float> a_{n, n, 4, 4}, b_{n, n, 2, 8};
   Monarch<bf16> half_{n, n, 4, 4};
+  MonarchChain<float> chain_{{4, 4}};
+  Csr<float> held_ = csr_from_dense(view(w_).transposed());
+  std::vector<Q8_0::Block> blocks_ = std::vector<Q8_0::Block>(n);
 };
 
 template <class S>
@@ -191,12 +206,19 @@ struct Tree {
   AnyOperator<S> op;
   MatrixXd value;
   double size;  // what rounding errors scale with
+  mutable bool used = false;
 };
 
 class Draw {
  public:
   explicit Draw(std::uint64_t seed) : draws_(seed) {}
   Index below(Index bound) { return static_cast<Index>(draws_.below(at_++, static_cast<std::uint64_t>(bound))); }
+  template <class S>
+  const Tree<S>& one_of(const std::vector<Tree<S>>& all) {
+    const Tree<S>& one = all[static_cast<std::size_t>(below(static_cast<Index>(all.size())))];
+    one.used = true;
+    return one;
+  }
 
  private:
   Philox draws_;
@@ -206,8 +228,7 @@ class Draw {
 template <class S>
 Tree<S> random_tree(const std::vector<Tree<S>>& all, Draw& draw, int depth) {
   using Held = AnyOperator<S>;
-  if (depth == 0 || draw.below(6) == 0)
-    return all[static_cast<std::size_t>(draw.below(static_cast<Index>(all.size())))];
+  if (depth == 0 || draw.below(6) == 0) return draw.one_of(all);
   const auto branch = [&] { return random_tree(all, draw, depth - 1); };
   switch (draw.below(8)) {
     case 0:
@@ -287,6 +308,7 @@ void expect_random_trees(const std::vector<AnyOperator<S>>& leaves, double toler
           << "seed " << seed << ": " << describe(tree.op);
     }
   }
+  for (const auto& leaf : all) EXPECT_TRUE(leaf.used) << describe(leaf.op) << " is in no tree";
 }
 
 TEST(RandomTrees, AgreeWithDense) {
@@ -297,6 +319,34 @@ TEST(RandomTrees, AgreeWithDense) {
 TEST(RandomTrees, OfSmallFloatsQuantizedWeightsAndViewsAgreeWithDense) {
   const FloatLeaves leaves;
   expect_random_trees<float>(leaves.all(), 1e-5, 100);
+}
+
+/// What is not finite in one column of X stays there, and is in every result that reads it.
+template <class S>
+void expect_nan_in_its_column(const std::vector<AnyOperator<S>>& leaves) {
+  using Matrix = Eigen::MatrixX<S>;
+  const Matrix X = dense_of_size(n, 3, 92).cast<S>();
+  Matrix spoilt = X, Y(n, 3), Z(n, 3);
+  spoilt.col(1).setConstant(std::numeric_limits<S>::quiet_NaN());
+  for (const auto& leaf : leaves) {
+    const Matrix dense = to_dense(leaf);
+    for (const Op op : {Op::none, Op::transpose}) {
+      leaf.apply(default_context(), op, S(1), view(X), S(0), view(Y));
+      leaf.apply(default_context(), op, S(1), view(std::as_const(spoilt)), S(0), view(Z));
+      for (Index i = 0; i < n; ++i) {
+        const auto near = [&](Index j) { return std::abs(Y(i, j) - Z(i, j)) <= S(1e-5) * (1 + std::abs(Y(i, j))); };
+        EXPECT_TRUE(near(0) && near(2)) << describe(leaf) << " mixes columns, row " << i;
+        bool reads = false;
+        for (Index k = 0; k < n; ++k) reads = reads || (op == Op::none ? dense(i, k) : dense(k, i)) != S(0);
+        EXPECT_TRUE(!reads || std::isnan(Z(i, 1))) << describe(leaf) << " loses a NaN, row " << i;
+      }
+    }
+  }
+}
+
+TEST(Leaves, KeepWhatIsNotANumberInItsColumn) {
+  expect_nan_in_its_column<double>(leaves());
+  expect_nan_in_its_column<float>(FloatLeaves().all());
 }
 
 // Times are never tests: what structure saves is counted. bench/README.md has the times.
