@@ -95,7 +95,7 @@ def compression():
         printed = run("compress_lm", "--model", model, "--text", text, "--bytes", 2000, "--json", output, "--plot",
                       plot, "--prompt", "for (").decode(errors="replace")
         tables = json.loads(read(output))
-        assert len(tables["weights"]) >= 28 and len(tables["caches"]) == 9 and len(tables["attention"]) == 8, tables
+        assert len(tables["weights"]) >= 28 and len(tables["caches"]) == 11 and len(tables["attention"]) == 8, tables
         for rows, first in ((tables["weights"], "weights"), (tables["caches"], "cache"), (tables["attention"], "attention")):
             assert rows[0]["ratio"] == 1 and abs(rows[0]["KL bits"]) < 1e-6, rows[0]
             for row in rows:
@@ -112,6 +112,30 @@ def compression():
             assert named.index(name + ", trained") == named.index(name) + 1, named
         assert read(plot).startswith(b"<svg")
         assert b"--threads" in run("compress_lm", "--help")
+
+
+def kv_lab():
+    """The full cache answers everything; what a policy chose for the first turn's questions serves the later ones less."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = os.path.join(folder, "text")
+        os.mkdir(text)
+        write_corpus(text)
+        model, output, plot = (os.path.join(folder, name) for name in ("m.safetensors", "t.json", "p.svg"))
+        run("train_lm", "--data", text, "--out", model, *SMALL, "--length", 192)
+        arguments = ("--model", model, "--text", text, "--windows", 1, "--tokens", 192, "--shares", 0.25, "--codecs", "f16")
+        run("kv_lab", *arguments, "--json", output, "--plot", plot)
+        rows = json.loads(read(output))["rows"]
+        assert len(rows) >= 20, rows
+        for row in rows:
+            if row["policy"] == "all":
+                assert row["accuracy"] == [1, 1, 1], row
+            else:
+                assert row["retrieval share"] <= 0.25 and row["text share"] <= 0.26, row
+        (snap,) = [row for row in rows if row["policy"] == "SnapKV"]
+        assert snap["accuracy"][0] > snap["accuracy"][1] and snap["accuracy"][0] > snap["accuracy"][2], snap
+        assert read(plot).startswith(b"<svg")
+        refused("kv_lab", "--model", model, "--text", text, "--codecs", "f17")
+        refused("kv_lab", "--model", model, "--text", text, "--shares", "nan")
 
 
 def hostile():
@@ -239,5 +263,5 @@ def gguf():
         run("generate", "--model", path("q8_0.gguf"), "--tokenizer", tokenizer, ok=False)
 
 
-{"greedy": greedy, "training": training, "compression": compression, "hostile": hostile, "gguf": gguf}[check]()
+{"greedy": greedy, "training": training, "compression": compression, "kv_lab": kv_lab, "hostile": hostile, "gguf": gguf}[check]()
 print("1 passed")

@@ -22,6 +22,8 @@ struct PlotPoint {
 struct PlotPanel {
   std::string title;
   std::vector<PlotPoint> points;
+  std::string value = "bits per byte of text", bytes = "bytes";
+  bool frontier = false;  // a line through the points that none of at most their bytes is better than
 };
 
 inline std::string escape_xml(const std::string& text) {
@@ -35,6 +37,17 @@ inline std::string escape_xml(const std::string& text) {
       escaped += c;
   }
   return escaped;
+}
+
+/// From few bytes to many, the points better than all of at most their bytes.
+inline std::vector<PlotPoint> frontier(std::vector<PlotPoint> points) {
+  std::sort(points.begin(), points.end(), [](const PlotPoint& a, const PlotPoint& b) {
+    return a.bytes != b.bytes ? a.bytes < b.bytes : a.bits_per_byte < b.bits_per_byte;
+  });
+  std::vector<PlotPoint> best;
+  for (const auto& p : points)
+    if (best.empty() || p.bits_per_byte < best.back().bits_per_byte) best.push_back(p);
+  return best;
 }
 
 /// One panel beside another, each 560 x 400. Throws format_error if the file cannot be written.
@@ -77,11 +90,16 @@ inline void write_plot(const std::filesystem::path& file, const std::vector<Plot
           R"(<path d="M{0:.1f} {1:.1f}H{2:.1f}" stroke="#ddd"/><text x="{3:.1f}" y="{4:.1f}" text-anchor="end">{5:.3f}</text>)",
           offset + left, y(value), offset + width - right, offset + left - 6, y(value) + 4, value);
     }
-    svg += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">bytes</text>)",
-                       offset + (width + left - right) / 2, height - 12);
-    svg += fmt::format(
-        R"svg(<text transform="translate({:.1f} {}) rotate(-90)" text-anchor="middle">bits per byte of text</text>)svg",
-        offset + 16, (height + top - bottom) / 2);
+    svg += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", offset + (width + left - right) / 2,
+                       height - 12, escape_xml(panel.bytes));
+    svg += fmt::format(R"svg(<text transform="translate({:.1f} {}) rotate(-90)" text-anchor="middle">{}</text>)svg",
+                       offset + 16, (height + top - bottom) / 2, escape_xml(panel.value));
+    if (panel.frontier) {
+      std::string path;
+      for (const auto& p : frontier(panel.points))
+        path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? 'M' : 'L', x(p.bytes), y(p.bits_per_byte));
+      svg += fmt::format(R"(<path d="{}" fill="none" stroke="#c33" stroke-width="1.5"/>)", path);
+    }
     for (const auto& p : panel.points)
       svg += fmt::format(
           R"(<circle cx="{0:.1f}" cy="{1:.1f}" r="4" fill="#1f5fa8"/><text x="{2:.1f}" y="{3:.1f}" font-size="11">{4}</text>)",
