@@ -6,6 +6,7 @@
 #include <Eigen/LU>
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <limits>
 #include <span>
@@ -41,9 +42,10 @@ struct MatryoshkaOptions {
 namespace detail {
 
 /// The attention of a sample through leading coordinates, against the attention of all, and how it moves the bases.
+template <std::same_as<double> T = double>  // a template, so that only those who train compile attention's gradient
 class MatryoshkaSample {
  public:
-  using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
   MatryoshkaSample(Context& ctx, View<const float, 3> Q, MatrixView<const float> K, MatrixView<const float> V)
       : ctx_(&ctx),
@@ -61,11 +63,11 @@ class MatryoshkaSample {
                                                 ": expected (heads, n, d), (m, d) and (m, d) with n <= m"));
     for (Index h = 0; h < heads_; ++h)
       for (Index i = 0; i < n_; ++i)
-        for (Index c = 0; c < d_; ++c) Q_(h * n_ + i, c) = static_cast<double>(Q(h, i, c));
+        for (Index c = 0; c < d_; ++c) Q_(h * n_ + i, c) = static_cast<T>(Q(h, i, c));
     for (Index j = 0; j < m_; ++j)
       for (Index c = 0; c < d_; ++c) {
-        K_(j, c) = static_cast<double>(K(j, c));
-        V_(j, c) = static_cast<double>(V(j, c));
+        K_(j, c) = static_cast<T>(K(j, c));
+        V_(j, c) = static_cast<T>(V(j, c));
       }
     exact_ = attend(K_, V_);
   }
@@ -84,9 +86,9 @@ class MatryoshkaSample {
     const Rows moved = out - exact_;
     if (gradient != nullptr) {
       Rows d_out = moved * (2 / size), dQ(Q_.rows(), d_), dK(m_, d_), dV(m_, d_);
-      nn::attention_backward<double>(*ctx_, queries(Q_), tokens(keys), tokens(values), queries(out),
-                                     View<const double, 3>(lse_.data(), {1, heads_, n_}), queries(d_out), queries(dQ),
-                                     tokens(dK), tokens(dV), AttentionOptions{.causal = true});
+      nn::attention_backward<T>(*ctx_, queries(Q_), tokens(keys), tokens(values), queries(out),
+                                View<const T, 3>(lse_.data(), {1, heads_, n_}), queries(d_out), queries(dQ), tokens(dK),
+                                tokens(dV), AttentionOptions{.causal = true});
       gradient->keys.setZero(d_, d_);
       gradient->values.setZero(d_, d_);
       gradient->keys.leftCols(key_rank) = (K_.transpose() * dK + dK.transpose() * K_) * k;
@@ -96,25 +98,24 @@ class MatryoshkaSample {
   }
 
  private:
-  View<const double, 4> queries(const Rows& of) const { return {of.data(), {1, heads_, n_, d_}}; }
-  View<double, 4> queries(Rows& of) const { return {of.data(), {1, heads_, n_, d_}}; }
-  View<const double, 4> tokens(const Rows& of) const { return {of.data(), {1, 1, m_, d_}}; }
-  View<double, 4> tokens(Rows& of) const { return {of.data(), {1, 1, m_, d_}}; }
+  View<const T, 4> queries(const Rows& of) const { return {of.data(), {1, heads_, n_, d_}}; }
+  View<T, 4> queries(Rows& of) const { return {of.data(), {1, heads_, n_, d_}}; }
+  View<const T, 4> tokens(const Rows& of) const { return {of.data(), {1, 1, m_, d_}}; }
+  View<T, 4> tokens(Rows& of) const { return {of.data(), {1, 1, m_, d_}}; }
 
   Rows attend(const Rows& K, const Rows& V) {
     Rows out(Q_.rows(), d_);
     lse_.resize(static_cast<std::size_t>(heads_ * n_));
-    attention<double>(*ctx_, View<const double, 3>(Q_.data(), {heads_, n_, d_}),
-                      View<const double, 3>(K.data(), {1, m_, d_}), View<const double, 3>(V.data(), {1, m_, d_}),
-                      View<double, 3>(out.data(), {heads_, n_, d_}), AttentionOptions{.causal = true},
-                      View<double, 2>(lse_.data(), {heads_, n_}));
+    attention<T>(*ctx_, View<const T, 3>(Q_.data(), {heads_, n_, d_}), View<const T, 3>(K.data(), {1, m_, d_}),
+                 View<const T, 3>(V.data(), {1, m_, d_}), View<T, 3>(out.data(), {heads_, n_, d_}),
+                 AttentionOptions{.causal = true}, View<T, 2>(lse_.data(), {heads_, n_}));
     return out;
   }
 
   Context* ctx_;
   Index heads_, n_, m_, d_;
   Rows Q_, K_, V_, exact_;
-  std::vector<double> lse_;
+  std::vector<T> lse_;
 };
 
 /// U along -G on the orthogonal matrices, by a Cayley step of size `rate`. Z. Wen, W. Yin (Math. Programming 2013), §2.
@@ -131,11 +132,12 @@ inline void cayley_step(Eigen::MatrixXd& U, const Eigen::MatrixXd& G, double rat
 /// The best seen at a quarter, a half and three quarters of the channels is returned, so never worse there than
 /// principal directions. O(steps·(heads·n·m·d + m·d² + d³)). Throws shape_error.
 /// B. Lin et al., "MatryoshkaKV: Adaptive KV Compression via Trainable Orthogonal Projection" (ICLR 2025), §3.
-inline MatryoshkaBases train_matryoshka(Context& ctx, View<const float, 3> Q,  // (heads of the group, n, d)
-                                        MatrixView<const float> K,             // (m, d)
-                                        MatrixView<const float> V,             // (m, d)
-                                        const MatryoshkaOptions& options = {}) {
-  detail::MatryoshkaSample sample(ctx, Q, K, V);
+template <std::same_as<double> T = double>
+MatryoshkaBases train_matryoshka(Context& ctx, View<const float, 3> Q,  // (heads of the group, n, d)
+                                 MatrixView<const float> K,             // (m, d)
+                                 MatrixView<const float> V,             // (m, d)
+                                 const MatryoshkaOptions& options = {}) {
+  detail::MatryoshkaSample<T> sample(ctx, Q, K, V);
   const Index d = sample.channels();
   const Eigen::MatrixXd I = Eigen::MatrixXd::Identity(d, d);
   const auto principal = [&](const auto& rows) -> Eigen::MatrixXd {
