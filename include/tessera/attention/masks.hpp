@@ -92,6 +92,36 @@ class DocumentMask {
   std::vector<std::int32_t> document_;
 };
 
+/// Maps of tokens one after another, of growing resolution: a token sees its own map and all before it. Built from
+/// boundaries 0 = c_0 < c_1 < ... < c_k: map i has the tokens [c_i, c_(i+1)); tokens from c_k on see nothing.
+/// K. Tian et al., "Visual Autoregressive Modeling" (NeurIPS 2024), §3.2.
+class ScaleBlockCausal {
+ public:
+  /// Throws shape_error unless the boundaries begin at 0 and ascend.
+  explicit ScaleBlockCausal(std::span<const Index> boundaries) : ends_(boundaries.begin(), boundaries.end()) {
+    if (ends_.empty() || ends_[0] != 0)
+      throw shape_error("tessera: ScaleBlockCausal: expected boundaries that begin with 0");
+    for (std::size_t i = 1; i < ends_.size(); ++i)
+      if (ends_[i] <= ends_[i - 1])
+        throw shape_error(detail::concat("tessera: ScaleBlockCausal: boundary ", i, " is ", ends_[i], " after ",
+                                         ends_[i - 1], "; expected them to ascend"));
+  }
+  bool operator()(const ScorePosition& at) const { return at.key < seen_by(at.position); }
+  Seen block(const ScoreBlock& b) const {
+    if (b.last_position() >= ends_.back()) return Seen::some;
+    if (b.key >= seen_by(b.last_position())) return Seen::none;
+    return b.key_end <= seen_by(b.position) ? Seen::all : Seen::some;
+  }
+
+ private:
+  /// The end of a token's map.
+  Index seen_by(Index token) const {
+    const auto end = std::upper_bound(ends_.begin(), ends_.end(), token);
+    return token < 0 || end == ends_.end() ? 0 : *end;
+  }
+  std::vector<Index> ends_;
+};
+
 /// Query block i and key block j of a head meet where cells(h, i, j) is not 0; a mask of one head serves all. Blocks
 /// count from query 0 and key 0; what lies beyond the cells is not seen. `cells` must outlive the mask.
 class BlockMask {

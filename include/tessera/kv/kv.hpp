@@ -17,6 +17,7 @@
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
+#include <tessera/kv/collaborative.hpp>
 #include <tessera/kv/head_probe.hpp>
 #include <tessera/kv/layers.hpp>
 #include <tessera/kv/mergers/sets.hpp>
