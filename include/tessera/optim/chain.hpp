@@ -5,6 +5,7 @@
 /// Composition as in optax (DeepMind JAX Ecosystem, 2020). Element-wise neighbours run as one pass over memory.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -31,28 +32,44 @@ struct ChainState {
       : blocks(params.begin(), params.end()), links(detail::init_link(all, params)...) {}
 
   /// `f(name, std::span<T>)` for every buffer, in a fixed order: "1.scale_by_adam.mu.<block>". With `count`, this is
-  /// everything a checkpoint needs.
+  /// everything a checkpoint needs. Links that count or draw by themselves also have spans of Index, std::uint64_t or
+  /// double, which `f` must then take.
   template <class F>
   void for_each_buffer(F&& f) {
+    each_link(std::string(), f);
+  }
+
+  /// The same with `count` first and a prefix before each name, for what holds a chain.
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    f(prefix + "count", std::span<Index>(&count, 1));
+    each_link(prefix, f);
+  }
+
+  /// Bytes of all buffers.
+  std::size_t state_bytes() {
+    std::size_t total = 0;
+    for_each_buffer([&](const std::string&, auto values) { total += values.size_bytes(); });
+    return total;
+  }
+
+ private:
+  template <class F>
+  void each_link(const std::string& before, F& f) {
     std::size_t index = 0;
     const auto each = [&]<class Link>(std::type_identity<Link>, auto& state) {
-      const std::string prefix = detail::concat(static_cast<Index>(index++), '.', Link::name, '.');
+      const std::string prefix = detail::concat(before, static_cast<Index>(index++), '.', Link::name, '.');
       if constexpr (ElementwiseTransform<Link>) {
         for (std::size_t b = 0; b < state.blocks.size(); ++b)
           for (std::size_t s = 0; s < Link::slots.size(); ++s)
             f(detail::concat(prefix, Link::slots[s], '.', blocks[b].name), std::span<T>(state.blocks[b][s]));
       } else if constexpr (requires { state.for_each_buffer(prefix, blocks, f); }) {
         state.for_each_buffer(prefix, blocks, f);
+      } else if constexpr (requires { state.list_buffers(prefix, f); }) {
+        state.list_buffers(prefix, f);
       }
     };
     std::apply([&](auto&... state) { (each(std::type_identity<Links>{}, state), ...); }, links);
-  }
-
-  /// Bytes of all buffers.
-  std::size_t state_bytes() {
-    std::size_t total = 0;
-    for_each_buffer([&](const std::string&, std::span<T> values) { total += values.size_bytes(); });
-    return total;
   }
 };
 
@@ -83,7 +100,21 @@ class Chain {
     Workspace::Scope scope(ctx.workspace);
     auto* updates = scope.take<VectorView<const T>>(static_cast<Index>(grads.size()));
     for (std::size_t b = 0; b < grads.size(); ++b) updates[b] = VectorView<const T>(grads[b].view());
-    run<0>(ctx, detail::NoStep{}, std::span<const VectorView<const T>>(updates, grads.size()), state, params);
+    run<true, 0>(ctx, detail::NoStep{}, std::span<const VectorView<const T>>(updates, grads.size()),
+                 std::span<const VectorView<T>>(), state, params);
+    ++state.count;
+  }
+
+  /// updates ← the chain of updates, in place; parameters stay as they are. For what holds a chain; sizes are not
+  /// checked.
+  template <class T>
+  void transform(Context& ctx, std::span<const VectorView<T>> updates, ChainState<T, Links...>& state,
+                 const Parameters<T>& params) const {
+    Workspace::Scope scope(ctx.workspace);
+    auto* read = scope.take<VectorView<const T>>(static_cast<Index>(updates.size()));
+    std::copy(updates.begin(), updates.end(), read);
+    run<false, 0>(ctx, detail::NoStep{}, std::span<const VectorView<const T>>(read, updates.size()), updates, state,
+                  params);
     ++state.count;
   }
 
@@ -102,40 +133,54 @@ class Chain {
       return I;
   }
 
-  /// Links from Begin on, applied to `updates` after `first`.
-  template <std::size_t Begin, class First, class T>
+  /// Links from Begin on, applied to `updates` after `first`; `own` is the same memory where it may be written, or
+  /// empty. At the end parameters move, or updates stay in `own`.
+  template <bool Move, std::size_t Begin, class First, class T>
   void run(Context& ctx, const First& first, std::span<const VectorView<const T>> updates,
-           ChainState<T, Links...>& state, const Parameters<T>& params) const {
+           std::span<const VectorView<T>> own, ChainState<T, Links...>& state, const Parameters<T>& params) const {
     constexpr std::size_t end = run_end<Begin>();
-    if constexpr (end == n) {
+    constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
+    [[maybe_unused]] const auto write = [&](std::size_t b, VectorView<T> to) {
+      fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
+        map(ctx, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps}, to,
+            VectorView<const T>(params[b].view()), updates[b], slots...);
+      });
+    };
+    if constexpr (end == n && Move) {
       for (std::size_t b = 0; b < params.size(); ++b)
         fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
           map(ctx, detail::Apply<std::remove_cvref_t<decltype(steps)>>{steps}, params[b].view(), updates[b], slots...);
         });
+    } else if constexpr (end == n) {
+      if constexpr (pending)
+        for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
     } else {
       const auto& link = std::get<end>(links_);
-      auto& own = std::get<end>(state.links);
-      constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
+      auto& state_of_link = std::get<end>(state.links);
       if constexpr (ReducingTransform<Link<end>> && !pending) {
-        run<end + 1>(ctx, link.reduce(ctx, updates, own), updates, state, params);
+        run<Move, end + 1>(ctx, detail::reduce<Link<end>, T>(link, ctx, updates, state_of_link, params), updates, own,
+                           state, params);
       } else {
         Workspace::Scope scope(ctx.workspace);
-        auto* written = scope.take<VectorView<T>>(static_cast<Index>(params.size()));
-        auto* read = scope.take<VectorView<const T>>(static_cast<Index>(params.size()));
-        for (std::size_t b = 0; b < params.size(); ++b) {
-          written[b] = VectorView<T>(scope.take<T>(params[b].size()), params[b].size());
-          read[b] = written[b];
-          fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
-            map(ctx, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps}, written[b],
-                VectorView<const T>(params[b].view()), updates[b], slots...);
-          });
+        if (own.empty()) {
+          auto* written = scope.take<VectorView<T>>(static_cast<Index>(params.size()));
+          auto* read = scope.take<VectorView<const T>>(static_cast<Index>(params.size()));
+          for (std::size_t b = 0; b < params.size(); ++b) {
+            written[b] = VectorView<T>(scope.take<T>(params[b].size()), params[b].size());
+            read[b] = written[b];
+            write(b, written[b]);
+          }
+          own = {written, params.size()};
+          updates = {read, params.size()};
+        } else if constexpr (pending) {
+          for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
         }
-        const std::span<const VectorView<const T>> now(read, params.size());
         if constexpr (ReducingTransform<Link<end>>) {
-          run<end + 1>(ctx, link.reduce(ctx, now, own), now, state, params);
+          run<Move, end + 1>(ctx, detail::reduce<Link<end>, T>(link, ctx, updates, state_of_link, params), updates, own,
+                             state, params);
         } else {
-          link.transform(ctx, std::span<const VectorView<T>>(written, params.size()), own, params);
-          run<end + 1>(ctx, detail::NoStep{}, now, state, params);
+          link.transform(ctx, own, state_of_link, params);
+          run<Move, end + 1>(ctx, detail::NoStep{}, updates, own, state, params);
         }
       }
     }
@@ -145,8 +190,8 @@ class Chain {
   template <std::size_t Begin, std::size_t End, class First, class T, class F>
   void fuse(const First& first, std::size_t b, ChainState<T, Links...>& state, const Parameters<T>& params,
             F&& f) const {
-    const auto steps =
-        detail::prepend<detail::slots_t<0>>(first, detail::step_list<Begin, End, T>(links_, state.count, params[b]));
+    const auto steps = detail::prepend<detail::slots_t<0>>(
+        detail::of_block(first, b), detail::step_list<Begin, End, T>(links_, state.count, params[b]));
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       std::apply([&](auto... slots) { f(steps, slots...); },
                  std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -63,6 +64,24 @@ struct StepList<Step, Slots, Rest...> {
     rest(u, p, r...);
   }
 };
+
+/// What a reducing link does to block b.
+template <class First>
+auto of_block(const First& first, std::size_t b) {
+  if constexpr (requires { first.block(b); })
+    return first.block(b);
+  else
+    return first;
+}
+
+template <class Link, class T, class State>
+auto reduce(const Link& link, Context& ctx, std::span<const VectorView<const T>> updates, State& state,
+            const Parameters<T>& params) {
+  if constexpr (requires { link.reduce(ctx, updates, state, params); })
+    return link.reduce(ctx, updates, state, params);
+  else
+    return link.reduce(ctx, updates, state);
+}
 
 /// The end of a chain: parameters move by the update.
 template <class Steps>

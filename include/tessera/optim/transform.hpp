@@ -1,6 +1,7 @@
 /// What a link of a chain is. Three kinds, told apart by what they have:
 ///   element-wise   step(count, parameter) → a function of one vector of updates; neighbours fuse into one pass
-///   reducing       reduce(ctx, updates, norm state) → the same, after one look at all updates
+///   reducing       reduce(ctx, updates, norm state) → the same, after one look at all updates; with a member block(b),
+///                  one for each block
 ///   whole          transform(ctx, updates, state, params), in place; needs the updates in memory
 #pragma once
 
@@ -29,14 +30,22 @@ concept ElementwiseTransform = requires(const L& link, Index count, const Parame
   link.step(count, p);
 };
 
-/// `link.reduce(ctx, updates, state)` reads all updates and gives such a callable without slots.
+/// `link.reduce(ctx, updates, state)` or `link.reduce(ctx, updates, state, params)` reads all updates and gives such a
+/// callable without slots, or what gives one for block b by `.block(b)`.
 template <class L>
-concept ReducingTransform = requires(const L& link, Context& ctx, const Parameters<float>& params,
-                                     std::span<const VectorView<const float>> updates) {
+concept ReducingTransform = requires(const L& link, const Parameters<float>& params) {
   { L::name } -> std::convertible_to<std::string_view>;
   { link.init(params) } -> std::movable;
-  link.reduce(ctx, updates, *std::declval<decltype(link.init(params))*>());
-};
+}
+&&(
+    requires(const L& link, Context& ctx, const Parameters<float>& params,
+             std::span<const VectorView<const float>> updates) {
+      link.reduce(ctx, updates, *std::declval<decltype(link.init(params))*>());
+    } ||
+    requires(const L& link, Context& ctx, const Parameters<float>& params,
+             std::span<const VectorView<const float>> updates) {
+      link.reduce(ctx, updates, *std::declval<decltype(link.init(params))*>(), params);
+    });
 
 /// `link.transform(ctx, updates, state, params)` changes updates in place.
 template <class L>

@@ -1,0 +1,127 @@
+/// What wrappers of optimizers share. An optimizer has
+///   init(params) → state       state.for_each_buffer(f(name, span)), state.state_bytes()
+///   update(ctx, grads, state, params)                params move
+///   transform(ctx, updates, state, params)           updates become the change, params stay
+/// A chain is one, and so are most wrappers; those with a `transform` are links of other chains too.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <tessera/optim/chain.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+template <class O>
+concept Optimizer = requires(const O& opt, Context& ctx, const Parameters<float>& params) {
+  { opt.init(params) } -> std::movable;
+  opt.update(ctx, params, *std::declval<decltype(opt.init(params))*>(), params);
+};
+
+namespace detail {
+
+/// A link alone as a chain; chains and wrappers as they are.
+template <class O>
+auto as_optimizer(const O& opt) {
+  if constexpr (Optimizer<O>)
+    return opt;
+  else
+    return chain(opt);
+}
+template <class O>
+using optimizer_t = decltype(as_optimizer(std::declval<const O&>()));
+
+template <class O, class T>
+using inner_state_t = decltype(std::declval<const O&>().init(std::declval<const Parameters<T>&>()));
+
+/// Gives a state with `list_buffers(prefix, f)` what callers use.
+template <class Self>
+struct ListedState {
+  /// `f(name, span)` for everything a checkpoint needs, counts among it; `f` takes spans of the parameters' type,
+  /// Index, std::uint64_t and double.
+  template <class F>
+  void for_each_buffer(F&& f) {
+    static_cast<Self&>(*this).list_buffers(std::string(), f);
+  }
+  std::size_t state_bytes() {
+    std::size_t total = 0;
+    for_each_buffer([&](const std::string&, auto values) { total += values.size_bytes(); });
+    return total;
+  }
+};
+
+template <class F, class V>
+void list_value(F& f, const std::string& name, V& value) {
+  f(name, std::span<V>(&value, 1));
+}
+
+/// One buffer a block.
+template <class T>
+std::vector<Buffer<T>> buffers_like(const Parameters<T>& params) {
+  std::vector<Buffer<T>> all;
+  for (const auto& block : params) all.emplace_back(block.size());
+  return all;
+}
+template <class T, class F>
+void list_blocks(F& f, const std::string& prefix, const std::vector<ParameterInfo>& blocks,
+                 std::vector<Buffer<T>>& buffers) {
+  for (std::size_t b = 0; b < buffers.size(); ++b) f(prefix + blocks[b].name, std::span<T>(buffers[b]));
+}
+
+/// Some of the blocks, by their numbers; `params` and `grads` are kept so that a step allocates nothing.
+template <class T>
+struct Part {
+  std::vector<std::size_t> taken;
+  Parameters<T> params, grads;
+
+  Part(const Parameters<T>& all, std::vector<std::size_t> which) : taken(std::move(which)) {
+    for (std::size_t b : taken) params.push_back(all[b]);
+    grads = params;
+  }
+  static void point(const std::vector<std::size_t>& blocks, Parameters<T>& part, const Parameters<T>& all) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) part[i].data = all[blocks[i]].data;
+  }
+  const Parameters<T>& of_params(const Parameters<T>& all) {
+    point(taken, params, all);
+    return params;
+  }
+  const Parameters<T>& of_grads(const Parameters<T>& all) {
+    point(taken, grads, all);
+    return grads;
+  }
+  template <class Opt, class State>
+  void transform(const Opt& opt, Context& ctx, std::span<const VectorView<T>> updates, State& state,
+                 const Parameters<T>& all) {
+    if (taken.empty()) return;
+    Workspace::Scope scope(ctx.workspace);
+    auto* some = scope.take<VectorView<T>>(static_cast<Index>(taken.size()));
+    for (std::size_t i = 0; i < taken.size(); ++i) some[i] = updates[taken[i]];
+    opt.transform(ctx, std::span<const VectorView<T>>(some, taken.size()), state, of_params(all));
+  }
+};
+
+/// y ← a·y + b·x.
+template <class T>
+struct Blend {
+  T a, b;
+  template <class V>
+  TESSERA_INLINE void operator()(V& y, const V& x) const {
+    y = fma(V(b), x, V(a) * y);
+  }
+};
+template <class T>
+void blend(Context& ctx, double a, VectorView<T> y, double b, VectorView<const T> x) {
+  map(ctx, Blend<T>{static_cast<T>(a), static_cast<T>(b)}, y, x);
+}
+template <class T>
+void copy_to(VectorView<const T> from, T* to) {
+  std::copy_n(from.data(), from.extent(0), to);
+}
+
+}  // namespace detail
+}  // namespace tessera::inline TESSERA_ABI::optim
