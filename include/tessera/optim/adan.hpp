@@ -1,0 +1,68 @@
+/// Adan.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include <tessera/optim/moments.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+struct AdanOptions {
+  double b1 = 0.98;
+  double b2 = 0.92;
+  double b3 = 0.99;
+  double eps = 1e-8;
+  double eps_root = 0;
+};
+
+namespace detail {
+template <class T>
+struct AdanStep {
+  Average<T> first, difference, square;
+  T m_factor, v_factor, n_factor;  // the bias corrections; v's times b2
+  T b2, eps, eps_root;
+  bool first_step;
+
+  template <class V>
+  TESSERA_INLINE void operator()(V& u, const V&, V& m, V& v, V& n, V& before) const {
+    const V g = u, d = first_step ? V(T(0)) : g - before;
+    const V ahead = fma(V(b2), d, g);
+    m = first(m, g);
+    v = difference(v, d);
+    n = square(n, ahead * ahead);
+    before = g;
+    u = fma(V(v_factor), v, V(m_factor) * m) / (sqrt(fma(V(n_factor), n, V(eps_root))) + V(eps));
+  }
+};
+}  // namespace detail
+
+/// With d = g - g_before (0 at first): m, v, n the averages of g, d and (g + b2·d)²;
+/// u ← (m_hat + b2·v_hat)/(√(n_hat + eps_root) + eps). State: four numbers a parameter.
+/// X. Xie et al., "Adan: Adaptive Nesterov Momentum Algorithm" (2022), algorithm 1, corrected for the bias as in its
+/// authors' code. b are what averages keep; the paper's are 1 - b.
+struct ScaleByAdan {
+  static constexpr std::string_view name = "scale_by_adan";
+  static constexpr std::array<std::string_view, 4> slots{"m", "v", "n", "g"};
+  AdanOptions options;
+
+  template <class T>
+  detail::AdanStep<T> step(Index count, const Parameter<T>&) const {
+    const auto& o = options;
+    const double t = detail::time_of(count);
+    const auto as = [](double value) { return static_cast<T>(value); };
+    return {detail::Average<T>(o.b1),
+            detail::Average<T>(o.b2),
+            detail::Average<T>(o.b3),
+            as(detail::debias(o.b1, t)),
+            as(o.b2 * detail::debias(o.b2, t)),
+            as(detail::debias(o.b3, t)),
+            as(o.b2),
+            as(o.eps),
+            as(o.eps_root),
+            count == 0};
+  }
+};
+inline ScaleByAdan scale_by_adan(AdanOptions options = {}) { return {options}; }
+
+}  // namespace tessera::inline TESSERA_ABI::optim
