@@ -100,5 +100,32 @@ TEST_F(Plan, SumsAndProductsHaveGradients) {
   }
 }
 
+TEST_F(Plan, GradientsOfChainsAreTheDifferences) {
+  Dense<double> A(Eigen::MatrixXd::Random(3, 4)), B(Eigen::MatrixXd::Random(2, 4)), C(Eigen::MatrixXd::Random(2, 5));
+  const auto chain = 2 * (A * B.transpose() * C);
+  const Eigen::MatrixXd X = Eigen::MatrixXd::Random(5, 3), dY = Eigen::MatrixXd::Random(3, 3);
+  Context ctx;
+  Eigen::VectorXd grad(chain.parameter_count());
+  chain.grad(ctx, view(X), view(dY), 0, std::span<double>(grad.data(), static_cast<std::size_t>(grad.size())));
+  const auto loss = [&] {
+    Eigen::MatrixXd Y(3, 3);
+    chain.apply(ctx, Op::none, 1, view(X), 0, view(Y));
+    return (Y.array() * dY.array()).sum();
+  };
+  Index i = 0;
+  for (Dense<double>* factor : {&A, &B, &C})
+    for (double& p : factor->parameters()) {
+      constexpr double step = 1e-3;  // the loss is linear in each
+      const double kept = p;
+      p = kept + step;
+      const double up = loss();
+      p = kept - step;
+      const double down = loss();
+      p = kept;
+      EXPECT_NEAR(grad[i++], (up - down) / (2 * step), 1e-9) << i;
+    }
+  EXPECT_EQ(i, grad.size());
+}
+
 }  // namespace
 }  // namespace tessera::test
