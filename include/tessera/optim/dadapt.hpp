@@ -1,0 +1,72 @@
+/// Learning rates found while running: D-adaptation.
+#pragma once
+
+#include <tessera/optim/prodigy.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+namespace detail {
+template <class T>
+struct DAdaptStep {
+  Average<T> first, second, sum;
+  T rate, decay, eps;  // sums: ⟨g, s/(√nu + eps)⟩ before, Σ|s| after
+  template <class V>
+  TESSERA_INLINE void operator()(std::array<V, 2>& sums, V& u, const V& p, V& mu, V& nu, V& s) const {
+    const V g = u, step = V(rate) * g;
+    sums[0] = fma(g, s / (sqrt(nu) + V(eps)), sums[0]);
+    mu = first(mu, step);
+    nu = second(nu, g * g);
+    s = sum(s, step);
+    sums[1] = sums[1] + abs(s);
+    u = -fma(V(decay), p, mu / (sqrt(nu) + V(eps)));
+  }
+};
+}  // namespace detail
+
+/// D-Adapt Adam, Prodigy's predecessor without x_0: with λ = rate·d·√(1-b2^t)/(1-b1^t), mu the average of λ·g and s
+/// that by √b2, r ← √b2·r + (1-√b2)·λ·⟨g, s/(√nu + eps)⟩ (s and nu of the step before),
+/// u = -(mu/(√nu + eps) + λ·decay·p), d ← max(d, r/((1-√b2)·|s|₁)). State: three numbers a parameter.
+/// A. Defazio, K. Mishchenko, "Learning-Rate-Free Learning by D-Adaptation" (ICML 2023), algorithm 5.
+template <Schedule S>
+struct DAdaptAdam {
+  static constexpr std::string_view name = "dadapt_adam";
+  DistanceOptions<S> options;
+
+  template <class T>
+  DistanceState<T, 3> init(const Parameters<T>& params) const {
+    return {BlockState<T, 3>({"mu", "nu", "s"}, params,
+                             [](const ParameterInfo& p) {
+                               return std::array<Index, 3>{p.size(), p.size(), p.size()};
+                             }),
+            options.start};
+  }
+  template <class T>
+  void transform(Context& ctx, std::span<const VectorView<T>> updates, DistanceState<T, 3>& state,
+                 const Parameters<T>& params) const {
+    const auto& o = options;
+    const double t = detail::time_of(state.count), b3 = o.b3 > 0 ? o.b3 : std::sqrt(o.b2);
+    const double lambda =
+        static_cast<double>(o.rate(state.count)) * std::sqrt(1 - std::pow(o.b2, t)) * detail::debias(o.b1, t) * state.d;
+    const auto as = [](double value) { return static_cast<T>(value); };
+    const detail::DAdaptStep<T> step{detail::Average<T>(o.b1),    detail::Average<T>(o.b2),
+                                     detail::Average<T>(b3),      as(lambda),
+                                     as(lambda * o.weight_decay), as(o.eps)};
+    double product = 0, length = 0;
+    for (std::size_t b = 0; b < params.size(); ++b) {
+      const auto sums = detail::map_sums<2>(ctx, step, updates[b], VectorView<const T>(params[b].view()),
+                                            state.view(b, 0), state.view(b, 1), state.view(b, 2));
+      product += sums[0];
+      length += sums[1];
+    }
+    state.numerator = b3 * state.numerator + (1 - b3) * lambda * product;
+    if (length > 0) state.d = std::max(state.d, state.numerator / ((1 - b3) * length));
+    ++state.count;
+  }
+};
+template <Schedule S>
+DAdaptAdam<S> dadapt_adam(DistanceOptions<S> options) {
+  return {options};
+}
+inline DAdaptAdam<constant> dadapt_adam() { return {}; }
+
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,109 @@
+/// Learning rates found while running: Prodigy.
+#pragma once
+
+#include <tessera/optim/block_state.hpp>
+#include <tessera/optim/schedules.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+/// `rate` multiplies what is found: 1, or a schedule that ends at 0. `start` is the first guess of d, far too small.
+/// `weight_decay` is decoupled. b3 <= 0 is √b2; `growth` multiplies Prodigy's estimates.
+template <Schedule S = constant>
+struct DistanceOptions {
+  S rate{};
+  double b1 = 0.9;
+  double b2 = 0.999;
+  double b3 = 0;
+  double eps = 1e-8;
+  double start = 1e-6;
+  double growth = 1;
+  double weight_decay = 0;
+};
+
+/// Slots of every block, the estimate d and the weighted numerator it comes from.
+template <class T, std::size_t N>
+struct DistanceState : BlockState<T, N> {
+  double d = 0;
+  double numerator = 0;
+  DistanceState(BlockState<T, N> blocks_, double start) : BlockState<T, N>(std::move(blocks_)), d(start) {}
+  template <class F>
+  void for_each_buffer(const std::string& prefix, const std::vector<ParameterInfo>& infos, F&& f) {
+    f(prefix + "d", std::span<double>(&d, 1));
+    f(prefix + "numerator", std::span<double>(&numerator, 1));
+    BlockState<T, N>::for_each_buffer(prefix, infos, f);
+  }
+};
+
+namespace detail {
+template <class T>
+struct ProdigyStep {
+  Average<T> first, second;
+  T d, b3, s_factor, rate, decay, eps;  // sums: ⟨g, x_0 - x⟩, Σ|s|
+  template <class V>
+  TESSERA_INLINE void operator()(std::array<V, 2>& sums, V& u, const V& p, V& mu, V& nu, V& s, const V& start) const {
+    const V g = V(d) * u;
+    sums[0] = fma(u, start - p, sums[0]);
+    mu = first(mu, g);
+    nu = second(nu, g * g);
+    s = fma(V(b3), s, V(s_factor) * u);
+    sums[1] = sums[1] + abs(s);
+    u = -(V(rate) * fma(V(decay), p, mu / (sqrt(nu) + V(eps))));
+  }
+};
+}  // namespace detail
+
+/// Adam whose rate d grows to the distance from the start x_0 to a solution; the end of a chain, moves by itself. With
+/// λ = rate·√(1-b2^t)/(1-b1^t): mu, nu the averages of d·g, (d·g)²; r ← b3·r + λ·d²/d_0·⟨g, x_0 - x⟩,
+/// s ← b3·s + λ·d²/d_0·g, u = -λ·d·(mu/(√nu + d·eps) + decay·p), then d ← max(d, growth·r/|s|₁). One pass over memory.
+/// State: four numbers a parameter. K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free
+/// Learner" (ICML 2024), algorithm 4, weighted as in its authors' code and optax.contrib.
+template <Schedule S>
+struct Prodigy {
+  static constexpr std::string_view name = "prodigy";
+  DistanceOptions<S> options;
+
+  template <class T>
+  DistanceState<T, 4> init(const Parameters<T>& params) const {
+    BlockState<T, 4> blocks({"mu", "nu", "s", "start"}, params, [](const ParameterInfo& p) {
+      return std::array<Index, 4>{p.size(), p.size(), p.size(), p.size()};
+    });
+    for (std::size_t b = 0; b < params.size(); ++b)
+      std::copy_n(params[b].data, params[b].size(), blocks.blocks[b][3].data());
+    return {std::move(blocks), options.start};
+  }
+  template <class T>
+  void transform(Context& ctx, std::span<const VectorView<T>> updates, DistanceState<T, 4>& state,
+                 const Parameters<T>& params) const {
+    const auto& o = options;
+    const double t = detail::time_of(state.count), b3 = o.b3 > 0 ? o.b3 : std::sqrt(o.b2), d = state.d;
+    const double lambda =
+        static_cast<double>(o.rate(state.count)) * std::sqrt(1 - std::pow(o.b2, t)) * detail::debias(o.b1, t) * d;
+    const auto as = [](double value) { return static_cast<T>(value); };
+    const detail::ProdigyStep<T> step{detail::Average<T>(o.b1),
+                                      detail::Average<T>(o.b2),
+                                      as(d),
+                                      as(b3),
+                                      as(lambda * d / o.start),
+                                      as(lambda),
+                                      as(o.weight_decay),
+                                      as(d * o.eps)};
+    double product = 0, length = 0;
+    for (std::size_t b = 0; b < params.size(); ++b) {
+      const auto sums =
+          detail::map_sums<2>(ctx, step, updates[b], VectorView<const T>(params[b].view()), state.view(b, 0),
+                              state.view(b, 1), state.view(b, 2), VectorView<const T>(state.view(b, 3)));
+      product += sums[0];
+      length += sums[1];
+    }
+    state.numerator = b3 * state.numerator + lambda * d / o.start * product;
+    if (length > 0) state.d = std::max(d, o.growth * state.numerator / length);
+    ++state.count;
+  }
+};
+template <Schedule S>
+Prodigy<S> prodigy(DistanceOptions<S> options) {
+  return {options};
+}
+inline Prodigy<constant> prodigy() { return {}; }
+
+}  // namespace tessera::inline TESSERA_ABI::optim
