@@ -301,7 +301,8 @@ Vec product(const Vec& A, const Vec& B, std::size_t m, std::size_t k, std::size_
 
 TEST(Muon, NewtonSchulzByPlainLoopsAndRotated) {
   Context ctx;
-  for (const auto& [m, n] : {std::pair<std::size_t, std::size_t>{5, 8}, {8, 5}, {6, 6}, {1, 4}}) {
+  for (const auto& shape : {std::array<std::size_t, 2>{5, 8}, {8, 5}, {6, 6}, {1, 4}}) {
+    const std::size_t m = shape[0], n = shape[1];  // clang 14 captures no structured bindings
     const auto drawn = random_buffer<double>(static_cast<Index>(m * n), 9);
     const Vec G(drawn.begin(), drawn.end());
     Vec X = G, mirror(m * m);
