@@ -165,6 +165,35 @@ TYPED_TEST(CodecLaws, TruncationForgetsTheLatest) {
   EXPECT_EQ(positions(cache, 0), (std::vector<Index>{0, 5}));
 }
 
+TYPED_TEST(CodecLaws, EvictionMayKeepRoom) {
+  const Index n = 300, d = 32, room = 70;
+  const Tokens K(1, n, d, 19), V(1, n, d, 20);
+  std::vector<Index> kept(100), same(100);
+  std::iota(kept.begin() + 10, kept.end(), 150);
+  std::iota(kept.begin(), kept.begin() + 10, 0);
+  std::iota(same.begin(), same.end(), 0);
+  KvCache<TypeParam> roomy(1, d), tight(1, d);
+  for (KvCache<TypeParam>* one : {&roomy, &tight}) {
+    one->append(this->ctx, K.view(), V.view());
+    one->retain(0, kept, one == &roomy ? room : 0);
+  }
+  const std::size_t held = roomy.bytes();
+  if (!std::same_as<TypeParam, Stairs>) EXPECT_GT(held, tight.bytes());
+  EXPECT_LE(held, tight.bytes() + static_cast<std::size_t>(room * (8 * d + 4)));
+  for (Index t = 0; t < room; ++t) {
+    roomy.append(this->ctx, K.part(t, 1), V.part(t, 1));
+    if (!std::same_as<TypeParam, Stairs>) ASSERT_EQ(roomy.bytes(), held) << t;
+  }
+  tight.append(this->ctx, K.part(0, room), V.part(0, room));
+  EXPECT_EQ(decoded(roomy, 0, true), decoded(tight, 0, true));
+  EXPECT_EQ(decoded(roomy, 0, false), decoded(tight, 0, false));
+  EXPECT_EQ(positions(roomy, 0), positions(tight, 0));
+  roomy.retain(0, same, room);
+  if (!TestFixture::low_bits) EXPECT_EQ(roomy.bytes(), held);
+  roomy.retain(0, {});
+  EXPECT_EQ(roomy.bytes(), 0u);
+}
+
 TYPED_TEST(CodecLaws, SameBitsForAnyNumberOfThreads) {
   const Index n = 700, d = 64;
   const Tokens K(3, n, d, 13), V(3, n, d, 14), Q(6, 2, d, 15);

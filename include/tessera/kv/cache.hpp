@@ -68,17 +68,23 @@ class KvCache final : public KvCacheBase {
       one.values.reserve(n);
     }
   }
-  void retain(Index h, std::span<const Index> kept) override {
+  void retain(Index h, std::span<const Index> kept, Index spare = 0) override {
     Head& one = head(h);
     if (static_cast<Index>(kept.size()) == one.keys.size()) return;
     const bool prefix = kept.empty() || kept.back() + 1 == static_cast<Index>(kept.size());
     if (!prefix) list_positions(one);
-    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept);
-    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept);
+    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
+    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
     drop_idle(one.biases);
-    one.keys.retain(kept);
-    one.values.retain(kept);
-    retain_tracked(h, kept);
+    const auto retain_in = [&](auto& store) {
+      if constexpr (requires { store.retain(kept, spare); })
+        store.retain(kept, spare);
+      else
+        store.retain(kept);
+    };
+    retain_in(one.keys);
+    retain_in(one.values);
+    retain_tracked(h, kept, spare);
   }
   const float* key_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
                         Unpack unpack) const noexcept override {

@@ -157,8 +157,9 @@ class KvCacheBase {
     return report;
   }
 
-  /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest.
-  virtual void retain(Index kv_head, std::span<const Index> kept) = 0;
+  /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest; but for room for
+  /// `spare` more tokens, so that appending those moves nothing and the next eviction need not allocate.
+  virtual void retain(Index kv_head, std::span<const Index> kept, Index spare = 0) = 0;
 
   /// Puts n other tokens in the place of those of a kv head, coded anew whatever the codec; token j at positions[j] and
   /// standing for counts[j] tokens, or for one. K and V must not lie in the cache. Throws shape_error unless the
@@ -269,7 +270,9 @@ class KvCacheBase {
   /// Tokens at positions up to `last`.
   virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
   /// For retain() and bytes().
-  void retain_tracked(Index kv_head, std::span<const Index> kept) { trackers_.retain(kv_head, kept); }
+  void retain_tracked(Index kv_head, std::span<const Index> kept, Index spare) {
+    trackers_.retain(kv_head, kept, spare);
+  }
   std::size_t tracked_bytes() const { return trackers_.bytes(); }
 
  private:

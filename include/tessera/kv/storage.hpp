@@ -14,7 +14,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 
 /// One block of memory an array. Growth: `resize` takes what is asked or a quarter more than it held, whichever is
 /// larger, so appending n tokens one by one copies O(n) and at most a fifth of the capacity is unused; a first resize
-/// is exact. `fit` gives back all that is unused. `bytes` is the capacity: what is really held.
+/// is exact. `fit` gives back all that is unused but room for `spare` more elements, which it makes. `bytes` is the
+/// capacity: what is really held.
 struct Contiguous {
   template <class T>
   class Array {
@@ -35,8 +36,8 @@ struct Contiguous {
     void reserve(Index size) {
       if (size > capacity()) move_to(size);
     }
-    void fit() {
-      if (size_ < capacity()) move_to(size_);
+    void fit(Index spare = 0) {
+      if (size_ + spare != capacity()) move_to(size_ + spare);
     }
 
    private:
@@ -50,16 +51,18 @@ struct Contiguous {
   };
 };
 
-/// Rows of `width` elements: keeps rows kept[0] < kept[1] < … and gives the rest back.
+/// Rows of `width` elements: keeps rows kept[0] < kept[1] < … and gives the rest back but room for `spare` rows.
 template <class Array>
-void retain_rows(Array& rows, Index width, std::span<const Index> kept) {
-  Index to = 0;
-  for (const Index from : kept) {
-    if (from != to) std::copy_n(rows.data() + from * width, width, rows.data() + to * width);
-    ++to;
+void retain_rows(Array& rows, Index width, std::span<const Index> kept, Index spare = 0) {
+  const auto n = static_cast<Index>(kept.size());
+  for (Index to = 0, run = 0; to < n; to += run) {
+    const Index from = kept[static_cast<std::size_t>(to)];
+    for (run = 1; to + run < n && kept[static_cast<std::size_t>(to + run)] == from + run;) ++run;
+    const auto* const first = rows.data() + from * width;
+    if (from != to) std::copy(first, first + run * width, rows.data() + to * width);  // to < from
   }
-  rows.resize(to * width);
-  rows.fit();
+  rows.resize(n * width);
+  rows.fit(spare * width);
 }
 
 /// Adds rows [begin, begin + count) of another array.

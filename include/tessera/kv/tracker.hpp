@@ -41,8 +41,8 @@ class TrackedHead {
       std::fill_n(one.data() + one.size() - count, count, 0.0f);
     }
   }
-  void retain(std::span<const Index> kept) {
-    for (auto& one : channels_) retain_rows(one, 1, kept);
+  void retain(std::span<const Index> kept, Index spare) {
+    for (auto& one : channels_) retain_rows(one, 1, kept, spare);
   }
   void truncate(Index n) {
     for (auto& one : channels_) truncate_rows(one, 1, std::min(n, one.size()));
@@ -170,8 +170,8 @@ class KvTrackers {
       for (Index i = 0; i < count; ++i) one->born(kv_head, head.size() - count + i, position + i);
     }
   }
-  void retain(Index kv_head, std::span<const Index> kept) {
-    for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].retain(kept);
+  void retain(Index kv_head, std::span<const Index> kept, Index spare) {
+    for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].retain(kept, spare);
   }
   void gather(Index kv_head, std::span<const Index> from) {
     for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].gather(from);

@@ -66,9 +66,9 @@ requires(Bits == 2 || Bits == 4) class BlockFloatingRows {
     stride = d_;
     return scratch;
   }
-  void retain(std::span<const Index> kept) {
-    retain_rows(codes_, row_bytes_, kept);
-    retain_rows(exponents_, blocks_, kept);
+  void retain(std::span<const Index> kept, Index spare = 0) {
+    retain_rows(codes_, row_bytes_, kept, spare);
+    retain_rows(exponents_, blocks_, kept, spare);
     size_ = static_cast<Index>(kept.size());
   }
   void truncate(Index n) {

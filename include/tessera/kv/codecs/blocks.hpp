@@ -91,10 +91,10 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks {
             scales_.data() + begin * blocks_,
             zeros_.data() + begin * blocks_};
   }
-  void retain(std::span<const Index> kept) {
-    retain_rows(codes_, row_bytes_, kept);
-    retain_rows(scales_, blocks_, kept);
-    retain_rows(zeros_, blocks_, kept);
+  void retain(std::span<const Index> kept, Index spare = 0) {
+    retain_rows(codes_, row_bytes_, kept, spare);
+    retain_rows(scales_, blocks_, kept, spare);
+    retain_rows(zeros_, blocks_, kept, spare);
     size_ = static_cast<Index>(kept.size());
   }
   void truncate(Index n) {
@@ -195,14 +195,14 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
             scales_.data() + g * d_,
             zeros_.data() + g * d_};
   }
-  void retain(std::span<const Index> kept) {
+  void retain(std::span<const Index> kept, Index spare = 0) {
     std::vector<Index> left(static_cast<std::size_t>(starts_.size()), 0);  // tokens of each group
     Index g = 0;
     for (const Index t : kept) {
       while (t >= end_of(g)) ++g;
       ++left[static_cast<std::size_t>(g)];
     }
-    retain_rows(codes_, row_bytes_, kept);
+    retain_rows(codes_, row_bytes_, kept, spare);
     size_ = static_cast<Index>(kept.size());
     Index to = 0, start = 0;
     std::vector<float> rows;
@@ -234,9 +234,10 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
       g = last;
     }
     fit_groups(to);
-    starts_.fit();
-    scales_.fit();
-    zeros_.fit();
+    const Index more = (spare + group_ - 1) / group_;
+    starts_.fit(more);
+    scales_.fit(more * d_);
+    zeros_.fit(more * d_);
   }
   void truncate(Index n) {
     truncate_rows(codes_, row_bytes_, n);

@@ -48,9 +48,9 @@ class Int8Rows {
   TokenCodes codes(Index begin) const noexcept {
     return {TokenCode::int8, codes_.data() + begin * d_, d_, size_ - begin, scales_.data() + begin};
   }
-  void retain(std::span<const Index> kept) {
-    retain_rows(codes_, d_, kept);
-    retain_rows(scales_, 1, kept);
+  void retain(std::span<const Index> kept, Index spare = 0) {
+    retain_rows(codes_, d_, kept, spare);
+    retain_rows(scales_, 1, kept, spare);
     size_ = static_cast<Index>(kept.size());
   }
   void truncate(Index n) {

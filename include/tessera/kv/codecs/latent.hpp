@@ -51,6 +51,10 @@ class LatentRows {
     return scratch;
   }
   void retain(std::span<const Index> kept) { packed_.retain(kept); }
+  void retain(std::span<const Index> kept, Index spare) requires requires(Packed& packed) {
+    packed.retain(kept, spare);
+  }
+  { packed_.retain(kept, spare); }
   void truncate(Index n) { packed_.truncate(n); }
   void reserve(Index n) { packed_.reserve(n); }
   Index size() const { return packed_.size(); }

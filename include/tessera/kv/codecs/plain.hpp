@@ -64,8 +64,8 @@ class PlainRows {
     return {std::same_as<T, f16> ? TokenCode::float16 : TokenCode::bfloat16, rows_.data() + begin * d_, 2 * d_,
             size_ - begin};
   }
-  void retain(std::span<const Index> kept) {
-    retain_rows(rows_, d_, kept);
+  void retain(std::span<const Index> kept, Index spare = 0) {
+    retain_rows(rows_, d_, kept, spare);
     size_ = static_cast<Index>(kept.size());
   }
   void truncate(Index n) {

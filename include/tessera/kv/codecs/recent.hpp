@@ -52,15 +52,19 @@ class Recent {
     }
     return {};
   }
-  void retain(std::span<const Index> kept) {
+  void retain(std::span<const Index> kept, Index spare = 0) {
     const Index old = packed_.size();
     const auto split = std::lower_bound(kept.begin(), kept.end(), old) - kept.begin();
     Index to = 0;
     for (const Index t : kept.subspan(static_cast<std::size_t>(split)))
       std::copy_n(tail_.data() + (t - old) * d_, d_, tail_.data() + d_ * to++);
     tail_.resize(to * d_);
-    tail_.fit();
-    packed_.retain(kept.first(static_cast<std::size_t>(split)));
+    tail_.fit(std::min(spare, recent_ + group_ - to) * d_);
+    const auto packed = kept.first(static_cast<std::size_t>(split));
+    if constexpr (requires { packed_.retain(packed, spare); })
+      packed_.retain(packed, std::max<Index>(to + spare - recent_, 0) / group_ * group_);
+    else
+      packed_.retain(packed);
   }
   void truncate(Index n) {
     truncate_rows(tail_, d_, std::max<Index>(n - packed_.size(), 0));

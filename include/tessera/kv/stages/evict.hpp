@@ -1,13 +1,19 @@
 /// Drops what was not selected and gives its memory back.
 #pragma once
 
+#include <cstdint>
+#include <limits>
+
 #include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/stage.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
+/// `room`: tokens that a head may take before its memory grows; held, and counted, until then.
 struct Evict {
+  Index room = 0;
   static constexpr Facts needs = Facts::selection, too_late_after = Facts::none, gives = Facts::effect,
                          ends = Facts::scores | Facts::guards | Facts::selection;
   static constexpr bool preserves_positions = true;
@@ -16,13 +22,21 @@ struct Evict {
     for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context&, Index begin, Index end) {
       for (Index h = begin; h < end; ++h) {
         HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
-        context.cache.retain(h, draft.kept);
+        context.cache.retain(h, draft.kept, room);
         draft.reset(context.cache.size(h));
       }
     });
   }
 };
 
-inline Evict evict() { return {}; }
+/// `every(64, score(…) | keep_at_most(8192) | evict(64))`: with room for what comes until the next time nothing is
+/// allocated, and what stays is moved once. Throws unsupported_error unless room >= 0.
+inline Evict evict(Index room = 0) {
+  constexpr Index most = std::numeric_limits<std::int32_t>::max();
+  if (room < 0 || room > most)
+    throw unsupported_error(
+        tessera::detail::concat("tessera: evict(", room, "): expected room for 0 to ", most, " tokens"));
+  return {room};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
 #include <vector>
 
@@ -27,9 +28,16 @@ inline void select_tokens(HeadDraft& draft, Index budget) {
   if (open < static_cast<Index>(order.size()))
     std::nth_element(order.begin(), order.begin() + open, order.end(),
                      [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
-  draft.kept.insert(draft.kept.end(), order.begin(),
-                    order.begin() + std::min<Index>(open, static_cast<Index>(order.size())));
-  std::sort(draft.kept.begin(), draft.kept.end());
+  const auto last = order.begin() + std::min<Index>(open, static_cast<Index>(order.size()));
+  std::vector<std::uint8_t> gone(static_cast<std::size_t>(draft.tokens), 0);
+  std::for_each(last, order.end(), [&](Index j) { gone[static_cast<std::size_t>(j)] = 1; });
+  draft.kept.resize(static_cast<std::size_t>(draft.tokens));
+  Index kept = 0;
+  for (Index j = 0; j < draft.tokens; ++j) {  // in order, without branches
+    draft.kept[static_cast<std::size_t>(kept)] = j;
+    kept += gone[static_cast<std::size_t>(j)] == 0 ? 1 : 0;
+  }
+  draft.kept.resize(static_cast<std::size_t>(kept));
 }
 }  // namespace detail
 

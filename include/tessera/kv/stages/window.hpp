@@ -16,10 +16,11 @@ inline Chain<> full() { return {}; }
 struct Window {
   Index sinks = 4;
   Index recent = 64;
+  Index room = 0;  // of evict()
 };
 
 inline auto window(Window sizes) {
-  return protect(kv::sinks(sizes.sinks), kv::recent(sizes.recent)) | keep_protected() | evict();
+  return protect(kv::sinks(sizes.sinks), kv::recent(sizes.recent)) | keep_protected() | evict(sizes.room);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -42,7 +42,7 @@ struct Virtual {
       size_ = size;
     }
     void reserve(Index size) { pages_.reserve(bytes_of(size)); }
-    void fit() { pages_.fit(); }
+    void fit(Index = 0) { pages_.fit(); }  // room is addresses, which stay
 
    private:
     static std::size_t bytes_of(Index size) {
