@@ -71,6 +71,8 @@ void obeys(const Opt& opt, F plain, double bound, Change change = nothing_else, 
     for (std::size_t i = 0; i < expected[b].size(); ++i)
       ASSERT_NEAR(alone.params[b].data[i], expected[b][i], bound) << alone.params[b].name << ' ' << i;
   EXPECT_TRUE(same_bits(alone.w, threaded.w) && same_bits(alone.b, threaded.b)) << "threads";
+  EXPECT_TRUE(saved(state) == saved(state3)) << "threads";
+  EXPECT_TRUE(saved(state) == saved(second)) << "round trip";
   EXPECT_TRUE(same_bits(alone.w, resumed.w) && same_bits(alone.b, resumed.b)) << "round trip";
 }
 

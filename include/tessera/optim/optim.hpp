@@ -1,12 +1,14 @@
 /// Every part of this module.
 #pragma once
 
+#include <tessera/optim/accumulate.hpp>
 #include <tessera/optim/adam.hpp>
 #include <tessera/optim/adan.hpp>
 #include <tessera/optim/ademamix.hpp>
 #include <tessera/optim/adopt.hpp>
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/amsgrad.hpp>
+#include <tessera/optim/average.hpp>
 #include <tessera/optim/block_state.hpp>
 #include <tessera/optim/chain.hpp>
 #include <tessera/optim/clip.hpp>
@@ -21,6 +23,7 @@
 #include <tessera/optim/layer_wise.hpp>
 #include <tessera/optim/lion.hpp>
 #include <tessera/optim/lmo.hpp>
+#include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/madgrad.hpp>
 #include <tessera/optim/masked.hpp>
 #include <tessera/optim/moments.hpp>
@@ -32,8 +35,11 @@
 #include <tessera/optim/parameters.hpp>
 #include <tessera/optim/partition.hpp>
 #include <tessera/optim/prodigy.hpp>
+#include <tessera/optim/projections.hpp>
+#include <tessera/optim/proximal.hpp>
 #include <tessera/optim/radam.hpp>
 #include <tessera/optim/rms.hpp>
+#include <tessera/optim/sam.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/schedules.hpp>
 #include <tessera/optim/schedules_more.hpp>

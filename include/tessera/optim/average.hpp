@@ -1,0 +1,128 @@
+/// Averages of updates and of parameters: ema, averaged with ema_average, polyak_average, swa_average.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <tessera/optim/nested.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+namespace detail {
+template <class T>
+struct EmaStep {
+  T decay, rest, factor;
+  template <class V>
+  TESSERA_INLINE void operator()(V& u, const V&, V& m) const {
+    m = fma(V(decay), m, V(rest) * u);
+    u = V(factor) * m;
+  }
+};
+}  // namespace detail
+
+/// m ← decay·m + (1 - decay)·u, u ← m, with `debias` u ← m/(1 - decay^t), t from 1 (optax.ema). State: one number a
+/// parameter.
+struct Ema {
+  static constexpr std::string_view name = "ema";
+  static constexpr std::array<std::string_view, 1> slots{"ema"};
+  double decay = 0.9;
+  bool debias = true;
+  template <class T>
+  detail::EmaStep<T> step(Index count, const Parameter<T>&) const {
+    const double factor = debias ? 1 / (1 - std::pow(decay, static_cast<double>(count + 1))) : 1;
+    return {static_cast<T>(decay), static_cast<T>(1 - decay), static_cast<T>(factor)};
+  }
+};
+inline Ema ema(double decay, bool debias = true) { return {decay, debias}; }
+
+/// Weights of the newest parameters in their average after `count` steps; 0 leaves it. Exponential, from the first
+/// parameters on.
+struct ema_average {
+  double decay = 0.999;
+  double operator()(Index) const { return 1 - decay; }
+};
+/// The mean of all parameters after step `start`: B. Polyak, A. Juditsky (1992).
+struct polyak_average {
+  Index start = 0;
+  double operator()(Index count) const { return count <= start ? 1 : 1 / static_cast<double>(count - start); }
+};
+/// The mean of every `period`-th from step `start` on: P. Izmailov et al., "Averaging Weights Leads to Wider Optima"
+/// (UAI 2018), algorithm 1.
+struct swa_average {
+  Index start = 0, period = 1;
+  double operator()(Index count) const {
+    if (count <= start) return 1;
+    const Index every = std::max<Index>(period, 1), since = count - start;
+    return since % every == 0 ? 1 / static_cast<double>(since / every + 1) : 0;
+  }
+};
+
+/// Any optimizer, with an average of the parameters kept beside. State: one number a parameter and the inner state.
+template <class Inner, class Weight>
+struct Averaged {
+  Inner inner;
+  Weight weight;
+
+  template <class T>
+  struct State : detail::ListedState<State<T>> {
+    std::vector<ParameterInfo> blocks;
+    Index count = 0, swapped = 0;
+    std::vector<Buffer<T>> average;
+    detail::inner_state_t<Inner, T> inner;
+
+    State(const Parameters<T>& params, detail::inner_state_t<Inner, T> state)
+        : blocks(params.begin(), params.end()), average(detail::buffers_like(params)), inner(std::move(state)) {
+      for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), average[b].data());
+    }
+    template <class F>
+    void list_buffers(const std::string& prefix, F&& f) {
+      detail::list_value(f, prefix + "averaged", count);
+      detail::list_value(f, prefix + "swapped", swapped);
+      detail::list_blocks(f, prefix + "average.", blocks, average);
+      inner.list_buffers(prefix, f);
+    }
+  };
+
+  template <class T>
+  State<T> init(const Parameters<T>& params) const {
+    return State<T>(params, inner.init(params));
+  }
+  /// Throws unsupported_error while parameters are swapped.
+  template <class T>
+  void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
+    if (state.swapped != 0)
+      throw unsupported_error(
+          "tessera: averaged: update while the parameters are their average; expected swap(state, params) before");
+    inner.update(ctx, grads, state.inner, params);
+    const double c = weight(++state.count);
+    if (c == 0) return;
+    for (std::size_t b = 0; b < params.size(); ++b)
+      if (c == 1)
+        std::copy_n(params[b].data, params[b].size(), state.average[b].data());
+      else
+        detail::blend(ctx, 1 - c, VectorView<T>(state.average[b].data(), params[b].size()), c,
+                      VectorView<const T>(params[b].view()));
+  }
+  /// Parameters become their average and back again.
+  template <class T>
+  void swap(State<T>& state, const Parameters<T>& params) const {
+    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    for (std::size_t b = 0; b < params.size(); ++b)
+      std::swap_ranges(params[b].data, params[b].data + params[b].size(), state.average[b].data());
+    state.swapped = 1 - state.swapped;
+  }
+};
+
+/// averaged(adamw(1e-3), ema_average{0.9995}).
+template <class What, class Weight>
+auto averaged(const What& what, Weight weight) {
+  return Averaged<detail::optimizer_t<What>, Weight>{detail::as_optimizer(what), std::move(weight)};
+}
+
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,258 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <tessera/optim/accumulate.hpp>
+#include <tessera/optim/alias.hpp>
+#include <tessera/optim/average.hpp>
+#include <tessera/optim/lookahead.hpp>
+#include <tessera/optim/projections.hpp>
+#include <tessera/optim/sam.hpp>
+#include <tessera/optim/schedules_more.hpp>
+#include <vector>
+
+#include "optim/laws.hpp"
+
+namespace tessera::optim {
+namespace TESSERA_TEST_FILE {
+
+/// Momentum 0.5 at rate 0.1, written plainly.
+struct PlainMomentum {
+  Plain m{std::vector<double>(190 * 181), std::vector<double>(181)};
+  void operator()(const Plain& g, Plain& p, double by = 1) {
+    for (std::size_t b = 0; b < 2; ++b)
+      for (std::size_t i = 0; i < p[b].size(); ++i) p[b][i] -= 0.1 * (m[b][i] = 0.5 * m[b][i] + by * g[b][i]);
+  }
+};
+
+TEST(MultiSteps, MovesByTheMeanOfSeveralGradients) {
+  PlainMomentum inner;
+  Plain sum{std::vector<double>(190 * 181), std::vector<double>(181)};
+  obeys(
+      multi_steps(sgd(0.1, 0.5), 3),
+      [&](Index step, const Plain& g, Plain& p) {
+        for (std::size_t b = 0; b < 2; ++b)
+          for (std::size_t i = 0; i < g[b].size(); ++i) sum[b][i] += g[b][i];
+        if (step == 2) inner(sum, p, 1.0 / 3);
+      },
+      1e-14);
+  EXPECT_THROW(multi_steps(sgd(0.1), 0), unsupported_error);
+}
+
+TEST(Lookahead, AndAnAverageBesideIt) {
+  PlainMomentum inner;
+  Plain slow, average;
+  const auto opt = averaged(lookahead(sgd(0.1, 0.5), 2, 0.25), ema_average{0.75});
+  obeys(
+      opt,
+      [&](Index step, const Plain& g, Plain& p) {
+        if (step == 0) slow = average = p;
+        inner(g, p);
+        for (std::size_t b = 0; b < 2; ++b)
+          for (std::size_t i = 0; i < p[b].size(); ++i) {
+            if (step % 2 == 1) p[b][i] = slow[b][i] += 0.25 * (p[b][i] - slow[b][i]);
+            average[b][i] += 0.25 * (p[b][i] - average[b][i]);
+          }
+      },
+      1e-14);
+  Model<double> model(190, 181);
+  auto state = opt.init(model.params);
+  Context ctx;
+  for (Index step = 0; step < 4; ++step) {
+    model.draw(step);
+    opt.update(ctx, model.grads, state, model.params);
+  }
+  const auto last = model.w;
+  opt.swap(state, model.params);
+  for (Index i = 0; i < last.size(); ++i) ASSERT_NEAR(model.w[i], average[0][static_cast<std::size_t>(i)], 1e-14);
+  EXPECT_THROW(opt.update(ctx, model.grads, state, model.params), unsupported_error);
+  opt.swap(state, model.params);
+  EXPECT_TRUE(same_bits(last, model.w));
+}
+
+TEST(Average, WeightsGiveMeans) {
+  const std::vector<double> seen{3, 1, 4, 1, 5, 9, 2, 6};
+  double polyak = 0, swa = 0;
+  for (std::size_t t = 0; t < seen.size(); ++t) {
+    const auto count = static_cast<Index>(t + 1);
+    polyak += polyak_average{2}(count) * (seen[t] - polyak);
+    swa += swa_average{2, 3}(count) * (seen[t] - swa);
+  }
+  EXPECT_NEAR(polyak, (4 + 1 + 5 + 9 + 2 + 6) / 6.0, 1e-15);
+  EXPECT_NEAR(swa, (1 + 5 + 6) / 3.0, 1e-15);  // from step 2, then after 5 and 8
+}
+
+TEST(ScheduleFree, FollowsItsFormulas) {
+  const linear rate{.init = 0, .end = 0.2, .steps = 3};
+  Plain z, x, v{std::vector<double>(190 * 181), std::vector<double>(181)};
+  double sum = 0;
+  const auto opt = schedule_free(chain(scale_by_adam({.b1 = 0}), scale_by_learning_rate(rate), ema(0.5)), rate, 0.75);
+  Plain e = v;
+  obeys(
+      opt,
+      [&](Index step, const Plain& g, Plain& y) {
+        if (step == 0) z = x = y;
+        const double eta = rate(step), t = static_cast<double>(step + 1);
+        sum += eta * eta;
+        const double c = sum > 0 ? eta * eta / sum : 0;
+        for (std::size_t b = 0; b < 2; ++b)
+          for (std::size_t i = 0; i < y[b].size(); ++i) {
+            v[b][i] = 0.999 * v[b][i] + 0.001 * g[b][i] * g[b][i];
+            const double u = -eta * g[b][i] / (std::sqrt(v[b][i] / (1 - std::pow(0.999, t))) + 1e-8);
+            e[b][i] = 0.5 * e[b][i] + 0.5 * u;
+            z[b][i] += e[b][i] / (1 - std::pow(0.5, t));
+            x[b][i] = (1 - c) * x[b][i] + c * z[b][i];
+            y[b][i] = 0.25 * z[b][i] + 0.75 * x[b][i];
+          }
+      },
+      1e-11);
+  Model<double> model(190, 181);
+  auto state = opt.init(model.params);
+  Context ctx;
+  for (Index step = 0; step < 4; ++step) {
+    model.draw(step);
+    opt.update(ctx, model.grads, state, model.params);
+  }
+  opt.evaluation(ctx, state, model.params, model.params);
+  for (Index i = 0; i < model.w.size(); ++i) ASSERT_NEAR(model.w[i], x[0][static_cast<std::size_t>(i)], 1e-11);
+  EXPECT_THROW(schedule_free(sgd(rate), rate, 0), unsupported_error);
+}
+
+TEST(Sam, ClimbsAndComesBack) {
+  for (const bool adaptive : {false, true}) {
+    Model<double> model(3, 4);
+    const auto w = model.w;
+    const auto opt = sam(sgd(0.5), 0.1, adaptive);
+    auto state = opt.init(model.params);
+    Context ctx;
+    EXPECT_THROW(opt.update(ctx, model.grads, state, model.params), unsupported_error);
+    double sum = 0;
+    for (const std::size_t b : {std::size_t{0}, std::size_t{1}})
+      for (std::size_t i = 0; i < model.grads[b].values().size(); ++i)
+        sum += std::pow(model.grads[b].data[i] * (adaptive ? model.params[b].data[i] : 1), 2);
+    opt.perturb(ctx, model.grads, state, model.params);
+    for (Index i = 0; i < 12; ++i)
+      EXPECT_NEAR(model.w[i], w[i] + 0.1 * model.dw[i] * (adaptive ? w[i] * w[i] : 1) / std::sqrt(sum),
+                  1e-13);  // beside 1e-12 in the divisor
+    EXPECT_THROW(opt.perturb(ctx, model.grads, state, model.params), unsupported_error);
+    auto resumed = opt.init(model.params);
+    restore(resumed, saved(state));
+    model.draw(1);
+    opt.update(ctx, model.grads, resumed, model.params);
+    for (Index i = 0; i < 12; ++i) EXPECT_EQ(model.w[i], w[i] - 0.5 * model.dw[i]);
+  }
+}
+
+TEST(Proximal, RowsBecomeZeroAsAWhole) {
+  obeys(
+      proximal(sgd(0.1, 0.5), prox_rows{40}, constant{0.1}, matrices_only{}),
+      [inner = PlainMomentum()](Index, const Plain& g, Plain& p) mutable {
+        inner(g, p);
+        for (std::size_t row = 0; row < 190; ++row) {
+          double sum = 0;
+          for (std::size_t i = 0; i < 181; ++i) sum += p[0][row * 181 + i] * p[0][row * 181 + i];
+          for (std::size_t i = 0; i < 181; ++i) p[0][row * 181 + i] *= std::max(0.0, 1 - 4 / std::sqrt(sum));
+        }
+      },
+      1e-13);
+}
+
+/// x (n) after `map` alone.
+template <class Map>
+std::vector<double> after(const Map& map, std::vector<double> x, double rate = 1) {
+  Context ctx;
+  map(ctx, Parameters<double>{{"x", std::span<double>(x)}}, rate);
+  return x;
+}
+
+TEST(Proximal, MapsByHand) {
+  using V = std::vector<double>;
+  EXPECT_EQ(after(prox_l1{2}, {3, -0.5, -2, 0.75}, 0.5), (V{2, 0, -1, 0}));
+  EXPECT_EQ(after(prox_l2{2}, {3, -1.5}, 0.25), (V{2, -1}));
+  EXPECT_EQ(after(project_box{-1, 2}, {3, -0.5, -2}), (V{2, -0.5, -1}));
+  EXPECT_EQ(after(project_box{}, {3, -0.5, -2}), (V{3, 0, 0}));
+  EXPECT_EQ(after(project_l2_ball{2.5}, {3, 4}), (V{1.5, 2}));
+  EXPECT_EQ(after(project_l2_ball{6}, {3, 4}), (V{3, 4}));
+  EXPECT_EQ(after(project_simplex{}, {2, 1.5, 0}), (V{0.75, 0.25, 0}));
+  EXPECT_EQ(after(project_simplex{}, {-3}), (V{1}));
+  EXPECT_EQ(after(project_l1_ball{1}, {-2, 1.5, 0.25}), (V{-0.75, 0.25, 0}));
+  EXPECT_EQ(after(project_l1_ball{4}, {-2, 1.5, 0.25}), (V{-2, 1.5, 0.25}));
+  EXPECT_TRUE(after(project_simplex{}, {}).empty());
+  for (double x : after(project_simplex{}, {1, std::numeric_limits<double>::quiet_NaN(), 2}))
+    EXPECT_TRUE(std::isnan(x));
+}
+
+TEST(Proximal, ProjectionsAreTheNearestPoints) {
+  const auto draws = random_buffer<double>(50, 7);
+  const std::vector<double> x(draws.begin(), draws.end());
+  for (const bool ball : {false, true}) {
+    const auto p = ball ? after(project_l1_ball{1}, x) : after(project_simplex{}, x);
+    double sum = 0, inner = 0;  // <x - p, y - p> <= 0 for every corner y
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (!ball) EXPECT_GE(p[i], 0);
+      sum += std::abs(p[i]);
+      inner += (x[i] - p[i]) * p[i];
+    }
+    EXPECT_NEAR(sum, 1, 1e-14);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      EXPECT_LE((ball ? std::abs(x[i] - p[i]) : x[i] - p[i]) - inner, 1e-14) << i;
+  }
+}
+
+/// Four pairs of blocks, each pulled to a target; only pair 2 matters much. Pairs that are not zero in the end.
+std::vector<std::string> pairs_left(double lambda) {
+  std::vector<std::string> names;
+  for (const char* layer : {"0", "1", "2", "3"})
+    for (const char* part : {"a", "b"}) names.push_back(std::string(layer) + part);
+  std::vector<std::vector<double>> p(8, std::vector<double>(6, 0.5)), g = p;
+  Parameters<double> params, grads;
+  for (std::size_t b = 0; b < 8; ++b) {
+    params.emplace_back(names[b], std::span<double>(p[b]));
+    grads.emplace_back(names[b], std::span<double>(g[b]));
+  }
+  const auto layer = [](const ParameterInfo& block) { return block.name.substr(0, 1); };
+  const auto opt = proximal(sgd(0.2), group_lasso_prox(layer, lambda), constant{0.2});
+  auto state = opt.init(params);
+  Context ctx;
+  for (int step = 0; step < 60; ++step) {
+    for (std::size_t b = 0; b < 8; ++b)
+      for (std::size_t i = 0; i < 6; ++i) {
+        const double target = b / 2 == 2 ? 1 : 0.02 * static_cast<double>(b / 2 + 1);
+        g[b][i] = p[b][i] - (b % 2 == 0 ? target : -target);
+      }
+    opt.update(ctx, grads, state, params);
+  }
+  std::vector<std::string> left;
+  for (std::size_t b = 0; b < 8; b += 2) {
+    const bool zero = std::count(p[b].begin(), p[b].end(), 0) == 6;
+    EXPECT_EQ(zero, std::count(p[b + 1].begin(), p[b + 1].end(), 0) == 6);
+    if (!zero) left.push_back(names[b].substr(0, 1));
+  }
+  return left;
+}
+
+TEST(Proximal, GroupLassoLeavesTheLayerThatMatters) {
+  EXPECT_EQ(pairs_left(0).size(), 4u);
+  EXPECT_EQ(pairs_left(0.1).size(), 3u);
+  EXPECT_EQ(pairs_left(0.2), (std::vector<std::string>{"2", "3"}));
+  EXPECT_EQ(pairs_left(0.5), std::vector<std::string>{"2"});
+  EXPECT_TRUE(pairs_left(10).empty());
+}
+
+TEST(Proximal, ParametersStayNonNegative) {
+  Model<double> model(3, 4);
+  for (double& x : model.w) x = std::abs(x);
+  for (double& x : model.b) x = std::abs(x);
+  const auto before = model.w;
+  const auto opt = chain(scale(-3), keep_params_nonnegative());
+  auto state = opt.init(model.params);
+  Context ctx;
+  opt.update(ctx, model.grads, state, model.params);
+  for (Index i = 0; i < 12; ++i) EXPECT_NEAR(model.w[i], std::max(0.0, before[i] - 3 * model.dw[i]), 1e-15);
+  EXPECT_GE(*std::min_element(model.w.begin(), model.w.end()), 0);
+}
+
+}  // namespace
+}  // namespace tessera::optim
