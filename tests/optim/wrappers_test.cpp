@@ -191,7 +191,7 @@ TEST(Proximal, ProjectionsAreTheNearestPoints) {
     const auto p = ball ? after(project_l1_ball{1}, x) : after(project_simplex{}, x);
     double sum = 0, inner = 0;  // <x - p, y - p> <= 0 for every corner y
     for (std::size_t i = 0; i < x.size(); ++i) {
-      if (!ball) EXPECT_GE(p[i], 0);
+      EXPECT_TRUE(ball || p[i] >= 0);
       sum += std::abs(p[i]);
       inner += (x[i] - p[i]) * p[i];
     }

@@ -59,7 +59,11 @@ struct ChainState {
     std::size_t index = 0;
     const auto each = [&]<class Link>(std::type_identity<Link>, auto& state) {
       const std::string prefix = detail::concat(before, static_cast<Index>(index++), '.', Link::name, '.');
-      if constexpr (ElementwiseTransform<Link>) {
+      if constexpr (detail::is_coded<Link>) {
+        for (std::size_t b = 0; b < state.blocks.size(); ++b)
+          for (std::size_t s = 0; s < Link::slots.size(); ++s)
+            state.blocks[b][s].list(detail::concat(prefix, Link::slots[s], '.', blocks[b].name), f);
+      } else if constexpr (ElementwiseTransform<Link>) {
         for (std::size_t b = 0; b < state.blocks.size(); ++b)
           for (std::size_t s = 0; s < Link::slots.size(); ++s)
             f(detail::concat(prefix, Link::slots[s], '.', blocks[b].name), std::span<T>(state.blocks[b][s]));
@@ -141,16 +145,21 @@ class Chain {
     constexpr std::size_t end = run_end<Begin>();
     constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
     [[maybe_unused]] const auto write = [&](std::size_t b, VectorView<T> to) {
-      fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
-        map(ctx, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps}, to,
-            VectorView<const T>(params[b].view()), updates[b], slots...);
-      });
+      fuse<Begin, end>(
+          ctx, first, b, state, params, [&](Context& worker, const auto& steps, Index from, Index size, auto... slots) {
+            map(worker, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps},
+                VectorView<T>(to.data() + from, {size}), VectorView<const T>(params[b].data + from, {size}),
+                VectorView<const T>(updates[b].data() + from, {size}), slots...);
+          });
     };
     if constexpr (end == n && Move) {
       for (std::size_t b = 0; b < params.size(); ++b)
-        fuse<Begin, end>(first, b, state, params, [&](const auto& steps, auto... slots) {
-          map(ctx, detail::Apply<std::remove_cvref_t<decltype(steps)>>{steps}, params[b].view(), updates[b], slots...);
-        });
+        fuse<Begin, end>(ctx, first, b, state, params,
+                         [&](Context& worker, const auto& steps, Index from, Index size, auto... slots) {
+                           map(worker, detail::Apply<std::remove_cvref_t<decltype(steps)>>{steps},
+                               VectorView<T>(params[b].data + from, {size}),
+                               VectorView<const T>(updates[b].data() + from, {size}), slots...);
+                         });
     } else if constexpr (end == n) {
       if constexpr (pending)
         for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
@@ -186,15 +195,34 @@ class Chain {
     }
   }
 
-  /// `f(steps of links [Begin, End) for block b, views of their slots…)`.
+  /// `f(ctx, steps of links [Begin, End) for block b, from, size, views of their slots…)` for the block as a whole, or
+  /// where slots are codes, for each piece of it.
   template <std::size_t Begin, std::size_t End, class First, class T, class F>
-  void fuse(const First& first, std::size_t b, ChainState<T, Links...>& state, const Parameters<T>& params,
-            F&& f) const {
+  void fuse(Context& ctx, const First& first, std::size_t b, ChainState<T, Links...>& state,
+            const Parameters<T>& params, F&& f) const {
     const auto steps = detail::prepend<detail::slots_t<0>>(
         detail::of_block(first, b), detail::step_list<Begin, End, T>(links_, state.count, params[b]));
+    const Index size = params[b].size();
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      std::apply([&](auto... slots) { f(steps, slots...); },
-                 std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));
+      if constexpr ((detail::is_coded<Link<Begin + I>> || ...)) {
+        for_each_chunk(ctx, size, 16 * detail::coded_piece, [&](Context& worker, Index begin, Index end) {
+          Workspace::Scope scope(worker.workspace);
+          std::apply(
+              [&](const auto&... slots) {
+                for (Index from = begin; from < end; from += detail::coded_piece) {
+                  const Index piece = std::min(detail::coded_piece, end - from);
+                  (slots.open(from, piece), ...);
+                  f(worker, steps, from, piece, slots.view(from, piece)...);
+                  (slots.close(from, piece), ...);
+                }
+              },
+              std::tuple_cat(detail::open_slots<T>(std::get<Begin + I>(links_), std::get<Begin + I>(state.links),
+                                                   Begin + I, b, state.count, scope)...));
+        });
+      } else {
+        std::apply([&](auto... slots) { f(ctx, steps, Index{0}, size, slots...); },
+                   std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));
+      }
     }
     (std::make_index_sequence<End - Begin>{});
   }

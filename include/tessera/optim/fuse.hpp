@@ -3,11 +3,14 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
+#include <tessera/core/rng.hpp>
 #include <tessera/optim/transform.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim::detail {
@@ -107,9 +110,66 @@ struct Materialise {
   }
 };
 
+/// Links whose slots are kept as codes (storage.hpp).
+template <class Link>
+inline constexpr bool is_coded = requires {
+  typename Link::storage;
+};
+
+template <class T, class Codec, std::size_t Slots>
+struct CodedState {
+  std::vector<std::array<Codec, Slots>> blocks;
+  explicit CodedState(const Parameters<T>& params) : blocks(params.size()) {
+    for (std::size_t b = 0; b < blocks.size(); ++b)
+      for (auto& slot : blocks[b]) slot = Codec(params[b].size());
+  }
+};
+
+/// A slot of one block, `view`ed piece by piece between `open` and `close`.
+template <class T>
+struct PlainSlot {
+  T* data;
+  void open(Index, Index) const {}
+  void close(Index, Index) const {}
+  VectorView<T> view(Index from, Index n) const { return {data + from, {n}}; }
+};
+template <class T, class Codec>
+struct CodedSlot {
+  Codec* codec;
+  T* scratch;
+  Philox draws;
+  void open(Index from, Index n) const { codec->decode(from, n, scratch); }
+  void close(Index from, Index n) const {
+    codec->encode(from, n, scratch, draws.bits(static_cast<std::uint64_t>(from)));
+  }
+  VectorView<T> view(Index, Index n) const { return {scratch, {n}}; }
+};
+inline constexpr Index coded_piece = 2048;  // elements decoded at once: a few slots of them fit into the first cache
+
+template <class T, class Link, class State>
+auto open_slots(const Link& link, State& state, std::size_t link_index, std::size_t b, Index count,
+                Workspace::Scope& scope) {
+  return [&]<std::size_t... S>(std::index_sequence<S...>) {
+    if constexpr (is_coded<Link>) {
+      const auto draws = [&](std::size_t slot) {
+        const Philox mix(link.seed, static_cast<std::uint64_t>(count));
+        const auto key = mix.block((std::uint64_t{link_index} << 40) ^ (std::uint64_t{slot} << 32) ^ std::uint64_t{b});
+        return Philox((std::uint64_t{key[0]} << 32) | key[1], (std::uint64_t{key[2]} << 32) | key[3]);
+      };
+      return std::tuple{
+          CodedSlot<T, typename Link::storage>{&state.blocks[b][S], scope.take<T>(coded_piece), draws(S)}...};
+    } else {
+      return std::tuple{PlainSlot<T>{state.blocks[b][S].data()}...};
+    }
+  }
+  (std::make_index_sequence<Link::slots.size()>{});
+}
+
 template <class T, class Link>
 auto init_link(const Link& link, const Parameters<T>& params) {
-  if constexpr (ElementwiseTransform<Link>)
+  if constexpr (is_coded<Link>)
+    return CodedState<T, typename Link::storage, Link::slots.size()>(params);
+  else if constexpr (ElementwiseTransform<Link>)
     return SlotState<T, Link::slots.size()>(params);
   else
     return link.init(params);

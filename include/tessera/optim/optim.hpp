@@ -45,6 +45,7 @@
 #include <tessera/optim/schedules_more.hpp>
 #include <tessera/optim/sm3.hpp>
 #include <tessera/optim/sophia.hpp>
+#include <tessera/optim/storage.hpp>
 #include <tessera/optim/trace.hpp>
 #include <tessera/optim/transform.hpp>
 #include <tessera/optim/trust_ratio.hpp>

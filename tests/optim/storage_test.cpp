@@ -1,0 +1,132 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <tessera/optim/alias.hpp>
+#include <tessera/optim/storage.hpp>
+#include <vector>
+
+#include "optim/laws.hpp"
+
+namespace tessera::optim {
+namespace TESSERA_TEST_FILE {
+
+/// x after one way through Codec under `key`.
+template <class Codec, class T>
+std::vector<T> through(std::vector<T> x, std::uint32_t key) {
+  const auto n = static_cast<Index>(x.size());
+  Codec codec(n);
+  codec.encode(0, n, x.data(), key);
+  codec.decode(0, n, x.data());
+  return x;
+}
+
+template <class Codec>
+void mean_is_right(double step) {
+  const auto draws = random_buffer<float>(300, 5);  // two blocks and a part
+  std::vector<float> x(draws.begin(), draws.end());
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] *= static_cast<float>(std::exp2(-static_cast<double>(i % 10)));
+  x[0] = 0;
+  x[1] = -4;
+  x[140] = 4;
+  x[290] = 4;
+  constexpr std::uint32_t runs = 400;
+  std::vector<double> sum(x.size());
+  for (std::uint32_t key = 0; key < runs; ++key) {
+    const auto y = through<Codec>(x, key * 7919);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      sum[i] += y[i];
+      // A step each way of the number, at the low end of the largest's.
+      ASSERT_LE(std::abs(y[i] - x[i]), step * std::abs(x[i]) + 4 * 0x1p-18) << i;
+    }
+    ASSERT_EQ(y[0], 0);
+  }
+  for (std::size_t i = 0; i < x.size(); ++i)  // five deviations, each at most half a step
+    EXPECT_NEAR(sum[i] / runs, x[i], 5 * 0.5 * (step * std::abs(x[i]) + 4 * 0x1p-18) / std::sqrt(double{runs})) << i;
+}
+
+TEST(Storage, RoundsToTheRightMean) {
+  mean_is_right<Bf16Slot>(0x1p-7);
+  mean_is_right<Dynamic8Slot>(0x1p-3 * 1.01);
+}
+
+TEST(Storage, LanesAgreeAndSpecialNumbersStay) {
+  namespace c = detail::codes;
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  auto x = random_buffer<float>(128, 9);
+  std::uint8_t a[128], b[128];
+  std::uint16_t h[128], k[128];
+  float y[128], z[128];
+  for (const float special : {0.0f, infinity, nan, 1e-42f, std::numeric_limits<float>::max()}) {
+    x[17] = special;
+    const float scale = c::portable::dynamic8_encode(x.data(), a, 3, 0);
+    c::portable::dynamic8_decode(a, scale, y);
+    EXPECT_EQ(std::isnan(y[0]), !std::isfinite(special));
+    c::portable::bf16_encode(x.data(), h, 3, 0);
+    c::portable::bf16_decode(h, z);
+    EXPECT_EQ(std::isnan(z[17]), std::isnan(special));
+    EXPECT_TRUE(special != infinity || z[17] == infinity);
+    EXPECT_EQ(z[3], through<Bf16Slot>(std::vector<float>(x.begin(), x.end()), 3)[3]);
+    if (!c::wide()) continue;
+    const float other = c::avx2::dynamic8_encode(x.data(), b, 3, 0);
+    EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
+    EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
+    c::avx2::bf16_encode(x.data(), k, 3, 0);
+    EXPECT_EQ(std::memcmp(h, k, sizeof h), 0);
+  }
+  for (float v : through<Dynamic8Slot>(std::vector<float>(5, 1e-42f), 1)) EXPECT_EQ(v, 0);
+  EXPECT_TRUE(through<Dynamic8Slot>(std::vector<float>(), 1).empty());
+}
+
+/// Every promise of an optimizer, and its parameters near those with whole state: within `share` of how far they moved.
+template <class Opt>
+void near_adam(const Opt& opt, double share) {
+  std::vector<double> m(190 * 181), v(m), start;
+  double off = 0, moved = 0;
+  Plain last;
+  obeys(
+      opt,
+      [&](Index step, const Plain& g, Plain& p) {
+        if (step == 0) start = p[0];
+        const double t = static_cast<double>(step + 1);
+        for (std::size_t i = 0; i < m.size(); ++i) {
+          m[i] = 0.9 * m[i] + 0.1 * g[0][i];
+          v[i] = 0.95 * v[i] + 0.05 * g[0][i] * g[0][i];
+          p[0][i] -= 0.01 * m[i] / (1 - std::pow(0.9, t)) / (std::sqrt(v[i] / (1 - std::pow(0.95, t))) + 1e-8);
+        }
+        last = p;
+      },
+      10);  // only the bits; how near, below
+  Model<double> model(190, 181);
+  auto state = opt.init(model.params);
+  Context ctx;
+  for (Index step = 0; step < 4; ++step) {
+    model.draw(step);
+    opt.update(ctx, model.grads, state, model.params);
+  }
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    off += std::pow(model.w[static_cast<Index>(i)] - last[0][i], 2);
+    moved += std::pow(last[0][i] - start[i], 2);
+  }
+  EXPECT_LE(std::sqrt(off / moved), share);
+}
+
+TEST(Storage, AdamKeepsItsPromisesInFewerBits) {
+  near_adam(chain(in_bf16(scale_by_adam({.b2 = 0.95})), scale(-0.01)), 0.004);
+  near_adam(chain(in_dynamic8(scale_by_adam({.b2 = 0.95}), 7), scale(-0.01)), 0.08);
+}
+
+TEST(Storage, CountsItsBytesBesideWholeState) {
+  Model<float> model(64, 128);
+  auto whole = chain(scale_by_adam()).init(model.params);
+  auto half = chain(in_bf16(scale_by_adam())).init(model.params);
+  auto eighth = chain(trace(0.5), in_dynamic8(scale_by_adam())).init(model.params);
+  const std::size_t numbers = 64 * 128 + 128;
+  EXPECT_EQ(whole.state_bytes(), 8 * numbers);
+  EXPECT_EQ(half.state_bytes(), 4 * numbers);
+  EXPECT_EQ(eighth.state_bytes(), 4 * numbers + 2 * (numbers + numbers / 32));
+}
+
+}  // namespace
+}  // namespace tessera::optim
