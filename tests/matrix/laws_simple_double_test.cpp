@@ -366,6 +366,8 @@ TEST(Ldu, ReconstructsWithUnitTriangles) {  // P L D U Q = W to 1e-10
   EXPECT_LE((ldu_decompose(singular).to_dense() - singular).norm(), 1e-12);
   singular.setZero();
   EXPECT_EQ(ldu_decompose(singular).to_dense().norm(), 0);
+  const MatrixXd tiny = 1e-310 * MatrixXd::Random(6, 6);  // of pivots without an inverse
+  EXPECT_LE((ldu_decompose(tiny).to_dense() - tiny).cwiseAbs().maxCoeff(), 1e-320);
   EXPECT_EQ(ldu_decompose(MatrixXd(0, 3)).to_dense().cols(), 3);
 }
 

@@ -69,6 +69,18 @@ TEST(QuantizedRows, NonFiniteRowsConstantRowsAndMistakes) {
   EXPECT_EQ(quantize_rows<Integers<3>>(ctx, W.slice(0, 0, 0)).cols(), 40);
 }
 
+TEST(QuantizedRows, OfNothingAreZeros) {
+  Context ctx;
+  for (const auto& [m, k] : std::vector<std::pair<Index, Index>>{{0, 5}, {5, 0}, {1, 0}, {0, 0}}) {
+    const Eigen::MatrixXf nothing = Eigen::MatrixXf::Zero(m, k);  // no memory, columns that follow each other
+    for (const auto of : {ScaleOf::row, ScaleOf::tensor}) {
+      const auto Q = quantize_rows<Integers<3>>(ctx, view(nothing), of, true);
+      EXPECT_EQ(Q.to_dense(), nothing);
+      EXPECT_EQ(Eigen::VectorXf(Q * Eigen::VectorXf(Eigen::VectorXf::Ones(k))), Eigen::VectorXf::Zero(m));
+    }
+  }
+}
+
 template <class F>
 void expect_lawful(Index m, Index k) {
   SCOPED_TRACE(F::name);

@@ -19,6 +19,7 @@
 #include <tessera/matrix/bsr.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/circulant.hpp>
+#include <tessera/matrix/coo.hpp>
 #include <tessera/matrix/csc.hpp>
 #include <tessera/matrix/csr_delta.hpp>
 #include <tessera/matrix/dft.hpp>
@@ -44,11 +45,14 @@
 #include <tessera/matrix/packed.hpp>
 #include <tessera/matrix/permutation.hpp>
 #include <tessera/matrix/quantized.hpp>
+#include <tessera/matrix/quantized_block_circulant.hpp>
+#include <tessera/matrix/quantized_khatri_rao.hpp>
 #include <tessera/matrix/quantized_monarch.hpp>
 #include <tessera/matrix/quantized_monarch_chain.hpp>
 #include <tessera/matrix/quantized_rows.hpp>
 #include <tessera/matrix/quantized_sparse.hpp>
 #include <tessera/matrix/quantized_structures.hpp>
+#include <tessera/matrix/quantized_triangular.hpp>
 #include <tessera/matrix/sell.hpp>
 #include <tessera/matrix/stack.hpp>
 #include <tessera/matrix/sum_of.hpp>
@@ -131,16 +135,16 @@ std::vector<Any> leaves() {
       diagonal_plus_low_rank(d, dense_of_size(n, 2, 11), dense_of_size(n, 2, 12)), reversal<double>(n),
       Gather<double>(n, picks), vertical_stack(D(4, n, 13), D(12, n, 14)), horizontal_stack(D(n, 7, 15), D(n, 9, 16)),
       block_2x2(D(6, 6, 17), D(6, 10, 18), D(10, 6, 19), D(10, 10, 20)), eigen_sparse(sparse.sparseView()), rows,
-      csc_from_csr(rows), csr_delta_from_csr(rows), bsr_from_csr(rows, 4, 1), sell_from_csr(rows, 4, 8),
-      tiled_csl_from_csr(rows), bitmap_from_csr(rows), dia_from_csr(rows), hypersparse_from_csr(rows),
-      nm_from_csr(rows, 4, 4), ldu_decompose(dense_of_size(n, n, 21), 5), Loldu<double>(dense_of_size(n, n, 22), 3),
-      filled(Monarch<double>(n, n, 4, 4), 23), filled(Butterfly<double>(n), 24), Kronecker(D(2, 4, 25), D(8, 4, 26)),
-      KroneckerSum(D(4, 4, 27), D(4, 4, 28)), KhatriRao<double>(D(4, n, 29), D(4, n, 32)), Hadamard<double>(n),
-      random_orthogonal<double>(n, 36), random_reflections<double>(n, 5, 37),
-      Hashed<double>(n, n, values(40, 38), 3, 0.5), Circulant<double>(scaled(n, 39)),
-      BlockCirculant<double>(4, 4, 4, scaled(64, 40)), Toeplitz<double>(n, n, scaled(2 * n - 1, 41)),
-      Hankel<double>(n, n, scaled(2 * n - 1, 42)), Dct<double>(n), Dft<double>(n / 2),
-      filled(MonarchChain<double>({2, 4, 2}), 43), MonarchConvolution<double>(filter), pack(square),
+      coo_from_csr(rows), csc_from_csr(rows), csr_delta_from_csr(rows), bsr_from_csr(rows, 4, 1),
+      sell_from_csr(rows, 4, 8), tiled_csl_from_csr(rows), bitmap_from_csr(rows), dia_from_csr(rows),
+      hypersparse_from_csr(rows), nm_from_csr(rows, 4, 4), ldu_decompose(dense_of_size(n, n, 21), 5),
+      Loldu<double>(dense_of_size(n, n, 22), 3), filled(Monarch<double>(n, n, 4, 4), 23),
+      filled(Butterfly<double>(n), 24), Kronecker(D(2, 4, 25), D(8, 4, 26)), KroneckerSum(D(4, 4, 27), D(4, 4, 28)),
+      KhatriRao<double>(D(4, n, 29), D(4, n, 32)), Hadamard<double>(n), random_orthogonal<double>(n, 36),
+      random_reflections<double>(n, 5, 37), Hashed<double>(n, n, values(40, 38), 3, 0.5),
+      Circulant<double>(scaled(n, 39)), BlockCirculant<double>(4, 4, 4, scaled(64, 40)),
+      Toeplitz<double>(n, n, scaled(2 * n - 1, 41)), Hankel<double>(n, n, scaled(2 * n - 1, 42)), Dct<double>(n),
+      Dft<double>(n / 2), filled(MonarchChain<double>({2, 4, 2}), 43), MonarchConvolution<double>(filter), pack(square),
       low_rank_plus_sparse(dense_of_size(n, 2, 44), dense_of_size(n, 2, 45), sparse.sparseView()),
       sum_of(std::vector<Dense<double>>{D(n, n, 46), D(n, n, 47)}),
       sum_of(std::vector<KroneckerOf<Dense<double>>>{kronecker(std::vector{D(4, 4, 48), D(4, 4, 49)}),
@@ -189,7 +193,11 @@ class FloatLeaves {
         pack_n_of_m(held_, 4, 4).activations(Activations::exact),
         quantize_sparse(held_).activations(Activations::exact),
         CsrView<float>(n, n, held_.row_ptr(), held_.col_idx(), held_.values()),
-        quantize<Q8_0>(ctx, thin, Activations::exact));
+        quantize<Q8_0>(ctx, thin, Activations::exact),
+        quantize<Q8_0>(ctx, triangular<Shape::lower>(W), Activations::exact),
+        quantize<Q8_0>(ctx, khatri_rao(Dense<float>(w_.topRows(4)), Dense<float>(w_.bottomRows(4))),
+                       Activations::exact),
+        quantize<Integers<8>>(ctx, BlockCirculant<float>(4, 4, 4, random_buffer<float>(64, 65)), Activations::exact));
   }
 
  private:

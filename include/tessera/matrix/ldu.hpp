@@ -171,8 +171,12 @@ Ldu<typename E::Scalar> ldu_decompose(const E& W, Index rank = -1) {
     L(i, i) = S(1);
     U.row(i).head(i).setZero();
     U(i, i) = S(1);
-    // A zero pivot ends the elimination: nothing is left to its right.
-    if (i + 1 < U.cols()) U.row(i).tail(U.cols() - i - 1) *= d[i] == S(0) ? S(0) : S(1) / d[i];
+    if (i + 1 == U.cols()) continue;
+    auto right = U.row(i).tail(U.cols() - i - 1);
+    if (d[i] == S(0))
+      right.setZero();  // a zero pivot ends the elimination: nothing is left
+    else
+      right /= d[i];  // 1 / d may be infinite
   }
   // FullPivLU: P' W Q' = L U. Ours: W = P'⁻¹ L D U Q'⁻¹.
   return {permutation<S>(std::span<const Index>(p)), Dense<S>(L), diagonal(d), Dense<S>(U),

@@ -105,9 +105,9 @@ requires(PanelLayout<F>::scale == PanelScale::one) ScaledRows<F> quantize_rows(C
                                                                                bool range = false) {
   const Index groups = scale_of == ScaleOf::row ? W.rows() : 1;
   Buffer<float> scales(groups), minima(groups);
-  for (Index g = 0; g < groups; ++g) {
+  for (Index g = 0; g < groups && !W.empty(); ++g) {
     const MatrixView<const float> part = groups == W.rows() ? W.slice(0, g, 1) : W;
-    float low = W.size() == 0 ? 0 : part(0, 0), high = low;
+    float low = part(0, 0), high = low;
     bool finite = true;
     for (Index i = 0; i < part.rows(); ++i)
       for (Index j = 0; j < part.cols(); ++j) {
