@@ -107,6 +107,22 @@ TEST(CacheGen, NumbersAreWithinHalfAStepAndLayersStepsGrow) {
   }
 }
 
+TEST(CacheGen, WhatIsDecodedIsFinite) {
+  Context ctx;
+  Layers huge(1, 1, 20, 4, 0.5f);
+  for (Tokens& one : huge.all)
+    for (float& x : one.buffer) x *= 0x1p106f;
+  Bytes stream = cachegen_encode(ctx, huge.views, 0, {.level = 3});
+  std::span<const std::uint8_t> rest = stream;
+  EXPECT_EQ(cachegen_decode(ctx, rest).numbers, cachegen_quantized(huge.views, 0, {.level = 3}).numbers);
+  std::fill_n(stream.begin() + 40 + 8 + 4 + 2 * 4, 4,
+              std::uint8_t{0xff});  // exponents after header, length, step, means
+  rest = stream;
+  EXPECT_THROW(cachegen_decode(ctx, rest), format_error);
+  for (float& x : huge.all[1].buffer) x *= 0x1p6f;
+  EXPECT_THROW(cachegen_encode(ctx, huge.views, 0), unsupported_error);
+}
+
 TEST(CacheGen, CodedBitsAreWithinAPercentOfTheEntropy) {  // of each channel's own symbols, tables and all counted
   const Index t = 4096, d = 96;
   const Layers from(1, 1, t, d, 0.95f);

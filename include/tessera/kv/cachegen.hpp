@@ -109,7 +109,7 @@ inline QuantizedTensor cachegen_tensor(std::span<const LayerView> layers, std::s
 /// channels. Every number is within half its step as decoded (channels that would take more than 255 steps have them
 /// doubled). Deviations: deltas are taken to anchors as decoded; channels alike share a table where that takes fewer
 /// bytes; anchors are entropy-coded too. Two tensors a layer, coded in parallel, the same bytes for any number of
-/// threads. Throws shape_error, and unsupported_error for numbers that are not finite or 2^120 and more.
+/// threads. Throws shape_error, and unsupported_error for numbers that are not finite or 2^110 and more.
 inline Bytes cachegen_encode(Context& ctx, std::span<const LayerView> layers, Index begin,
                              const CacheGenOptions& options = {}) {
   detail::check_cachegen(layers, options);

@@ -67,7 +67,7 @@ inline std::int8_t to_symbol(float x, float step) {
 /// X (kv_heads, t, d) to symbols, a channel of a head being one of kv_heads · d. The step of deltas is `step`, or `bin`
 /// times the median channel's root mean square of deltas, and anchors have a quarter of it; a channel whose range takes
 /// more than 255 of its steps doubles them. Deltas are taken to anchors as decoded, so that every number is within half
-/// a step. Throws unsupported_error for numbers that are not finite or 2^120 and more.
+/// a step. Throws unsupported_error for numbers that are not finite or 2^110 and more.
 inline QuantizedTensor quantize_tensor(View<const float, 3> X, const TokenGroups& of, float bin, float step) {
   const Index d = X.extent(2), channels = X.extent(0) * d, t = of.tokens, a = of.anchors();
   QuantizedTensor q(channels, of);
@@ -79,10 +79,10 @@ inline QuantizedTensor quantize_tensor(View<const float, 3> X, const TokenGroups
     double sum = 0, squares = 0;
     for (Index i = 0; i < t; ++i) {
       row[i] = X(c / d, i, c % d);
-      if (!(std::abs(row[i]) < 0x1p120f))
+      if (!(std::abs(row[i]) < 0x1p110f))
         throw unsupported_error(tessera::detail::concat("tessera: CacheGen: head ", c / d, ", token ", i, ", channel ",
                                                         c % d, " is ", row[i],
-                                                        "; expected finite numbers below 2^120"));
+                                                        "; expected finite numbers below 2^110"));
       if (i % of.group == 0)
         sum += static_cast<double>(row[i]);
       else
@@ -166,7 +166,7 @@ inline const char* decode_tensor(ByteReader& from, const TokenGroups& of, Quanti
   const auto channels = static_cast<Index>(q.means.size());
   const auto bits = from.get<std::uint32_t>();
   q.step = std::bit_cast<float>(bits);
-  if (!(q.step >= 0x1p-100f && q.step <= 0x1p110f) || (bits & 0x1fff) != 0) return "has a step that no encoder chose";
+  if (!(q.step >= 0x1p-100f && q.step <= 0x1p114f) || (bits & 0x1fff) != 0) return "has a step that no encoder chose";
   for (bf16& mean : q.means) {
     mean = bf16::from_bits(from.get<std::uint16_t>());
     if (!(std::abs(float(mean)) <= 0x1p120f)) return "has a mean that no encoder chose";
@@ -174,6 +174,9 @@ inline const char* decode_tensor(ByteReader& from, const TokenGroups& of, Quanti
   const auto exponents = from.take(q.exponents.size());
   if (from.failed) return "ends too early";
   std::copy(exponents.begin(), exponents.end(), q.exponents.begin());
+  for (Index c = 0; c < channels; ++c)  // or what is decoded may be infinite
+    if (const ChannelGrid grid = q.grid(c); std::max(grid.anchor_step, grid.delta_step) > 0x1p114f)
+      return "has a step that no encoder chose";
   const char* wrong = decode_symbols(from, channels, of.anchors(), q.anchors.data());
   if (wrong == nullptr) wrong = decode_symbols(from, channels, of.deltas(), q.deltas.data());
   return wrong != nullptr || from.left.empty() ? wrong : "goes on after its end";
