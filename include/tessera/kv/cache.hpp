@@ -86,6 +86,18 @@ class KvCache final : public KvCacheBase {
     retain_in(one.values);
     retain_tracked(h, kept, spare);
   }
+  void demote([[maybe_unused]] Index h, [[maybe_unused]] std::span<const Index> kept) override {
+    if constexpr (requires(Head & one) {
+                    one.keys.demote(kept);
+                    one.values.demote(kept);
+                  }) {
+      head(h).keys.demote(kept);
+      head(h).values.demote(kept);
+    } else {
+      throw unsupported_error(tessera::detail::concat("tessera: demote: a cache by ", C::name,
+                                                      ", which holds all its tokens in one width"));
+    }
+  }
   const float* key_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
                         Unpack unpack) const noexcept override {
     return head(h).keys.tile(begin, count, scratch, stride, unpack);

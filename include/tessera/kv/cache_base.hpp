@@ -161,6 +161,10 @@ class KvCacheBase {
   /// `spare` more tokens, so that appending those moves nothing and the next eviction need not allocate.
   virtual void retain(Index kv_head, std::span<const Index> kept, Index spare = 0) = 0;
 
+  /// Takes the tokens of a kv head but kept[0] < kept[1] < … to the codec's fewer bits, where it has two widths.
+  /// Throws unsupported_error.
+  virtual void demote(Index kv_head, std::span<const Index> kept) = 0;
+
   /// Puts n other tokens in the place of those of a kv head, coded anew whatever the codec; token j at positions[j] and
   /// standing for counts[j] tokens, or for one. K and V must not lie in the cache. Throws shape_error unless the
   /// shapes fit, positions ascend below next_position() and counts are positive and finite.

@@ -17,6 +17,7 @@
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
+#include <tessera/kv/codecs/zip.hpp>
 #include <tessera/kv/collaborative.hpp>
 #include <tessera/kv/head_probe.hpp>
 #include <tessera/kv/layers.hpp>
@@ -38,6 +39,7 @@
 #include <tessera/kv/sparse_window.hpp>
 #include <tessera/kv/stages/adaptive.hpp>
 #include <tessera/kv/stages/chunks.hpp>
+#include <tessera/kv/stages/demote.hpp>
 #include <tessera/kv/stages/evict.hpp>
 #include <tessera/kv/stages/keep.hpp>
 #include <tessera/kv/stages/merge.hpp>

@@ -24,6 +24,7 @@ using Unpack = void (*)(const UnpackArgs&, RowRange) noexcept;
 ///   codes(begin)   optional: rows from `begin` on as codes, for kernels that widen them in registers
 ///   retain(kept)   keeps rows kept[0] < kept[1] < … and frees the rest      truncate(n)   keeps the first n
 ///   retain(kept, spare)   optional: the same, but for room for `spare` more rows
+///   demote(kept)   optional: rows but those kept take fewer bits from now on
 ///   reserve(n)   room for n rows in all, so that appending them does not move memory      bytes()   what is held
 template <class S>
 concept RowStore = std::copyable<S> && requires(S& store, const S& same, const float* rows, float* scratch, Index i,

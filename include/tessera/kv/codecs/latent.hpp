@@ -55,6 +55,8 @@ class LatentRows {
     packed.retain(kept, spare);
   }
   { packed_.retain(kept, spare); }
+  void demote(std::span<const Index> kept) requires requires(Packed& packed) { packed.demote(kept); }
+  { packed_.demote(kept); }
   void truncate(Index n) { packed_.truncate(n); }
   void reserve(Index n) { packed_.reserve(n); }
   Index size() const { return packed_.size(); }

@@ -66,6 +66,11 @@ class Recent {
     else
       packed_.retain(packed);
   }
+  void demote(std::span<const Index> kept) requires requires(Packed& packed) { packed.demote(kept); }
+  {
+    const auto split = std::lower_bound(kept.begin(), kept.end(), packed_.size()) - kept.begin();
+    packed_.demote(kept.first(static_cast<std::size_t>(split)));
+  }
   void truncate(Index n) {
     truncate_rows(tail_, d_, std::max<Index>(n - packed_.size(), 0));
     if (n < packed_.size()) packed_.truncate(n);

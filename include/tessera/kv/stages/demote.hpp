@@ -1,0 +1,31 @@
+/// What was not selected stays with fewer bits.
+#pragma once
+
+#include <tessera/core/context.hpp>
+#include <tessera/kv/cache_base.hpp>
+#include <tessera/kv/stage.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+/// In the place of evict(): tokens that were not selected drop to their codec's fewer bits (Zip: 2 instead of 4). Those
+/// in an exact window stay as they are until they leave it. Throws unsupported_error where a codec has one width.
+struct Demote {
+  static constexpr Facts needs = Facts::selection, too_late_after = Facts::none, gives = Facts::effect,
+                         ends = Facts::scores | Facts::guards | Facts::selection;
+  static constexpr bool preserves_positions = true;
+
+  void operator()(const StageContext& context) const {
+    for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context&, Index begin, Index end) {
+      for (Index h = begin; h < end; ++h) {
+        HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
+        context.cache.demote(h, draft.kept);
+        draft.reset(context.cache.size(h));
+      }
+    });
+  }
+};
+
+/// `score(NormalizedAttention{}) | keep(0.6) | demote()`.
+inline Demote demote() { return {}; }
+
+}  // namespace tessera::inline TESSERA_ABI::kv
