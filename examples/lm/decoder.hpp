@@ -74,10 +74,10 @@ struct KvFormat {
   std::string name;
   std::function<std::unique_ptr<kv::KvCacheBase>(Index kv_heads, Index head_dim)> make;
   std::function<void(Context&, kv::KvCacheBase&)> compress = {};
-  /// After a layer's attention of the tokens of Q (heads, n, d): may put another cache in place.
-  std::function<void(Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q)> finish = {};
   /// Made for each layer at the beginning of a sequence, where not all that the cache holds is to be read.
   std::function<LayerAttention(Index layer)> attend = {};
+  /// After a layer's attention of the tokens of Q (heads, n, d): may put another cache in place.
+  std::function<void(Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q)> finish = {};
 };
 
 /// One sequence in progress.
