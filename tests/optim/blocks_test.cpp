@@ -380,7 +380,9 @@ double left_of_loss(const Opt& opt, std::size_t bytes) {
   Model<float> model(4, 3);
   for (auto* x : {&model.w, &model.b}) std::fill(x->begin(), x->end(), -1.0f);
   auto state = opt.init(model.params);
-  if constexpr (requires { state.links; }) EXPECT_EQ(state.state_bytes(), bytes);
+  if constexpr (requires { state.links; }) {
+    EXPECT_EQ(state.state_bytes(), bytes);
+  }
   Context ctx;
   const auto loss = [&] {
     double sum = 0;
