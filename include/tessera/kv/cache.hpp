@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -63,6 +64,10 @@ class KvCache final : public KvCacheBase {
     return total;
   }
   void reserve(Index n) override {
+    constexpr Index most = std::numeric_limits<std::int32_t>::max();
+    if (n > most)
+      throw shape_error(
+          tessera::detail::concat("tessera: reserve(", n, "): a kv head holds at most ", most, " tokens"));
     for (auto& one : heads_) {
       one.keys.reserve(n);
       one.values.reserve(n);
@@ -73,17 +78,22 @@ class KvCache final : public KvCacheBase {
     if (static_cast<Index>(kept.size()) == one.keys.size()) return;
     const bool prefix = kept.empty() || kept.back() + 1 == static_cast<Index>(kept.size());
     if (!prefix) list_positions(one);
-    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
-    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
-    drop_idle(one.biases);
     const auto retain_in = [&](auto& store) {
       if constexpr (requires { store.retain(kept, spare); })
         store.retain(kept, spare);
       else
         store.retain(kept);
     };
-    retain_in(one.keys);
-    retain_in(one.values);
+    try {
+      retain_in(one.keys);
+      retain_in(one.values);
+    } catch (...) {
+      shorten(h, 0);
+      throw;
+    }
+    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
+    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
+    drop_idle(one.biases);
     retain_tracked(h, kept, spare);
   }
   void demote([[maybe_unused]] Index h, [[maybe_unused]] std::span<const Index> kept) override {
@@ -194,11 +204,10 @@ class KvCache final : public KvCacheBase {
   }
   void truncate_head(Index h, Index n) override {
     Head& one = head(h);
-    if (n >= one.keys.size()) return;
-    if (one.positions.size() > 0) truncate_rows(one.positions, 1, n);
-    if (one.biases.size() > 0) truncate_rows(one.biases, 1, n);
-    one.keys.truncate(n);
-    one.values.truncate(n);
+    if (one.positions.size() > n) truncate_rows(one.positions, 1, n);
+    if (one.biases.size() > n) truncate_rows(one.biases, 1, n);
+    if (one.keys.size() > n) one.keys.truncate(n);
+    if (one.values.size() > n) one.values.truncate(n);
   }
   Index tokens_up_to(Index h, Index last) const override {
     const Head& one = head(h);

@@ -50,6 +50,8 @@ class KvCacheBase {
   Index head_dim() const { return head_dim_; }
   /// Tokens appended since the beginning: the position of the next one.
   Index next_position() const { return next_; }
+  /// next_position(), had no move_end() ever been: what trackers take for the time.
+  Index clock() const { return trackers_.shift() + next_; }
   /// Tokens held by a kv head.
   virtual Index size(Index kv_head) const = 0;
   /// Tokens held by all kv heads.
@@ -68,7 +70,8 @@ class KvCacheBase {
   virtual std::size_t bytes() const = 0;
 
   /// Adds t tokens to every kv head. The same state whether tokens come one by one or together (but for spare
-  /// capacity). Throws shape_error.
+  /// capacity). Throws shape_error; if memory runs out no head has more tokens than before (but some that were exact
+  /// may be coded).
   void append(Context& ctx, View<const float, 3> K,  // (kv_heads, t, d)
               View<const float, 3> V) {              // (kv_heads, t, d)
     const auto text = [](const auto& view) {
@@ -87,12 +90,19 @@ class KvCacheBase {
                                                 ": positions end at ", std::numeric_limits<std::int32_t>::max()));
     if (t == 0) return;
     const Index grain = t * head_dim_ < 16384 ? kv_heads_ : 1;
-    for_each_chunk(ctx, kv_heads_, grain, [&](Context&, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) {
-        append_head(h, K[h], V[h]);
-        trackers_.append(h, t, next_);
-      }
-    });
+    std::vector<Index> held;
+    for (Index h = 0; h < kv_heads_; ++h) held.push_back(size(h));
+    try {
+      for_each_chunk(ctx, kv_heads_, grain, [&](Context&, Index begin, Index end) {
+        for (Index h = begin; h < end; ++h) {
+          append_head(h, K[h], V[h]);
+          trackers_.append(h, t, next_);
+        }
+      });
+    } catch (...) {
+      for (Index h = 0; h < kv_heads_; ++h) shorten(h, held[static_cast<std::size_t>(h)]);
+      throw;
+    }
     next_ += t;
   }
 
@@ -123,7 +133,7 @@ class KvCacheBase {
     KvTracker& added = trackers_.add(std::move(rule), kv_heads_);
     for (Index h = 0; h < kv_heads_; ++h) {
       added.heads[static_cast<std::size_t>(h)].append(size(h));
-      for (Index j = 0; j < size(h); ++j) added.born(h, j, position(h, j));
+      for (Index j = 0; j < size(h); ++j) added.born(h, j, trackers_.shift() + position(h, j));
     }
   }
   template <AttentionRule R>
@@ -158,7 +168,8 @@ class KvCacheBase {
   }
 
   /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest; but for room for
-  /// `spare` more tokens, so that appending those moves nothing and the next eviction need not allocate.
+  /// `spare` more tokens, so that appending those moves nothing and the next eviction need not allocate. If memory runs
+  /// out the head may be empty.
   virtual void retain(Index kv_head, std::span<const Index> kept, Index spare = 0) = 0;
 
   /// Takes the tokens of a kv head but kept[0] < kept[1] < … to the codec's fewer bits, where it has two widths.
@@ -167,7 +178,8 @@ class KvCacheBase {
 
   /// Puts n other tokens in the place of those of a kv head, coded anew whatever the codec; token j at positions[j] and
   /// standing for counts[j] tokens, or for one. K and V must not lie in the cache. Throws shape_error unless the
-  /// shapes fit, positions ascend below next_position() and counts are positive and finite.
+  /// shapes fit, positions ascend below next_position() and counts are positive and finite. If memory runs out the head
+  /// is empty.
   void rewrite(Index kv_head, MatrixView<const float> K,  // (n, d)
                MatrixView<const float> V,                 // (n, d)
                std::span<const Index> positions,          // (n)
@@ -202,8 +214,13 @@ class KvCacheBase {
         while (j < size(kv_head) && position(kv_head, j) < p) ++j;
         same.push_back(j < size(kv_head) && position(kv_head, j) == p ? j : -1);
       }
-    rewrite_head(kv_head, K, V, positions, counts);
-    trackers_.gather(kv_head, same);
+    try {
+      rewrite_head(kv_head, K, V, positions, counts);
+      trackers_.gather(kv_head, same);
+    } catch (...) {
+      shorten(kv_head, 0);
+      throw;
+    }
   }
   /// Makes `next` the position of the next token. Throws shape_error if a token stands there or later.
   void move_end(Index next) {
@@ -211,25 +228,23 @@ class KvCacheBase {
       if (next < 0 || (size(h) > 0 && position(h, size(h) - 1) >= next))
         throw shape_error(tessera::detail::concat("tessera: move_end(", next, "): kv head ", h, " holds ", size(h),
                                                   " tokens, some at that position or later"));
+    trackers_.set_shift(clock() - next);
     next_ = next;
   }
 
   /// Forgets what was appended from position `end` on; no-op if nothing was. Memory goes back when half is unused.
   void truncate(Index end) {
     end = std::clamp<Index>(end, 0, next_);
-    for (Index h = 0; h < kv_heads_; ++h) {
-      const Index n = tokens_up_to(h, end - 1);
-      truncate_head(h, n);
-      trackers_.truncate(h, n);
-    }
+    for (Index h = 0; h < kv_heads_; ++h) shorten(h, tokens_up_to(h, end - 1));
     next_ = end;
   }
   /// Forgets everything and frees it.
   void clear() {
     for (Index h = 0; h < kv_heads_; ++h) retain(h, {});
+    trackers_.set_shift(0);
     next_ = 0;
   }
-  /// Room for n tokens in every kv head.
+  /// Room for n tokens in every kv head. Throws shape_error for more than there are positions.
   virtual void reserve(Index n) = 0;
 
   /// Rows [begin, begin + count) of a kv head as floats, in place or decoded into scratch (count, d).
@@ -268,6 +283,7 @@ class KvCacheBase {
   KvCacheBase& operator=(const KvCacheBase&) = default;
 
   virtual void append_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V) = 0;
+  /// Leaves n at most of its keys and of its values, whichever are more; does not throw.
   virtual void truncate_head(Index kv_head, Index n) = 0;
   virtual void rewrite_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V,
                             std::span<const Index> positions, std::span<const float> counts) = 0;
@@ -276,6 +292,10 @@ class KvCacheBase {
   /// For retain() and bytes().
   void retain_tracked(Index kv_head, std::span<const Index> kept, Index spare) {
     trackers_.retain(kv_head, kept, spare);
+  }
+  void shorten(Index kv_head, Index n) {
+    truncate_head(kv_head, n);
+    trackers_.truncate(kv_head, n);
   }
   std::size_t tracked_bytes() const { return trackers_.bytes(); }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -14,8 +15,9 @@ namespace tessera::inline TESSERA_ABI::kv {
 
 /// One block of memory an array. Growth: `resize` takes what is asked or a quarter more than it held, whichever is
 /// larger, so appending n tokens one by one copies O(n) and at most a fifth of the capacity is unused; a first resize
-/// is exact. `fit` gives back all that is unused but room for `spare` more elements, which it makes. `bytes` is the
-/// capacity: what is really held.
+/// is exact. `fit` gives back all that is unused but room for `spare` more elements, which it makes; where there is no
+/// memory to move to it leaves all as it is, so that what shrinks does not throw. `bytes` is the capacity: what is
+/// really held.
 struct Contiguous {
   template <class T>
   class Array {
@@ -36,8 +38,12 @@ struct Contiguous {
     void reserve(Index size) {
       if (size > capacity()) move_to(size);
     }
-    void fit(Index spare = 0) {
-      if (size_ + spare != capacity()) move_to(size_ + spare);
+    void fit(Index spare = 0) noexcept {
+      if (size_ + spare == capacity()) return;
+      try {
+        move_to(size_ + spare);
+      } catch (...) {  // stays where it is
+      }
     }
 
    private:

@@ -64,7 +64,7 @@ class TrackedHead {
   std::vector<Contiguous::Array<float>> channels_;
 };
 
-/// Weights of queries at positions `first` to first + n - 1.
+/// Weights of queries at times `first` to first + n - 1: positions, which go on as they were after a move_end().
 struct TrackedTile {
   const WeightTile<float>& weights;
   Index first, n;
@@ -73,9 +73,9 @@ struct TrackedTile {
 
 /// `name`; `channels()`, at least one, each token's 0 at first; `observe(tile, head)` adds the weights of a tile to the
 /// numbers of its tokens [tile.weights.begin, + count) and reads nothing else, for threads share the tokens.
-/// Optional: `born(head, j, position)` for a token appended; `turn(head, last, position)` before queries up to
-/// `position` come, `last` the latest before them, -1 at first; `change(scores, tokens)` what is observed instead of
-/// the weights: the softmax of scores changed in place.
+/// Optional: `born(head, j, time)` for a token appended; `turn(head, last, time)` before queries up to `time` come,
+/// `last` the latest before them, -1 at first, later where tokens were truncated; `change(scores, tokens)` what is
+/// observed instead of the weights: the softmax of scores changed in place.
 template <class R>
 concept AttentionRule = std::copyable<R> && requires(const R& rule, const TrackedTile& tile, TrackedHead& head) {
   { R::name } -> std::convertible_to<std::string_view>;
@@ -136,17 +136,21 @@ class TrackerOf final : public KvTracker {
 class KvTrackers {
  public:
   KvTrackers() = default;
-  KvTrackers(const KvTrackers& other) {
+  KvTrackers(const KvTrackers& other) : shift_(other.shift_) {
     for (const auto& one : other.all_) all_.push_back(one->clone());
   }
   KvTrackers(KvTrackers&&) noexcept = default;
   KvTrackers& operator=(KvTrackers other) noexcept {
     all_.swap(other.all_);
+    shift_ = other.shift_;
     return *this;
   }
   ~KvTrackers() = default;
 
   bool empty() const { return all_.empty(); }
+  /// Time at position 0.
+  Index shift() const { return shift_; }
+  void set_shift(Index shift) { shift_ = shift; }
   template <class R>
   TrackerOf<R>* find() const {
     for (const auto& one : all_)
@@ -167,7 +171,7 @@ class KvTrackers {
     for (auto& one : all_) {
       auto& head = one->heads[static_cast<std::size_t>(kv_head)];
       head.append(count);
-      for (Index i = 0; i < count; ++i) one->born(kv_head, head.size() - count + i, position + i);
+      for (Index i = 0; i < count; ++i) one->born(kv_head, head.size() - count + i, shift_ + position + i);
     }
   }
   void retain(Index kv_head, std::span<const Index> kept, Index spare) {
@@ -193,6 +197,7 @@ class KvTrackers {
 
  private:
   std::vector<std::unique_ptr<KvTracker>> all_;
+  Index shift_ = 0;
 };
 
 namespace detail {
@@ -278,7 +283,7 @@ void KvTrackers::run(Context& ctx, AttentionArgs<float> args, const TokenPositio
   if (args.lse.data() == nullptr) args.lse = statistic();
   std::vector<KvTracker*> plain;
   for (const auto& one : all_) {
-    one->turn(tokens.first, args.n);
+    one->turn(shift_ + tokens.first, args.n);
     if (!one->changes()) plain.push_back(one.get());
   }
   const ScoreHook<float> hook = args.hook;

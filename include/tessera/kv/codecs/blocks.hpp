@@ -157,9 +157,9 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
       const Index some = std::min(group_, count - t);
       const Index g = starts_.size();
       codes_.resize((size_ + some) * row_bytes_);
-      starts_.resize(g + 1);
       scales_.resize((g + 1) * d_);
       zeros_.resize((g + 1) * d_);
+      starts_.resize(g + 1);  // the last that may throw
       starts_[g] = static_cast<std::int32_t>(size_);
       encode(rows + t * stride, some, stride, size_, g);
       size_ += some;
@@ -202,10 +202,11 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
       while (t >= end_of(g)) ++g;
       ++left[static_cast<std::size_t>(g)];
     }
-    retain_rows(codes_, row_bytes_, kept, spare);
+    std::vector<float> rows;
+    rows.reserve(static_cast<std::size_t>(std::min(group_, size_) * d_));
+    retain_rows(codes_, row_bytes_, kept, spare);  // from here on nothing throws
     size_ = static_cast<Index>(kept.size());
     Index to = 0, start = 0;
-    std::vector<float> rows;
     const auto groups = static_cast<Index>(left.size());
     for (g = 0; g < groups;) {
       Index members = 0, tokens = 0, last = g;

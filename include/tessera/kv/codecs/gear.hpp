@@ -50,9 +50,14 @@ class GearRows {
     std::vector<float> outliers(rest.size(), 0.0f);
     if (finite) split_outliers(count, rest, outliers);
     const Index before = size();
-    base_.append(rest.data(), count, d_);
-    append_outliers(count, outliers);
-    append_residual(before, count, finite, rest);
+    try {
+      base_.append(rest.data(), count, d_);
+      append_outliers(count, outliers);
+      append_residual(before, count, finite, rest);
+    } catch (...) {
+      truncate(before);
+      throw;
+    }
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     const float* const rows = base_.tile(begin, count, scratch, stride, unpack);
@@ -74,9 +79,11 @@ class GearRows {
     return scratch;
   }
   void retain(std::span<const Index> kept) {
-    retain_rows(left_, options_.rank, kept);
     Index entries = 0, chunk = 0, chunks = 0, last_chunk = -1;
     std::vector<std::int32_t> ends, firsts;
+    ends.reserve(kept.size());
+    firsts.reserve(static_cast<std::size_t>(chunks_.size()));
+    retain_rows(left_, options_.rank, kept);
     for (const Index from : kept) {
       const Index first = starts_[from], last = starts_[from + 1];
       for (Index e = first; e < last; ++e, ++entries) {

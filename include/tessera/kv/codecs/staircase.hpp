@@ -94,9 +94,9 @@ class Step {
     scratch.resize(segment_ * d_);
     Index stride = 0;
     const float* const rows = young_.tile(0, segment_, scratch.data(), stride, detail::decoder_of_steps());
-    old_.append(rows, segment_, stride);
     std::vector<Index> left(static_cast<std::size_t>(young_.size() - segment_));
     std::iota(left.begin(), left.end(), segment_);
+    old_.append(rows, segment_, stride);
     young_.retain(left);
   }
   template <RowStore Rows>

@@ -11,7 +11,7 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// Tracks when a token was last active (some head's weight above `threshold`) and the longest wait between two times.
-/// 8 bytes a token, exact to position 2^24; a comparison a query, head and token.
+/// 8 bytes a token, exact to time 2^24; a comparison a query, head and token.
 struct Recurrence {
   static constexpr std::string_view name = "Recurrence";
   float threshold = 1e-3f;
@@ -52,10 +52,12 @@ struct LazyEviction {
   void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const TrackedHead& head = tokens.cache->tracked<Recurrence>(tokens.kv_head);
     const auto last = Recurrence::last(head), longest = Recurrence::longest(head);
-    const auto now = static_cast<float>(tokens.cache->next_position() - 1);
+    const auto now = static_cast<float>(tokens.cache->clock() - 1);
     const auto twice_sigmoid = [](float x) { return 2 / (1 + std::exp(x)); };  // 2σ(-x)
     for (std::size_t t = 0; t < score.size(); ++t)
-      score[t] = longest[t] > 0 ? twice_sigmoid((now - last[t]) / longest[t]) + twice_sigmoid(1 / longest[t]) : 0.0f;
+      score[t] = longest[t] > 0
+                     ? twice_sigmoid(std::max(now - last[t], 0.0f) / longest[t]) + twice_sigmoid(1 / longest[t])
+                     : 0.0f;
   }
 };
 

@@ -18,9 +18,11 @@ struct WindowSums {
   Index window = 32, parts = 4;
   Index channels() const { return parts; }
 
-  void turn(TrackedHead& head, Index last, Index position) const {  // runs that begin are emptied
+  /// Runs that begin are emptied, and those of queries that truncate() forgot.
+  void turn(TrackedHead& head, Index last, Index position) const {
     const Index length = window / parts, now = position / length, was = last < 0 ? -1 : last / length;
-    for (Index run = std::max(was + 1, now - parts + 1); run <= now; ++run)
+    const Index early = std::min(was, now), late = std::max(was, now);
+    for (Index run = std::max(early + 1, late - parts + 1); run <= late; ++run)
       std::fill_n(head.channel(run % parts), head.size(), 0.0f);
   }
   void observe(const TrackedTile& tile, TrackedHead& head) const noexcept {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include <tessera/core/error.hpp>
@@ -61,7 +62,9 @@ struct ByChunks {
         const auto last = first + std::min<std::ptrdiff_t>(size, draft.score.end() - first);
         double sum = 0;
         for (auto one = first; one != last; ++one) sum += static_cast<double>(*one);
-        std::fill(first, last, static_cast<float>(sum / static_cast<double>(last - first)));
+        const auto mean = static_cast<float>(sum / static_cast<double>(last - first));
+        // Infinities of both signs: what has to stay wins.
+        std::fill(first, last, std::isnan(mean) ? std::numeric_limits<float>::infinity() : mean);
         first = last;
       }
   }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <new>
 #include <type_traits>
 
 #include <tessera/core/config.hpp>
@@ -42,7 +43,12 @@ struct Virtual {
       size_ = size;
     }
     void reserve(Index size) { pages_.reserve(bytes_of(size)); }
-    void fit(Index = 0) { pages_.fit(); }  // room is addresses, which stay
+    void fit(Index = 0) noexcept {  // room is addresses, which stay
+      try {
+        pages_.fit();
+      } catch (const std::bad_alloc&) {  // a frozen part that is too long stays
+      }
+    }
 
    private:
     static std::size_t bytes_of(Index size) {
