@@ -146,6 +146,7 @@ TEST_P(PolicyLaws, WindowKeepsExactlySinksAndRecent) {
 
 TEST_P(PolicyLaws, EvictionReturnsMemory) {
   AnyKvCache cache = GetParam().make(2, 64);
+  default_context().workspace.release();
   const long before = live_bytes;  // maps of channels are the model's
   const auto expect_held = [&] {
     ctx.workspace.release();
