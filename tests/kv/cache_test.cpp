@@ -142,6 +142,18 @@ TYPED_TEST(CodecLaws, HeadsMayHoldDifferentTokens) {
   EXPECT_EQ(positions(cache, 1), late);
 }
 
+TYPED_TEST(CodecLaws, ListsOfTokensThatAreNotHeldAreRefused) {
+  const Tokens K(2, 50, 32, 8), V(2, 50, 32, 9);
+  KvCache<TypeParam> cache(2, 32);
+  cache.append(this->ctx, K.view(), V.view());
+  for (const auto& wrong : {std::vector<Index>{3, 50}, {-1, 2}, {4, 4}, {5, 3}})
+    EXPECT_THROW(cache.retain(0, wrong), shape_error);
+  EXPECT_THROW(cache.retain(2, std::vector<Index>{1}), shape_error);
+  EXPECT_THROW(cache.retain(-1, std::vector<Index>{1}), shape_error);
+  EXPECT_THROW(cache.demote(0, std::vector<Index>{50}), shape_error);
+  EXPECT_EQ(cache.tokens(), 100);
+}
+
 TYPED_TEST(CodecLaws, TruncationForgetsTheLatest) {
   const Index n = 170, d = 32;
   const Tokens K(1, n, d, 11), V(1, n, d, 12);

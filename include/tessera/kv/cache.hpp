@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -15,7 +16,6 @@
 
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/codecs/plain.hpp>
-#include <tessera/kv/detail/attend_latent.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -55,6 +55,14 @@ class KvCache final : public KvCacheBase {
     const auto& list = head(h).positions;
     return list.size() == 0 ? j : Index{list[j]};
   }
+  Index tokens_up_to(Index h, Index last) const override {
+    const Head& one = head(h);
+    if (one.positions.size() == 0) return std::clamp<Index>(last + 1, 0, one.keys.size());
+    const std::int32_t* const list = one.positions.data();
+    return std::upper_bound(list, list + one.positions.size(), last,
+                            [](Index value, std::int32_t entry) { return value < entry; }) -
+           list;
+  }
   float count_bias(Index h, Index j) const noexcept override { return counted(h) ? head(h).biases[j] : 0.0f; }
   bool counted(Index h) const noexcept override { return head(h).biases.size() > 0; }
   std::size_t bytes() const override {
@@ -73,56 +81,18 @@ class KvCache final : public KvCacheBase {
       one.values.reserve(n);
     }
   }
-  void retain(Index h, std::span<const Index> kept, Index spare = 0) override {
-    Head& one = head(h);
-    if (static_cast<Index>(kept.size()) == one.keys.size()) return;
-    const bool prefix = kept.empty() || kept.back() + 1 == static_cast<Index>(kept.size());
-    if (!prefix) list_positions(one);
-    const auto retain_in = [&](auto& store) {
-      if constexpr (requires { store.retain(kept, spare); })
-        store.retain(kept, spare);
-      else
-        store.retain(kept);
-    };
-    try {
-      retain_in(one.keys);
-      retain_in(one.values);
-    } catch (...) {
-      shorten(h, 0);
-      throw;
-    }
-    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
-    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
-    drop_idle(one.biases);
-    retain_tracked(h, kept, spare);
+  const float* tile(KvPart part, Index h, Index begin, Index count, float* scratch, Index& stride,
+                    Unpack unpack) const noexcept override {
+    const float* rows = nullptr;
+    of(head(h), part, [&](const auto& store) { rows = store.tile(begin, count, scratch, stride, unpack); });
+    return rows;
   }
-  void demote([[maybe_unused]] Index h, [[maybe_unused]] std::span<const Index> kept) override {
-    if constexpr (requires(Head & one) {
-                    one.keys.demote(kept);
-                    one.values.demote(kept);
-                  }) {
-      head(h).keys.demote(kept);
-      head(h).values.demote(kept);
-    } else {
-      throw unsupported_error(tessera::detail::concat("tessera: demote: a cache by ", C::name,
-                                                      ", which holds all its tokens in one width"));
-    }
-  }
-  const float* key_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
-                        Unpack unpack) const noexcept override {
-    return head(h).keys.tile(begin, count, scratch, stride, unpack);
-  }
-  TokenCodes key_codes(Index h, Index begin) const noexcept override {
-    if constexpr (requires { head(h).keys.codes(begin); }) return head(h).keys.codes(begin);
-    return {};
-  }
-  TokenCodes value_codes(Index h, Index begin) const noexcept override {
-    if constexpr (requires { head(h).values.codes(begin); }) return head(h).values.codes(begin);
-    return {};
-  }
-  const float* value_tile(Index h, Index begin, Index count, float* scratch, Index& stride,
-                          Unpack unpack) const noexcept override {
-    return head(h).values.tile(begin, count, scratch, stride, unpack);
+  TokenCodes codes(KvPart part, Index h, Index begin) const noexcept override {
+    TokenCodes found;
+    of(head(h), part, [&](const auto& store) {
+      if constexpr (requires { store.codes(begin); }) found = store.codes(begin);
+    });
+    return found;
   }
 
   Index latent_tokens([[maybe_unused]] Index h) const noexcept override {
@@ -180,6 +150,39 @@ class KvCache final : public KvCacheBase {
     one.keys.append(K.data(), t, K.row_stride());
     one.values.append(V.data(), t, V.row_stride());
   }
+  void retain_head(Index h, std::span<const Index> kept, Index spare) override {
+    Head& one = head(h);
+    const bool prefix = kept.empty() || kept.back() + 1 == static_cast<Index>(kept.size());
+    if (!prefix) list_positions(one);
+    const auto retain_in = [&](auto& store) {
+      if constexpr (requires { store.retain(kept, spare); })
+        store.retain(kept, spare);
+      else
+        store.retain(kept);
+    };
+    retain_in(one.keys);
+    retain_in(one.values);
+    if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
+    if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
+    drop_idle(one.biases);
+  }
+  void demote_head([[maybe_unused]] Index h, [[maybe_unused]] std::span<const Index> kept) override {
+    if constexpr (requires(Head & one) {
+                    one.keys.demote(kept);
+                    one.values.demote(kept);
+                  }) {
+      try {
+        head(h).keys.demote(kept);
+        head(h).values.demote(kept);
+      } catch (const std::bad_alloc&) {
+        shorten(h, 0);
+        throw;
+      }
+    } else {
+      throw unsupported_error(tessera::detail::concat("tessera: demote: a cache by ", C::name,
+                                                      ", which holds all its tokens in one width"));
+    }
+  }
   void rewrite_head(Index h, MatrixView<const float> K, MatrixView<const float> V, std::span<const Index> positions,
                     std::span<const float> counts) override {
     Head& one = head(h);
@@ -208,14 +211,6 @@ class KvCache final : public KvCacheBase {
     if (one.biases.size() > n) truncate_rows(one.biases, 1, n);
     if (one.keys.size() > n) one.keys.truncate(n);
     if (one.values.size() > n) one.values.truncate(n);
-  }
-  Index tokens_up_to(Index h, Index last) const override {
-    const Head& one = head(h);
-    if (one.positions.size() == 0) return std::clamp<Index>(last + 1, 0, one.keys.size());
-    const std::int32_t* const list = one.positions.data();
-    return std::upper_bound(list, list + one.positions.size(), last,
-                            [](Index value, std::int32_t entry) { return value < entry; }) -
-           list;
   }
 
  private:

@@ -7,7 +7,7 @@
 #include <tessera/core/context.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/attention/attention.hpp>
-#include <tessera/kv/cache_base.hpp>
+#include <tessera/kv/readable.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv::detail {
 
@@ -23,20 +23,18 @@ struct LaterTokens {
   }
   static const LaterTokens& of(const void* state) { return *static_cast<const LaterTokens*>(state); }
 
-  TileSource<float> source(TileSource<float> AttentionArgs<float>::*which) const {
-    const auto pick = [which](auto keys, auto values) { return which == &AttentionArgs<float>::keys ? keys : values; };
-    return {this, pick(&tile<true>, &tile<false>), pick(&codes<true>, &codes<false>)};
-  }
-  template <bool Keys>
-  static const float* tile(const void* state, Index head, Index begin, Index count, float* scratch,
-                           Index& stride) noexcept {
-    const auto& source = Keys ? of(state).whole->keys : of(state).whole->values;
-    return source.tile(source.state, head, begin + of(state).first[head], count, scratch, stride);
-  }
-  template <bool Keys>
-  static TokenCodes codes(const void* state, Index head, Index begin) noexcept {
-    const auto& source = Keys ? of(state).whole->keys : of(state).whole->values;
-    return source.codes(source.state, head, begin + of(state).first[head]);
+  template <TileSource<float> AttentionArgs<float>::*Which>
+  TileSource<float> source() const {
+    return {this,
+            [](const void* state, Index head, Index begin, Index count, float* scratch,
+               Index& stride) noexcept -> const float* {
+              const auto& inner = of(state).whole->*Which;
+              return inner.tile(inner.state, head, begin + of(state).first[head], count, scratch, stride);
+            },
+            [](const void* state, Index head, Index begin) noexcept -> TokenCodes {
+              const auto& inner = of(state).whole->*Which;
+              return inner.codes(inner.state, head, begin + of(state).first[head]);
+            }};
   }
   ScoreHook<float> hook() const {
     ScoreHook<float> made = whole->hook;
@@ -61,36 +59,39 @@ struct LaterTokens {
 
 /// The leading tokens as their coordinates.
 struct LatentTokens {
-  const KvCacheBase* cache;
+  const KvReadable* cache;
   Unpack unpack;
   Index key_width, value_width;  // 0: as they are
 
   template <KvPart Part>
-  static const float* tile(const void* state, Index head, Index begin, Index count, float* scratch,
-                           Index& stride) noexcept {
-    const auto& self = *static_cast<const LatentTokens*>(state);
-    const Index width = Part == KvPart::keys ? self.key_width : self.value_width;
-    if (width > 0) return self.cache->latent_tile(Part, head, begin, count, scratch, stride, width, self.unpack);
-    if constexpr (Part == KvPart::keys)
-      return self.cache->key_tile(head, begin, count, scratch, stride, self.unpack);
-    else
-      return self.cache->value_tile(head, begin, count, scratch, stride, self.unpack);
+  Index width() const {
+    return Part == KvPart::keys ? key_width : value_width;
   }
   template <KvPart Part>
-  static TokenCodes codes(const void* state, Index head, Index begin) noexcept {
-    const auto& self = *static_cast<const LatentTokens*>(state);
-    const Index width = Part == KvPart::keys ? self.key_width : self.value_width;
-    if (width > 0) return self.cache->latent_codes(Part, head, begin, width);
-    return Part == KvPart::keys ? self.cache->key_codes(head, begin) : self.cache->value_codes(head, begin);
+  TileSource<float> source() const {
+    return {this,
+            [](const void* state, Index head, Index begin, Index count, float* scratch,
+               Index& stride) noexcept -> const float* {
+              const auto& self = *static_cast<const LatentTokens*>(state);
+              const Index width = self.width<Part>();
+              if (width == 0) return self.cache->tile(Part, head, begin, count, scratch, stride, self.unpack);
+              return self.cache->latent_tile(Part, head, begin, count, scratch, stride, width, self.unpack);
+            },
+            [](const void* state, Index head, Index begin) noexcept -> TokenCodes {
+              const auto& self = *static_cast<const LatentTokens*>(state);
+              const Index width = self.width<Part>();
+              if (width == 0) return self.cache->codes(Part, head, begin);
+              return self.cache->latent_codes(Part, head, begin, width);
+            }};
   }
 };
 
 /// `whole` has lengths, and what the cache's tokens are as they are. O(heads·n·d·width) beside the attention itself.
-inline void attend_latent(Context& ctx, const KvCacheBase& cache, const AttentionArgs<float>& whole, Unpack unpack) {
+inline void attend_latent(Context& ctx, const KvReadable& cache, const AttentionArgs<float>& whole, Unpack unpack) {
   const Index heads = whole.out.extent(0), n = whole.n, kv_heads = whole.kv_heads, group = whole.group;
-  const LatentTokens source{&cache, unpack, cache.latent_width(KvPart::keys), cache.latent_width(KvPart::values)};
-  const Index width = source.key_width > 0 ? source.key_width : whole.d;
-  const Index dv = source.value_width > 0 ? source.value_width : whole.dv();
+  const LatentTokens coordinates{&cache, unpack, cache.latent_width(KvPart::keys), cache.latent_width(KvPart::values)};
+  const Index width = coordinates.key_width > 0 ? coordinates.key_width : whole.d;
+  const Index dv = coordinates.value_width > 0 ? coordinates.value_width : whole.dv();
   Workspace::Scope scope(ctx.workspace);
   Index* const leading = scope.take<Index>(kv_heads);
   Index* const later = scope.take<Index>(kv_heads);
@@ -111,9 +112,9 @@ inline void attend_latent(Context& ctx, const KvCacheBase& cache, const Attentio
   args.lengths = leading;
   args.visible = visible;
   args.d = width;
-  args.keys = {&source, &LatentTokens::tile<KvPart::keys>, &LatentTokens::codes<KvPart::keys>};
-  args.values = {&source, &LatentTokens::tile<KvPart::values>, &LatentTokens::codes<KvPart::values>};
-  if (source.key_width > 0) {
+  args.keys = coordinates.source<KvPart::keys>();
+  args.values = coordinates.source<KvPart::values>();
+  if (coordinates.key_width > 0) {
     const View<float, 3> absorbed(scope.take<float>(heads * n * width), {heads, n, width});
     for_each_chunk(ctx, heads, 1, [&](Context& worker, Index begin, Index end) {
       for (Index q = begin; q < end; ++q) {
@@ -123,12 +124,12 @@ inline void attend_latent(Context& ctx, const KvCacheBase& cache, const Attentio
     });
     args.Q = absorbed;
   }
-  if (source.value_width > 0) args.out = {scope.take<float>(heads * n * dv), {heads, n, dv}};
+  if (coordinates.value_width > 0) args.out = {scope.take<float>(heads * n * dv), {heads, n, dv}};
   View<float, 2> lse = whole.lse;
   if (rest && lse.data() == nullptr) lse = {scope.take<float>(heads * n), {heads, n}};
   args.lse = lse;
   tessera::detail::run_attention(ctx, args);
-  if (source.value_width > 0)
+  if (coordinates.value_width > 0)
     for_each_chunk(ctx, heads, 1, [&](Context& worker, Index begin, Index end) {
       for (Index q = begin; q < end; ++q) cache.expand(worker, q / group, args.out[q], whole.out[q]);
     });
@@ -138,8 +139,8 @@ inline void attend_latent(Context& ctx, const KvCacheBase& cache, const Attentio
   args = whole;
   args.lengths = later;
   args.visible = visible == nullptr ? nullptr : visible + kv_heads * n;
-  args.keys = tail.source(&AttentionArgs<float>::keys);
-  args.values = tail.source(&AttentionArgs<float>::values);
+  args.keys = tail.source<&AttentionArgs<float>::keys>();
+  args.values = tail.source<&AttentionArgs<float>::values>();
   args.hook = tail.hook();
   args.out = {scope.take<float>(heads * n * whole.dv()), {heads, n, whole.dv()}};
   args.lse = {scope.take<float>(heads * n), {heads, n}};

@@ -1,0 +1,93 @@
+/// What attention, scorers and merges read of a cache.
+#pragma once
+
+#include <cstddef>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
+#include <tessera/core/view.hpp>
+#include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/unpack/list.hpp>
+#include <tessera/kv/codecs/codec.hpp>
+
+namespace tessera::inline TESSERA_ABI::kv {
+
+enum class KvPart { keys, values };
+
+/// For each kv head its own tokens, in the order of their positions, whatever holds them.
+class KvReadable {
+ public:
+  virtual ~KvReadable() = default;
+
+  Index kv_heads() const { return kv_heads_; }
+  Index head_dim() const { return head_dim_; }
+  /// The position of the next token.
+  Index next_position() const { return next_; }
+  /// Tokens held by a kv head.
+  virtual Index size(Index kv_head) const = 0;
+  /// Tokens held by all kv heads.
+  Index tokens() const {
+    Index total = 0;
+    for (Index h = 0; h < kv_heads_; ++h) total += size(h);
+    return total;
+  }
+  /// Of token j of a kv head; ascending in j. Bounds are not checked.
+  virtual Index position(Index kv_head, Index j) const = 0;
+  /// How many tokens of a kv head stand at positions up to `last`.
+  virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
+  /// Logarithm of how many tokens token j stands for since a merge; attention adds it to the token's scores.
+  virtual float count_bias(Index kv_head, Index j) const noexcept = 0;
+  /// Whether any token of a kv head stands for other than one.
+  virtual bool counted(Index kv_head) const noexcept = 0;
+
+  /// Rows [begin, begin + count) of a kv head as floats, in place or decoded into scratch (count, d).
+  virtual const float* tile(KvPart part, Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                            Unpack unpack) const noexcept = 0;
+  /// Rows from `begin` on as they are coded, for kernels that widen them in registers.
+  virtual TokenCodes codes(KvPart part, Index kv_head, Index begin) const noexcept = 0;
+  const float* key_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                        Unpack unpack) const noexcept {
+    return tile(KvPart::keys, kv_head, begin, count, scratch, stride, unpack);
+  }
+  const float* value_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                          Unpack unpack) const noexcept {
+    return tile(KvPart::values, kv_head, begin, count, scratch, stride, unpack);
+  }
+  TokenCodes key_codes(Index kv_head, Index begin) const noexcept { return codes(KvPart::keys, kv_head, begin); }
+  TokenCodes value_codes(Index kv_head, Index begin) const noexcept { return codes(KvPart::values, kv_head, begin); }
+
+  /// A head's leading tokens that attention reads as coordinates: see LatentRowStore. Keys and values alike, or one of
+  /// the two. `latent_width` is the most coordinates of any head, 0 for none; shorter rows of a tile are padded with 0.
+  virtual Index latent_tokens(Index kv_head) const noexcept = 0;
+  virtual Index latent_width(KvPart part) const noexcept = 0;
+  virtual const float* latent_tile(KvPart part, Index kv_head, Index begin, Index count, float* scratch, Index& stride,
+                                   Index width, Unpack unpack) const noexcept = 0;
+  virtual TokenCodes latent_codes(KvPart part, Index kv_head, Index begin, Index width) const noexcept = 0;
+  virtual void absorb(Context& ctx, Index kv_head, MatrixView<const float> queries,  // (n, d)
+                      MatrixView<float> out) const = 0;                              // (n, width)
+  virtual void expand(Context& ctx, Index kv_head, MatrixView<const float> results,  // (n, width)
+                      MatrixView<float> out) const = 0;                              // (n, d)
+
+  /// The kernel that decodes tiles on this processor.
+  static Unpack unpack_kernel(const Context& ctx) {
+    UnpackArgs any;
+    any.bits = 8;
+    return UnpackKernels::select(ctx, any).run;
+  }
+
+ protected:
+  KvReadable(Index kv_heads, Index head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {
+    if (kv_heads < 1 || head_dim < 1)
+      throw shape_error(tessera::detail::concat("tessera: a KV cache of ", kv_heads, " kv heads of ", head_dim,
+                                                " channels; expected at least one of each"));
+  }
+  KvReadable(const KvReadable&) = default;
+  KvReadable& operator=(const KvReadable&) = default;
+
+  void move_next(Index next) { next_ = next; }
+
+ private:
+  Index kv_heads_, head_dim_, next_ = 0;
+};
+
+}  // namespace tessera::inline TESSERA_ABI::kv
