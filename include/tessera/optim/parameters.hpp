@@ -32,9 +32,9 @@ struct Parameter : ParameterInfo {
   Parameter(std::string name_, MatrixView<T> values)
       : ParameterInfo{std::move(name_), values.rows(), values.cols()}, data(values.data()) {
     if (!values.contiguous())
-      throw shape_error(detail::concat("tessera: parameter '", name, "' (", detail::shape_text(rows, cols),
-                                       ") has strides ", values.row_stride(), ", ", values.col_stride(),
-                                       "; expected a row-major matrix without gaps"));
+      throw shape_error(tessera::detail::concat(
+          "tessera: parameter '", name, "' (", tessera::detail::shape_text(rows, cols), ") has strides ",
+          values.row_stride(), ", ", values.col_stride(), "; expected a row-major matrix without gaps"));
   }
 
   std::span<T> values() const { return {data, static_cast<std::size_t>(size())}; }
