@@ -37,8 +37,10 @@ class KvCache final : public KvCacheBase {
   /// Throws shape_error unless there is a head and a channel.
   KvCache(Index kv_heads, Index head_dim, C codec = {}) : KvCacheBase(kv_heads, head_dim) {
     for (Index h = 0; h < kv_heads; ++h)
-      heads_.push_back(
-          {detail::key_store<Storage>(codec, head_dim, h), detail::value_store<Storage>(codec, head_dim, h), {}, {}});
+      heads_.push_back({detail::row_store<KvPart::keys, Storage>(codec, head_dim, h),
+                        detail::row_store<KvPart::values, Storage>(codec, head_dim, h),
+                        {},
+                        {}});
   }
 
   std::unique_ptr<KvCacheBase> clone() const override { return std::make_unique<KvCache>(*this); }
@@ -214,8 +216,8 @@ class KvCache final : public KvCacheBase {
   }
 
  private:
-  using KeyStore = decltype(detail::key_store<Storage>(std::declval<const C&>(), Index{}, Index{}));
-  using ValueStore = decltype(detail::value_store<Storage>(std::declval<const C&>(), Index{}, Index{}));
+  using KeyStore = decltype(detail::row_store<KvPart::keys, Storage>(std::declval<const C&>(), Index{}, Index{}));
+  using ValueStore = decltype(detail::row_store<KvPart::values, Storage>(std::declval<const C&>(), Index{}, Index{}));
   static constexpr bool latent_keys = LatentRowStore<KeyStore>, latent_values = LatentRowStore<ValueStore>;
 
   struct Head {

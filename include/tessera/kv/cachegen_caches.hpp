@@ -44,13 +44,8 @@ inline Bytes cachegen_save(Context& ctx, std::span<const KvCacheBase* const> lay
     std::vector<LayerView> views;
     float* to = numbers.data();
     for (const KvCacheBase* one : layers) {
-      for (const bool keys : {true, false})
-        for (Index h = 0; h < heads; ++h, to += t * d) {
-          Index stride = 0;
-          const float* const rows =
-              keys ? one->key_tile(h, at, t, to, stride, unpack) : one->value_tile(h, at, t, to, stride, unpack);
-          for (Index i = 0; rows != to && i < t; ++i) std::copy_n(rows + i * stride, d, to + i * d);
-        }
+      for (const KvPart part : {KvPart::keys, KvPart::values})
+        for (Index h = 0; h < heads; ++h, to += t * d) one->copy_rows(part, h, at, t, to, unpack);
       const float* const keys = to - 2 * heads * t * d;
       views.push_back({{keys, {heads, t, d}}, {keys + heads * t * d, {heads, t, d}}});
     }

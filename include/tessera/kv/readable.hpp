@@ -9,10 +9,9 @@
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/row_math.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
-
-enum class KvPart { keys, values };
 
 /// For each kv head its own tokens, in the order of their positions, whatever holds them.
 class KvReadable {
@@ -45,6 +44,18 @@ class KvReadable {
                             Unpack unpack) const noexcept = 0;
   /// Rows from `begin` on as they are coded, for kernels that widen them in registers.
   virtual TokenCodes codes(KvPart part, Index kv_head, Index begin) const noexcept = 0;
+  MatrixView<const float> rows(KvPart part, Index kv_head, Index begin, Index count, float* scratch,
+                               Unpack unpack) const noexcept {  // (count, d)
+    Index stride = 0;
+    const float* const first = tile(part, kv_head, begin, count, scratch, stride, unpack);
+    return {first, {count, head_dim_}, {stride, 1}};
+  }
+  /// The same as contiguous rows in `to`.
+  void copy_rows(KvPart part, Index kv_head, Index begin, Index count, float* to, Unpack unpack) const noexcept {
+    Index stride = 0;
+    const float* const first = tile(part, kv_head, begin, count, to, stride, unpack);
+    detail::gather_rows(first, stride, count, head_dim_, to);
+  }
   const float* key_tile(Index kv_head, Index begin, Index count, float* scratch, Index& stride,
                         Unpack unpack) const noexcept {
     return tile(KvPart::keys, kv_head, begin, count, scratch, stride, unpack);

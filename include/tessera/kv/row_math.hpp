@@ -1,6 +1,7 @@
 /// Loops over the channels of one token, written so that compilers make vectors of them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include <tessera/core/config.hpp>
@@ -26,6 +27,11 @@ inline float squared_distance(const float* a, const float* b, Index d) {
   float sum = 0;
   for (const float part : sums) sum += part;
   return sum;
+}
+/// `count` rows, `stride` apart, next to each other in `to`, unless they are there.
+inline void gather_rows(const float* rows, Index stride, Index count, Index d, float* to) {
+  if (rows == to) return;
+  for (Index t = 0; t < count; ++t) std::copy_n(rows + t * stride, d, to + t * d);
 }
 /// y += a x.
 inline void add_scaled(float a, const float* x, float* y, Index d) {

@@ -2,6 +2,7 @@
 /// evict()`.
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -51,6 +52,8 @@ struct HeadDraft {
   double fraction = 1;                // the product of all `keep`
   std::vector<Index> kept;            // ascending
 
+  /// What `keep` leaves of `count` tokens.
+  Index share(Index count) const { return static_cast<Index>(std::llround(fraction * static_cast<double>(count))); }
   void reset(Index size) {
     *this = {};
     tokens = size;
@@ -63,6 +66,14 @@ struct StageContext {
   KvCacheBase& cache;
   std::span<HeadDraft> heads;  // (kv_heads)
   const KvProbe& probe;
+
+  /// f(worker's context, kv head), heads in parallel.
+  template <class F>
+  void for_each_head(const F& f) const {
+    for_each_chunk(ctx, static_cast<Index>(heads.size()), 1, [&](Context& worker, Index begin, Index end) {
+      for (Index h = begin; h < end; ++h) f(worker, h);
+    });
+  }
 };
 
 /// `needs` must be established by earlier stages; none of `too_late_after` may be; `gives` holds afterwards and `ends`
@@ -75,6 +86,19 @@ concept KvStage = std::copyable<S> && requires(const S& stage, const StageContex
   { S::ends } -> std::convertible_to<Facts>;
   { S::preserves_positions } -> std::convertible_to<bool>;
   stage(context);
+};
+
+/// What a stage says that chooses, by default by scores, the tokens to keep: a base for it.
+template <Facts Needs = Facts::scores>
+struct SelectingStage {
+  static constexpr Facts needs = Needs, too_late_after = Facts::none, gives = Facts::selection, ends = Facts::none;
+  static constexpr bool preserves_positions = true;
+};
+/// And one that carries a selection out.
+struct EffectStage {
+  static constexpr Facts needs = Facts::selection, too_late_after = Facts::none, gives = Facts::effect,
+                         ends = Facts::scores | Facts::guards | Facts::selection;
+  static constexpr bool preserves_positions = true;
 };
 
 namespace detail {

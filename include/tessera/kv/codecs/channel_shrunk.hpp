@@ -31,12 +31,14 @@ struct ChannelShrunk {
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
     const LinearMap& map = detail::map_of_head(key_maps, kv_head, "keys");
-    return windowed<Storage>(LatentRows(map, detail::key_store<Storage>(codec, map.width(), kv_head), d), d);
+    return windowed<Storage>(LatentRows(map, detail::row_store<KvPart::keys, Storage>(codec, map.width(), kv_head), d),
+                             d);
   }
   template <class Storage>
   auto values(Index d, Index kv_head) const {
     const LinearMap& map = detail::map_of_head(value_maps, kv_head, "values");
-    return windowed<Storage>(LatentRows(map, detail::value_store<Storage>(codec, map.width(), kv_head), d), d);
+    return windowed<Storage>(
+        LatentRows(map, detail::row_store<KvPart::values, Storage>(codec, map.width(), kv_head), d), d);
   }
 
  private:

@@ -18,6 +18,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// The unpacking kernel of this processor, chosen once an operation.
 using Unpack = void (*)(const UnpackArgs&, RowRange) noexcept;
 
+enum class KvPart { keys, values };
+
 /// Rows of one head in one representation.
 ///   append(rows, count, stride)   count rows of d floats, `stride` apart
 ///   tile(begin, count, scratch, stride, unpack)   rows as floats: in place, or decoded into scratch (count, d)
@@ -56,16 +58,13 @@ concept LatentRowStore = RowStore<S> &&
 };
 
 namespace detail {
-template <class Storage, class C>
-auto key_store(const C& codec, Index d, Index kv_head) {
-  if constexpr (requires { codec.template keys<Storage>(d, kv_head); })
+template <KvPart Part, class Storage, class C>
+auto row_store(const C& codec, Index d, Index kv_head) {
+  if constexpr (Part == KvPart::keys && requires { codec.template keys<Storage>(d, kv_head); })
     return codec.template keys<Storage>(d, kv_head);
-  else
+  else if constexpr (Part == KvPart::keys)
     return codec.template keys<Storage>(d);
-}
-template <class Storage, class C>
-auto value_store(const C& codec, Index d, Index kv_head) {
-  if constexpr (requires { codec.template values<Storage>(d, kv_head); })
+  else if constexpr (requires { codec.template values<Storage>(d, kv_head); })
     return codec.template values<Storage>(d, kv_head);
   else
     return codec.template values<Storage>(d);
@@ -77,8 +76,8 @@ auto value_store(const C& codec, Index d, Index kv_head) {
 template <class C>
 concept Codec = std::copyable<C> && requires(const C& codec, Index d) {
   { C::name } -> std::convertible_to<std::string_view>;
-  { detail::key_store<Contiguous>(codec, d, d) } -> RowStore;
-  { detail::value_store<Contiguous>(codec, d, d) } -> RowStore;
+  { detail::row_store<KvPart::keys, Contiguous>(codec, d, d) } -> RowStore;
+  { detail::row_store<KvPart::values, Contiguous>(codec, d, d) } -> RowStore;
 };
 
 }  // namespace tessera::inline TESSERA_ABI::kv

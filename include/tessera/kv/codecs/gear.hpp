@@ -267,11 +267,11 @@ struct Gear {
 
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
-    return chunked<Storage>(detail::key_store<Storage>(codec, d, kv_head), d, OutlierAxis::channel);
+    return chunked<Storage>(detail::row_store<KvPart::keys, Storage>(codec, d, kv_head), d, OutlierAxis::channel);
   }
   template <class Storage>
   auto values(Index d, Index kv_head) const {
-    return chunked<Storage>(detail::value_store<Storage>(codec, d, kv_head), d, OutlierAxis::token);
+    return chunked<Storage>(detail::row_store<KvPart::values, Storage>(codec, d, kv_head), d, OutlierAxis::token);
   }
 
  private:

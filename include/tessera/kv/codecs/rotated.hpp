@@ -26,11 +26,11 @@ struct Rotated {
 
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
-    return LatentRows(map(d), detail::key_store<Storage>(codec, d, kv_head), d);
+    return LatentRows(map(d), detail::row_store<KvPart::keys, Storage>(codec, d, kv_head), d);
   }
   template <class Storage>
   auto values(Index d, Index kv_head) const {
-    return LatentRows(map(d), detail::value_store<Storage>(codec, d, kv_head), d);
+    return LatentRows(map(d), detail::row_store<KvPart::values, Storage>(codec, d, kv_head), d);
   }
 
  private:

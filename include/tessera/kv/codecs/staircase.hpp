@@ -64,8 +64,9 @@ class Step {
     if (begin >= old) return young_.tile(begin - old, count, scratch, stride, unpack);
     const Index some = std::min(count, old - begin);
     if (some == count) return old_.tile(begin, count, scratch, stride, unpack);
-    place(old_, begin, some, scratch, unpack);
-    place(young_, 0, count - some, scratch + some * d_, unpack);
+    float* const late = scratch + some * d_;
+    detail::gather_rows(old_.tile(begin, some, scratch, stride, unpack), stride, some, d_, scratch);
+    detail::gather_rows(young_.tile(0, count - some, late, stride, unpack), stride, count - some, d_, late);
     stride = d_;
     return scratch;
   }
@@ -98,12 +99,6 @@ class Step {
     std::iota(left.begin(), left.end(), segment_);
     old_.append(rows, segment_, stride);
     young_.retain(left);
-  }
-  template <RowStore Rows>
-  void place(const Rows& rows, Index begin, Index count, float* to, Unpack unpack) const noexcept {
-    Index stride = 0;
-    const float* const from = rows.tile(begin, count, to, stride, unpack);
-    for (Index t = 0; from != to && t < count; ++t) std::copy_n(from + t * stride, d_, to + t * d_);
   }
 
   Young young_;

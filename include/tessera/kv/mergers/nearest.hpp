@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/kernels/gemm/gemm.hpp>
+#include <tessera/kv/stages/keep.hpp>
 #include <tessera/kv/stages/merge.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -115,12 +116,8 @@ struct EmsMerge {
     auto rest = detail::left_out(tokens);
     const auto some =
         static_cast<std::size_t>(std::llround(std::clamp(merging, 0.0, 1.0) * static_cast<double>(rest.size())));
-    if (some < rest.size()) {
-      const auto score = [&](Index t) { return tokens.score.empty() ? 0 : tokens.score[static_cast<std::size_t>(t)]; };
-      std::nth_element(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(some), rest.end(),
-                       [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
-      rest.resize(some);
-    }
+    detail::prefer(rest, static_cast<Index>(some), tokens.score);
+    rest.resize(some);
     detail::join_nearest(ctx, tokens, rest, into_protected, threshold, plan);
     return plan;
   }

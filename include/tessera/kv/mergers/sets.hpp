@@ -7,6 +7,7 @@
 #include <queue>
 #include <vector>
 
+#include <tessera/kv/stages/keep.hpp>
 #include <tessera/kv/stages/merge.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -91,7 +92,7 @@ struct MergeSets {
     if (tokens.budget > 0 && static_cast<Index>(pivots.size()) > tokens.budget) {
       const auto less = [&](Index a, Index b) {  // who stays is first
         if (tokens.is_guarded(a) != tokens.is_guarded(b)) return tokens.is_guarded(a);
-        return score(tokens, a) != score(tokens, b) ? score(tokens, a) > score(tokens, b) : a > b;
+        return detail::preferred(score(tokens, a), a, score(tokens, b), b);
       };
       std::nth_element(pivots.begin(), pivots.begin() + tokens.budget, pivots.end(), less);
       std::vector<bool> goes(static_cast<std::size_t>(n), false);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/kv/head_probe.hpp>
+#include <tessera/kv/row_math.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -77,16 +78,7 @@ struct Critic {
     }
     float distance(Index t, Index g, Index i) const {
       const float* const value = values.data() + t * values.row_stride();
-      const float* const result = &results(g, i, Index{0});
-      const Index d = values.cols();
-      float sums[8] = {};  // independent, so that the additions overlap
-      Index c = 0;
-      for (; c + 8 <= d; c += 8)
-        for (Index k = 0; k < 8; ++k) sums[k] += (value[c + k] - result[c + k]) * (value[c + k] - result[c + k]);
-      for (; c < d; ++c) sums[0] += (value[c] - result[c]) * (value[c] - result[c]);
-      float sum = 0;
-      for (const float part : sums) sum += part;
-      return std::sqrt(sum);
+      return std::sqrt(detail::squared_distance(value, &results(g, i, Index{0}), values.cols()));
     }
   };
 };

@@ -104,13 +104,9 @@ struct ExpectedAttention {
     float* const scratch = scope.take<float>(tile * d);
     for (Index t = 0; t < n; t += tile) {
       const Index count = std::min(tile, n - t);
-      Index stride = 0;
-      const float* const rows = cache.value_tile(tokens.kv_head, t, count, scratch, stride, unpack);
-      for (Index j = 0; j < count; ++j) {
-        float squares = 0;
-        for (Index c = 0; c < d; ++c) squares += rows[j * stride + c] * rows[j * stride + c];
-        score[static_cast<std::size_t>(t + j)] *= std::sqrt(squares);
-      }
+      const auto rows = cache.rows(KvPart::values, tokens.kv_head, t, count, scratch, unpack);
+      for (Index j = 0; j < count; ++j)
+        score[static_cast<std::size_t>(t + j)] *= std::sqrt(detail::dot(&rows(j, 0), &rows(j, 0), d));
     }
   }
 };

@@ -5,6 +5,7 @@
 #include <limits>
 #include <span>
 
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -19,14 +20,8 @@ struct KeyNorm {
   void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto& keys = tokens.keys;                                                  // (n, d)
     for (Index t = 0; t < keys.rows(); ++t) {
-      float sums[8] = {};  // independent, so that the additions overlap
       const float* const key = keys.data() + t * keys.row_stride();
-      Index c = 0;
-      for (; c + 8 <= keys.cols(); c += 8)
-        for (Index i = 0; i < 8; ++i) sums[i] += key[c + i] * key[c + i];
-      for (; c < keys.cols(); ++c) sums[0] += key[c] * key[c];
-      float sum = 0;
-      for (const float part : sums) sum += part;
+      const float sum = detail::dot(key, key, keys.cols());
       score[static_cast<std::size_t>(t)] = std::isnan(sum) ? -std::numeric_limits<float>::infinity() : -std::sqrt(sum);
     }
   }

@@ -17,12 +17,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// be comparable between heads, as attention's are. Each head keeps at least `floor` of its even share, its protected
 /// tokens and one token; the total is exact unless these exceed it. Deviation: the floor is filled first, where the
 /// paper mixes the two budgets. O(n) selection over all heads, 24 bytes a token while it runs.
-struct KeepAdaptive {
-  double fraction;
-  double floor;
-  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
-                         ends = Facts::none;
-  static constexpr bool preserves_positions = true;
+struct KeepAdaptive : SelectingStage<> {
+  double fraction, floor;
 
   void operator()(const StageContext& context) const {
     struct Candidate {
@@ -35,9 +31,9 @@ struct KeepAdaptive {
     for (std::size_t h = 0; h < context.heads.size(); ++h) {
       HeadDraft& draft = context.heads[h];
       draft.fraction *= fraction;
-      const double even = std::round(draft.fraction * static_cast<double>(draft.tokens));
-      detail::select_tokens(draft, static_cast<Index>(std::floor(floor * even)));
-      left += static_cast<Index>(even) - static_cast<Index>(draft.kept.size());
+      const Index even = draft.share(draft.tokens);
+      detail::select_tokens(draft, static_cast<Index>(std::floor(floor * static_cast<double>(even))));
+      left += even - static_cast<Index>(draft.kept.size());
       std::size_t next = 0;
       for (Index j = 0; j < draft.tokens; ++j) {
         if (next < draft.kept.size() && draft.kept[next] == j)
@@ -49,8 +45,8 @@ struct KeepAdaptive {
     const Index some = std::clamp<Index>(left, 0, static_cast<Index>(open.size()));
     if (some < static_cast<Index>(open.size()))
       std::nth_element(open.begin(), open.begin() + some, open.end(), [](const Candidate& a, const Candidate& b) {
-        if (a.score != b.score) return a.score > b.score;
-        return a.token != b.token ? a.token > b.token : a.head < b.head;
+        const bool even = a.score == b.score && a.token == b.token;
+        return even ? a.head < b.head : detail::preferred(a.score, a.token, b.score, b.token);
       });
     for (Index i = 0; i < some; ++i) {
       const Candidate& one = open[static_cast<std::size_t>(i)];
@@ -65,7 +61,7 @@ inline KeepAdaptive keep_adaptive(double fraction, double floor = 0.2) {
   if (!(fraction >= 0 && fraction <= 1 && floor >= 0 && floor <= 1))
     throw unsupported_error(
         tessera::detail::concat("tessera: keep_adaptive(", fraction, ", ", floor, "): expected fractions of 0 to 1"));
-  return {fraction, floor};
+  return {{}, fraction, floor};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -75,12 +75,9 @@ inline ByChunks by_chunks(Index size) { return {detail::chunk_size("by_chunks", 
 
 /// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context.
 /// One token of every chunk stays.
-struct KeepInChunks {
+struct KeepInChunks : SelectingStage<> {
   double fraction;
   Index size;
-  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
-                         ends = Facts::none;
-  static constexpr bool preserves_positions = true;
 
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
@@ -94,7 +91,7 @@ struct KeepInChunks {
         chunk.score.assign(draft.score.begin() + at, draft.score.begin() + at + count);
         if (!draft.guarded.empty())
           chunk.guarded.assign(draft.guarded.begin() + at, draft.guarded.begin() + at + count);
-        detail::select_tokens(chunk, static_cast<Index>(std::llround(draft.fraction * static_cast<double>(count))));
+        detail::select_tokens(chunk, draft.share(count));
         for (const Index t : chunk.kept) draft.kept.push_back(j + t);
       }
     }
@@ -103,7 +100,7 @@ struct KeepInChunks {
 
 /// Throws unsupported_error unless 0 <= fraction <= 1 and size >= 1.
 inline KeepInChunks keep_in_chunks(double fraction, Index size) {
-  return {keep(fraction).fraction, detail::chunk_size("keep_in_chunks", size)};
+  return {{}, keep(fraction).fraction, detail::chunk_size("keep_in_chunks", size)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

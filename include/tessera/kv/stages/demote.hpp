@@ -9,18 +9,12 @@ namespace tessera::inline TESSERA_ABI::kv {
 
 /// In the place of evict(): tokens that were not selected drop to their codec's fewer bits (Zip: 2 instead of 4). Those
 /// in an exact window stay as they are until they leave it. Throws unsupported_error where a codec has one width.
-struct Demote {
-  static constexpr Facts needs = Facts::selection, too_late_after = Facts::none, gives = Facts::effect,
-                         ends = Facts::scores | Facts::guards | Facts::selection;
-  static constexpr bool preserves_positions = true;
-
+struct Demote : EffectStage {
   void operator()(const StageContext& context) const {
-    for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context&, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) {
-        HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
-        context.cache.demote(h, draft.kept);
-        draft.reset(context.cache.size(h));
-      }
+    context.for_each_head([&](Context&, Index h) {
+      HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
+      context.cache.demote(h, draft.kept);
+      draft.reset(context.cache.size(h));
     });
   }
 };

@@ -12,19 +12,14 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// `room`: tokens that a head may take before its memory grows; held, and counted, until then.
-struct Evict {
+struct Evict : EffectStage {
   Index room = 0;
-  static constexpr Facts needs = Facts::selection, too_late_after = Facts::none, gives = Facts::effect,
-                         ends = Facts::scores | Facts::guards | Facts::selection;
-  static constexpr bool preserves_positions = true;
 
   void operator()(const StageContext& context) const {
-    for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context&, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) {
-        HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
-        context.cache.retain(h, draft.kept, room);
-        draft.reset(context.cache.size(h));
-      }
+    context.for_each_head([&](Context&, Index h) {
+      HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
+      context.cache.retain(h, draft.kept, room);
+      draft.reset(context.cache.size(h));
     });
   }
 };
@@ -36,7 +31,7 @@ inline Evict evict(Index room = 0) {
   if (room < 0 || room > most)
     throw unsupported_error(
         tessera::detail::concat("tessera: evict(", room, "): expected room for 0 to ", most, " tokens"));
-  return {room};
+  return {{}, room};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <numeric>
+#include <span>
 #include <vector>
 
 #include <tessera/core/error.hpp>
@@ -13,6 +13,17 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 namespace detail {
+/// Whether a token of one score and place comes before another: higher scores, the later of equals.
+inline bool preferred(float score, Index token, float other, Index than) {
+  return score != other ? score > other : token > than;
+}
+/// Puts the `some` preferred of `tokens` first, in no order; without scores the latest.
+inline void prefer(std::vector<Index>& tokens, Index some, std::span<const float> score) {
+  if (some >= static_cast<Index>(tokens.size())) return;
+  const auto of = [&](Index j) { return score.empty() ? 0.0f : score[static_cast<std::size_t>(j)]; };
+  std::nth_element(tokens.begin(), tokens.begin() + some, tokens.end(),
+                   [&](Index a, Index b) { return preferred(of(a), a, of(b), b); });
+}
 /// The protected tokens and, while there are fewer than `budget`, those of the highest score, the later of equals.
 /// At least one token of any that exist.
 inline void select_tokens(HeadDraft& draft, Index budget) {
@@ -20,14 +31,11 @@ inline void select_tokens(HeadDraft& draft, Index budget) {
   const auto guarded = [&](Index j) {
     return !draft.guarded.empty() && draft.guarded[static_cast<std::size_t>(j)] != 0;
   };
-  const auto score = [&](Index j) { return draft.score.empty() ? 0.0f : draft.score[static_cast<std::size_t>(j)]; };
   std::vector<Index> order;
   draft.kept.clear();
   for (Index j = 0; j < draft.tokens; ++j) (guarded(j) ? draft.kept : order).push_back(j);
   const Index open = std::max<Index>(budget - static_cast<Index>(draft.kept.size()), 0);
-  if (open < static_cast<Index>(order.size()))
-    std::nth_element(order.begin(), order.begin() + open, order.end(),
-                     [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
+  prefer(order, open, draft.score);
   const auto last = order.begin() + std::min<Index>(open, static_cast<Index>(order.size()));
   std::vector<std::uint8_t> gone(static_cast<std::size_t>(draft.tokens), 0);
   std::for_each(last, order.end(), [&](Index j) { gone[static_cast<std::size_t>(j)] = 1; });
@@ -43,17 +51,13 @@ inline void select_tokens(HeadDraft& draft, Index budget) {
 
 /// Keeps a fraction of each head's tokens: round(fraction · n), at least one, and never less than the protected ones,
 /// which count. Fractions of one chain multiply before they are rounded.
-struct Keep {
+struct Keep : SelectingStage<> {
   double fraction;
-  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
-                         ends = Facts::none;
-  static constexpr bool preserves_positions = true;
 
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       draft.fraction *= fraction;
-      detail::select_tokens(draft,
-                            static_cast<Index>(std::llround(draft.fraction * static_cast<double>(draft.tokens))));
+      detail::select_tokens(draft, draft.share(draft.tokens));
     }
   }
 };
@@ -62,21 +66,15 @@ struct Keep {
 inline Keep keep(double fraction) {
   if (!(fraction >= 0 && fraction <= 1))
     throw unsupported_error(tessera::detail::concat("tessera: keep(", fraction, "): expected a fraction of 0 to 1"));
-  return {fraction};
+  return {{}, fraction};
 }
 
 /// Keeps at most so many tokens of each head, at least one, and never less than the protected ones, which count.
-struct KeepAtMost {
+struct KeepAtMost : SelectingStage<> {
   Index tokens;
-  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::selection,
-                         ends = Facts::none;
-  static constexpr bool preserves_positions = true;
 
   void operator()(const StageContext& context) const {
-    for (HeadDraft& draft : context.heads) {
-      const auto share = std::llround(draft.fraction * static_cast<double>(draft.tokens));
-      detail::select_tokens(draft, std::min(tokens, static_cast<Index>(share)));
-    }
+    for (HeadDraft& draft : context.heads) detail::select_tokens(draft, std::min(tokens, draft.share(draft.tokens)));
   }
 };
 
@@ -84,15 +82,11 @@ struct KeepAtMost {
 inline KeepAtMost keep_at_most(Index tokens) {
   if (tokens < 0)
     throw unsupported_error(tessera::detail::concat("tessera: keep_at_most(", tokens, "): expected at least 0 tokens"));
-  return {tokens};
+  return {{}, tokens};
 }
 
 /// Keeps the protected tokens alone; the last one where none is protected.
-struct KeepProtected {
-  static constexpr Facts needs = Facts::guards, too_late_after = Facts::none, gives = Facts::selection,
-                         ends = Facts::none;
-  static constexpr bool preserves_positions = true;
-
+struct KeepProtected : SelectingStage<Facts::guards> {
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       draft.score.clear();

@@ -74,9 +74,7 @@ struct Merge {
   /// decoded as a whole while it runs.
   void operator()(const StageContext& context) const {
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
-    for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context& ctx, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) merge_head(ctx, context, unpack, h);
-    });
+    context.for_each_head([&](Context& ctx, Index h) { merge_head(ctx, context, unpack, h); });
   }
 
  private:
@@ -86,19 +84,13 @@ struct Merge {
     const Index n = draft.tokens, d = cache.head_dim();
     if (n == 0) return;
     Workspace::Scope scope(ctx.workspace);
-    const auto rows = [&](bool keys) -> MatrixView<const float> {
-      float* const scratch = scope.take<float>(n * d);
-      Index stride = 0;
-      const float* const first =
-          keys ? cache.key_tile(h, 0, n, scratch, stride, unpack) : cache.value_tile(h, 0, n, scratch, stride, unpack);
-      return {first, {n, d}, {stride, 1}};
-    };
+    const auto rows = [&](KvPart part) { return cache.rows(part, h, 0, n, scope.take<float>(n * d), unpack); };
     if constexpr (!Selected) {
       draft.kept.resize(static_cast<std::size_t>(n));
       std::iota(draft.kept.begin(), draft.kept.end(), Index{0});
     }
-    MergeTokens tokens{rows(true),    rows(false), draft.score,
-                       draft.guarded, draft.kept,  Selected ? static_cast<Index>(draft.kept.size()) : 0};
+    const Index budget = Selected ? static_cast<Index>(draft.kept.size()) : 0;
+    const MergeTokens tokens{rows(KvPart::keys), rows(KvPart::values), draft.score, draft.guarded, draft.kept, budget};
     apply(scope, cache, h, tokens, merger(ctx, tokens));
     draft.reset(cache.size(h));
   }

@@ -10,7 +10,7 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/kv/cache_base.hpp>
-#include <tessera/kv/stage.hpp>
+#include <tessera/kv/stages/keep.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -53,12 +53,9 @@ struct TopScores {
   void mark(HeadDraft& draft) const {
     std::vector<Index> order(static_cast<std::size_t>(draft.tokens));
     std::iota(order.begin(), order.end(), Index{0});
-    const Index some = std::min(count, draft.tokens);
-    const auto score = [&](Index j) { return draft.score[static_cast<std::size_t>(j)]; };
-    if (some < draft.tokens)
-      std::nth_element(order.begin(), order.begin() + some, order.end(),
-                       [&](Index a, Index b) { return score(a) != score(b) ? score(a) > score(b) : a > b; });
-    for (Index i = 0; i < some; ++i) draft.guarded[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = 1;
+    detail::prefer(order, count, draft.score);
+    for (Index i = 0; i < std::min(count, draft.tokens); ++i)
+      draft.guarded[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = 1;
   }
 };
 

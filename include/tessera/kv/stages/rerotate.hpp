@@ -42,9 +42,7 @@ struct Rerotate {
                                                 " positions with a table of ", table->d(), " channels and ",
                                                 table->positions(), " positions"));
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
-    for_each_chunk(context.ctx, heads, 1, [&](Context& ctx, Index begin, Index last) {
-      for (Index h = begin; h < last; ++h) turn(ctx, cache, unpack, h, end);
-    });
+    context.for_each_head([&](Context& ctx, Index h) { turn(ctx, cache, unpack, h, end); });
     cache.move_end(end);
   }
 
@@ -64,15 +62,9 @@ struct Rerotate {
     }
     if (still) return;
     Workspace::Scope scope(ctx.workspace);
-    const auto rows = [&](bool keys) {
-      const MatrixView<float> out(scope.take<float>(n * d), n, d);
-      Index stride = 0;
-      const float* const from = keys ? cache.key_tile(h, 0, n, out.data(), stride, unpack)
-                                     : cache.value_tile(h, 0, n, out.data(), stride, unpack);
-      for (Index j = 0; from != out.data() && j < n; ++j) std::copy_n(from + j * stride, d, out.data() + j * d);
-      return out;
-    };
-    const MatrixView<float> keys = rows(true), values = rows(false);
+    const MatrixView<float> keys(scope.take<float>(n * d), n, d), values(scope.take<float>(n * d), n, d);
+    cache.copy_rows(KvPart::keys, h, 0, n, keys.data(), unpack);
+    cache.copy_rows(KvPart::values, h, 0, n, values.data(), unpack);
     const Index ahead = std::lower_bound(by.begin(), by.end(), 0) - by.begin();
     for (Index j = 0; j < ahead; ++j) by[static_cast<std::size_t>(j)] *= -1;
     const auto distances = std::span<const Index>(by);

@@ -50,9 +50,7 @@ struct Score {
       throw unsupported_error("tessera: score: this scorer reads queries; pass them as compress(ctx, policy, probe)");
     if constexpr (requires { scorer.check(context.cache); }) scorer.check(context.cache);
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
-    for_each_chunk(context.ctx, context.cache.kv_heads(), 1, [&](Context& ctx, Index begin, Index end) {
-      for (Index h = begin; h < end; ++h) score_head(ctx, context, unpack, h);
-    });
+    context.for_each_head([&](Context& ctx, Index h) { score_head(ctx, context, unpack, h); });
   }
 
  private:
@@ -79,15 +77,8 @@ struct Score {
     }
     for (Index j = 0; j < n; j += step) {
       const Index count = std::min(step, n - j);
-      Index stride = 0;
-      if (keys != nullptr) {
-        const float* const rows = cache.key_tile(h, j, count, keys, stride, unpack);
-        tokens.keys = {rows, {count, d}, {stride, 1}};
-      }
-      if (values != nullptr) {
-        const float* const rows = cache.value_tile(h, j, count, values, stride, unpack);
-        tokens.values = {rows, {count, d}, {stride, 1}};
-      }
+      if (keys != nullptr) tokens.keys = cache.rows(KvPart::keys, h, j, count, keys, unpack);
+      if (values != nullptr) tokens.values = cache.rows(KvPart::values, h, j, count, values, unpack);
       for (std::size_t i = 0; i < positions.size(); ++i)
         positions[i] = cache.position(h, std::min(j + static_cast<Index>(i), n - 1));
       tokens.positions =

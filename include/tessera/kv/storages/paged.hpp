@@ -46,7 +46,7 @@ class PagedRows {
       const Index at = (begin + done) % Tokens, some = std::min(count - done, Tokens - at);
       float* const to = scratch + done * d_;
       const float* const from = block(begin + done).tile(at, some, to, stride, unpack);
-      for (Index t = 0; from != to && t < some; ++t) std::copy_n(from + t * stride, d_, to + t * d_);
+      detail::gather_rows(from, stride, some, d_, to);
       done += some;
     }
     stride = d_;
