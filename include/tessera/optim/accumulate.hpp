@@ -6,8 +6,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include <tessera/optim/nested.hpp>
 
@@ -22,35 +20,28 @@ struct MultiSteps {
   Index every;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    std::vector<ParameterInfo> blocks;
-    Index mini_step = 0;  // gradients in `sum`
-    std::vector<Buffer<T>> sum;
-    Parameters<T> mean;  // over `sum`, for the inner optimizer
-    detail::inner_state_t<Inner, T> inner;
+  struct State : detail::WrapperState<State<T>, Inner, T> {  // the sum
+    Index mini_step = 0;                                     // gradients in it
+    Parameters<T> mean;                                      // over it, for the inner optimizer
 
-    State(const Parameters<T>& params, detail::inner_state_t<Inner, T> state)
-        : blocks(params.begin(), params.end()),
-          sum(detail::buffers_like(params)),
-          mean(params),
-          inner(std::move(state)) {}
+    State(const Parameters<T>& params, const Inner& opt)
+        : detail::WrapperState<State, Inner, T>(params, opt), mean(params) {}
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "mini_step", mini_step);
-      detail::list_blocks(f, prefix + "sum.", blocks, sum);
-      inner.list_buffers(prefix, f);
+      this->list_kept(prefix, "sum", f);
     }
   };
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(params, inner.init(params));
+    return State<T>(params, inner);
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     detail::check_same_blocks(state.blocks, "optimizer state", grads, "gradients");
     if (!add(ctx, state, [&](std::size_t b) { return VectorView<const T>(grads[b].view()); })) return;
-    for (std::size_t b = 0; b < grads.size(); ++b) state.mean[b].data = state.sum[b].data();
+    for (std::size_t b = 0; b < grads.size(); ++b) state.mean[b].data = state.kept[b].data();
     inner.update(ctx, state.mean, state.inner, params);
   }
   template <class T>
@@ -59,7 +50,7 @@ struct MultiSteps {
     const bool last = add(ctx, state, [&](std::size_t b) { return VectorView<const T>(updates[b]); });
     for (std::size_t b = 0; b < updates.size(); ++b) {
       if (last)
-        std::copy_n(state.sum[b].data(), state.sum[b].size(), updates[b].data());
+        std::copy_n(state.kept[b].data(), state.kept[b].size(), updates[b].data());
       else
         std::fill_n(updates[b].data(), updates[b].extent(0), T(0));
     }
@@ -71,13 +62,11 @@ struct MultiSteps {
   bool add(Context& ctx, State<T>& state, Block&& block) const {
     const bool last = state.mini_step + 1 >= every;
     const double factor = last ? 1 / static_cast<double>(every) : 1;
-    for (std::size_t b = 0; b < state.sum.size(); ++b) {
-      auto& sum = state.sum[b];
+    for (std::size_t b = 0; b < state.kept.size(); ++b)
       if (state.mini_step == 0)
-        detail::copy_to(block(b), sum.data());
+        detail::copy_to(block(b), state.kept[b].data());
       else
-        detail::blend(ctx, factor, VectorView<T>(sum.data(), sum.size()), factor, block(b));
-    }
+        detail::blend(ctx, factor, state.view(b), factor, block(b));
     state.mini_step = last ? 0 : state.mini_step + 1;
     return last;
   }

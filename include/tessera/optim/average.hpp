@@ -8,7 +8,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <tessera/optim/nested.hpp>
 
@@ -70,28 +69,23 @@ struct Averaged {
   Weight weight;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    std::vector<ParameterInfo> blocks;
+  struct State : detail::WrapperState<State<T>, Inner, T> {  // the average
     Index count = 0, swapped = 0;
-    std::vector<Buffer<T>> average;
-    detail::inner_state_t<Inner, T> inner;
 
-    State(const Parameters<T>& params, detail::inner_state_t<Inner, T> state)
-        : blocks(params.begin(), params.end()), average(detail::buffers_like(params)), inner(std::move(state)) {
-      for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), average[b].data());
+    State(const Parameters<T>& params, const Inner& opt) : detail::WrapperState<State, Inner, T>(params, opt) {
+      this->keep(params);
     }
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "averaged", count);
       detail::list_value(f, prefix + "swapped", swapped);
-      detail::list_blocks(f, prefix + "average.", blocks, average);
-      inner.list_buffers(prefix, f);
+      this->list_kept(prefix, "average", f);
     }
   };
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(params, inner.init(params));
+    return State<T>(params, inner);
   }
   /// Throws unsupported_error while parameters are swapped.
   template <class T>
@@ -104,17 +98,16 @@ struct Averaged {
     if (c == 0) return;
     for (std::size_t b = 0; b < params.size(); ++b)
       if (c == 1)
-        std::copy_n(params[b].data, params[b].size(), state.average[b].data());
+        std::copy_n(params[b].data, params[b].size(), state.kept[b].data());
       else
-        detail::blend(ctx, 1 - c, VectorView<T>(state.average[b].data(), params[b].size()), c,
-                      VectorView<const T>(params[b].view()));
+        detail::blend(ctx, 1 - c, state.view(b), c, VectorView<const T>(params[b].view()));
   }
   /// Parameters become their average and back again.
   template <class T>
   void swap(State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    state.check(params);
     for (std::size_t b = 0; b < params.size(); ++b)
-      std::swap_ranges(params[b].data, params[b].data + params[b].size(), state.average[b].data());
+      std::swap_ranges(params[b].data, params[b].data + params[b].size(), state.kept[b].data());
     state.swapped = 1 - state.swapped;
   }
 };

@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <tessera/optim/nested.hpp>
 #include <tessera/optim/schedules.hpp>
@@ -36,23 +35,17 @@ struct ScheduleFreeStep {
   }
 };
 
-/// A copy of the parameters and the inner state.
-template <class T, class InnerState>
-struct SecondState {
-  std::vector<ParameterInfo> blocks;
+/// A copy of the parameters, and steps counted.
+template <class Self, class Inner, class T>
+struct SecondState : WrapperState<Self, Inner, T> {
   Index count = 0;
-  std::vector<Buffer<T>> second;
-  InnerState inner;
-
-  SecondState(const Parameters<T>& params, InnerState state)
-      : blocks(params.begin(), params.end()), second(buffers_like(params)), inner(std::move(state)) {
-    for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), second[b].data());
+  SecondState(const Parameters<T>& params, const Inner& opt) : WrapperState<Self, Inner, T>(params, opt) {
+    this->keep(params);
   }
   template <class F>
   void list_second(const std::string& prefix, const char* what, F& f) {
     list_value(f, prefix + what + ".count", count);
-    list_blocks(f, prefix + what + ".", blocks, second);
-    inner.list_buffers(prefix, f);
+    this->list_kept(prefix, what, f);
   }
 };
 }  // namespace detail
@@ -66,8 +59,8 @@ struct Lookahead {
   double alpha;
 
   template <class T>
-  struct State : detail::SecondState<T, detail::inner_state_t<Inner, T>>, detail::ListedState<State<T>> {
-    using detail::SecondState<T, detail::inner_state_t<Inner, T>>::SecondState;
+  struct State : detail::SecondState<State<T>, Inner, T> {
+    using detail::SecondState<State, Inner, T>::SecondState;
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       this->list_second(prefix, "slow", f);
@@ -75,15 +68,14 @@ struct Lookahead {
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(params, inner.init(params));
+    return State<T>(params, inner);
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     inner.update(ctx, grads, state.inner, params);
     if (++state.count % period != 0) return;
     for (std::size_t b = 0; b < params.size(); ++b)
-      map(ctx, detail::LookaheadStep<T>{static_cast<T>(alpha)}, params[b].view(),
-          VectorView<T>(state.second[b].data(), params[b].size()));
+      map(ctx, detail::LookaheadStep<T>{static_cast<T>(alpha)}, params[b].view(), state.view(b));
   }
 };
 /// Throws unsupported_error unless period >= 1.
@@ -106,9 +98,9 @@ struct ScheduleFree {
   double b1, power;
 
   template <class T>
-  struct State : detail::SecondState<T, detail::inner_state_t<Inner, T>>, detail::ListedState<State<T>> {
+  struct State : detail::SecondState<State<T>, Inner, T> {
     double max_rate = 0, weight_sum = 0;
-    using detail::SecondState<T, detail::inner_state_t<Inner, T>>::SecondState;
+    using detail::SecondState<State, Inner, T>::SecondState;
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "max_rate", max_rate);
@@ -118,12 +110,11 @@ struct ScheduleFree {
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(params, inner.init(params));
+    return State<T>(params, inner);
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
-    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    state.check(params, grads);
     Workspace::Scope scope(ctx.workspace);
     auto* updates = scope.take<VectorView<T>>(static_cast<Index>(grads.size()));
     for (std::size_t b = 0; b < grads.size(); ++b) {
@@ -138,19 +129,17 @@ struct ScheduleFree {
     const detail::ScheduleFreeStep<T> step{static_cast<T>(1 - c), static_cast<T>(1 - b1),
                                            static_cast<T>(b1 * c + (1 - b1))};
     for (std::size_t b = 0; b < params.size(); ++b)
-      map(ctx, step, params[b].view(), VectorView<T>(state.second[b].data(), params[b].size()),
-          VectorView<const T>(updates[b]));
+      map(ctx, step, params[b].view(), state.view(b), VectorView<const T>(updates[b]));
     ++state.count;
   }
   /// out ← x = (y - (1 - b1)·z)/b1. `out` may be the parameters themselves, but then training cannot go on.
   template <class T>
   void evaluation(Context& ctx, const State<T>& state, const Parameters<T>& params, const Parameters<T>& out) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    state.check(params);
     detail::check_same_blocks(params, "parameters", out, "parameters to evaluate");
     for (std::size_t b = 0; b < params.size(); ++b) {
       if (out[b].data != params[b].data) std::copy_n(params[b].data, params[b].size(), out[b].data);
-      detail::blend(ctx, 1 / b1, out[b].view(), -(1 - b1) / b1,
-                    VectorView<const T>(state.second[b].data(), params[b].size()));
+      detail::blend(ctx, 1 / b1, out[b].view(), -(1 - b1) / b1, state.view(b));
     }
   }
 };

@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <tessera/optim/nested.hpp>
 
@@ -61,10 +60,7 @@ struct Masked {
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    std::vector<std::size_t> taken;
-    for (std::size_t b = 0; b < params.size(); ++b)
-      if (mask(params[b])) taken.push_back(b);
-    detail::Part<T> part(params, std::move(taken));
+    auto part = detail::Part<T>::where(mask, params);
     auto state = inner.init(part.params);
     return {std::move(part), std::move(state)};
   }

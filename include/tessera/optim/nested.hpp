@@ -67,11 +67,33 @@ std::vector<Buffer<T>> buffers_like(const Parameters<T>& params) {
   for (const auto& block : params) all.emplace_back(block.size());
   return all;
 }
-template <class T, class F>
-void list_blocks(F& f, const std::string& prefix, const std::vector<ParameterInfo>& blocks,
-                 std::vector<Buffer<T>>& buffers) {
-  for (std::size_t b = 0; b < buffers.size(); ++b) f(prefix + blocks[b].name, std::span<T>(buffers[b]));
-}
+
+/// What wrappers remember that keep one number a parameter beside the inner optimizer's state.
+template <class Self, class Inner, class T>
+struct WrapperState : ListedState<Self> {
+  std::vector<ParameterInfo> blocks;
+  std::vector<Buffer<T>> kept;  // zeros at first
+  inner_state_t<Inner, T> inner;
+
+  WrapperState(const Parameters<T>& params, const Inner& opt)
+      : blocks(params.begin(), params.end()), kept(buffers_like(params)), inner(opt.init(params)) {}
+  VectorView<T> view(std::size_t b) { return {kept[b].data(), kept[b].size()}; }
+  VectorView<const T> view(std::size_t b) const { return {kept[b].data(), kept[b].size()}; }
+  void keep(const Parameters<T>& params) {
+    for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), kept[b].data());
+  }
+  /// Throws shape_error unless these are the blocks that `init` saw.
+  void check(const Parameters<T>& params) const { check_same_blocks(blocks, "optimizer state", params, "parameters"); }
+  void check(const Parameters<T>& params, const Parameters<T>& grads) const {
+    check(params);
+    check_same_blocks(params, "parameters", grads, "gradients");
+  }
+  template <class F>
+  void list_kept(const std::string& prefix, const char* what, F& f) {
+    for (std::size_t b = 0; b < kept.size(); ++b) f(concat(prefix, what, '.', blocks[b].name), std::span<T>(kept[b]));
+    inner.list_buffers(prefix, f);
+  }
+};
 
 /// Some of the blocks, by their numbers; `params` and `grads` are kept so that a step allocates nothing.
 template <class T>
@@ -82,6 +104,14 @@ struct Part {
   Part(const Parameters<T>& all, std::vector<std::size_t> which) : taken(std::move(which)) {
     for (std::size_t b : taken) params.push_back(all[b]);
     grads = params;
+  }
+  /// Those that `mask(const ParameterInfo&)` takes.
+  template <class Mask>
+  static Part where(const Mask& mask, const Parameters<T>& all) {
+    std::vector<std::size_t> which;
+    for (std::size_t b = 0; b < all.size(); ++b)
+      if (mask(all[b])) which.push_back(b);
+    return Part(all, std::move(which));
   }
   static void point(const std::vector<std::size_t>& blocks, Parameters<T>& part, const Parameters<T>& all) {
     for (std::size_t i = 0; i < blocks.size(); ++i) part[i].data = all[blocks[i]].data;

@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <tessera/optim/nested.hpp>
 #include <tessera/optim/schedules.hpp>
@@ -120,10 +119,7 @@ struct Proximal {
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    std::vector<std::size_t> taken;
-    for (std::size_t b = 0; b < params.size(); ++b)
-      if (mask(params[b])) taken.push_back(b);
-    return State<T>(detail::Part<T>(params, std::move(taken)), inner.init(params));
+    return State<T>(detail::Part<T>::where(mask, params), inner.init(params));
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {

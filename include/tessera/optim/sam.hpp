@@ -5,8 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include <tessera/optim/clip.hpp>
 #include <tessera/optim/nested.hpp>
@@ -44,56 +42,46 @@ struct Sam {
   bool adaptive;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    std::vector<ParameterInfo> blocks;
+  struct State : detail::WrapperState<State<T>, Inner, T> {  // the parameters, while they are perturbed
     Index perturbed = 0;
-    std::vector<Buffer<T>> kept;
-    detail::inner_state_t<Inner, T> inner;
-
-    State(const Parameters<T>& params, detail::inner_state_t<Inner, T> state)
-        : blocks(params.begin(), params.end()), kept(detail::buffers_like(params)), inner(std::move(state)) {}
+    using detail::WrapperState<State, Inner, T>::WrapperState;
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "perturbed", perturbed);
-      detail::list_blocks(f, prefix + "kept.", blocks, kept);
-      inner.list_buffers(prefix, f);
+      this->list_kept(prefix, "kept", f);
     }
   };
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(params, inner.init(params));
+    return State<T>(params, inner);
   }
   /// Throws unsupported_error after another perturb.
   template <class T>
   void perturb(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
-    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    state.check(params, grads);
     if (state.perturbed != 0)
       throw unsupported_error("tessera: sam: perturb after perturb; expected update with the gradients found there");
     double sum = 0;
     for (std::size_t b = 0; b < params.size(); ++b) {
       const VectorView<const T> g = grads[b].view(), p = params[b].view();
       if (adaptive) {  // `kept` is free until the copy below
-        const VectorView<T> product(state.kept[b].data(), params[b].size());
-        map(ctx, detail::Multiply<T>{}, product, p, g);
-        sum += sum_squares(ctx, VectorView<const T>(product));
+        map(ctx, detail::Multiply<T>{}, state.view(b), p, g);
+        sum += sum_squares(ctx, VectorView<const T>(state.view(b)));
       } else {
         sum += sum_squares(ctx, g);
       }
     }
     const double by = rho / (std::sqrt(sum) + 1e-12);
-    for (std::size_t b = 0; b < params.size(); ++b) {
-      std::copy_n(params[b].data, params[b].size(), state.kept[b].data());
+    state.keep(params);
+    for (std::size_t b = 0; b < params.size(); ++b)
       map(ctx, detail::Climb<T>{static_cast<T>(by), adaptive}, params[b].view(), VectorView<const T>(grads[b].view()));
-    }
     state.perturbed = 1;
   }
   /// Throws unsupported_error without perturb before it.
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
-    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    state.check(params, grads);
     if (state.perturbed == 0)
       throw unsupported_error("tessera: sam: update without perturb; expected perturb, gradients there, then update");
     for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(state.kept[b].data(), params[b].size(), params[b].data);
