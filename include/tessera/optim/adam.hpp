@@ -2,10 +2,9 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 #include <string_view>
 
-#include <tessera/optim/transform.hpp>
+#include <tessera/optim/moments.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -21,17 +20,16 @@ struct AdamOptions {
 namespace detail {
 template <class T>
 struct AdamStep {
-  T b1, one_minus_b1, b2, one_minus_b2;
-  T mu_factor, g_factor, nu_factor;  // u = (mu_factor·mu + g_factor·g) / (√(nu_factor·nu + eps_root) + eps)
-  T eps, eps_root;
+  Average<T> first, second;
+  T mu_factor, g_factor;
+  Root<T> root;
 
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& mu, V& nu) const {
     const V g = u;
-    mu = fma(V(b1), mu, V(one_minus_b1) * g);
-    nu = fma(V(b2), nu, V(one_minus_b2) * (g * g));
-    const V direction = fma(V(g_factor), g, V(mu_factor) * mu);
-    u = direction / (sqrt(fma(V(nu_factor), nu, V(eps_root))) + V(eps));
+    mu = first(mu, g);
+    nu = second(nu, g * g);
+    u = fma(V(g_factor), g, V(mu_factor) * mu) / root(nu);
   }
 };
 }  // namespace detail
@@ -47,19 +45,14 @@ struct ScaleByAdam {
   template <class T>
   detail::AdamStep<T> step(Index count, const Parameter<T>&) const {
     const auto& o = options;
-    const double t = static_cast<double>(count + 1);
-    const double mu_correction = 1 / (1 - std::pow(o.b1, o.nesterov ? t + 1 : t));
-    const double g_correction = 1 / (1 - std::pow(o.b1, t));
-    const auto as = [](double value) { return static_cast<T>(value); };
-    return {as(o.b1),
-            as(1 - o.b1),
-            as(o.b2),
-            as(1 - o.b2),
-            as(o.nesterov ? o.b1 * mu_correction : mu_correction),
-            as(o.nesterov ? (1 - o.b1) * g_correction : 0),
-            as(1 / (1 - std::pow(o.b2, t))),
-            as(o.eps),
-            as(o.eps_root)};
+    const double t = detail::time_of(count);
+    const double mu_factor = o.nesterov ? o.b1 * detail::debias(o.b1, t + 1) : detail::debias(o.b1, t);
+    const double g_factor = o.nesterov ? (1 - o.b1) * detail::debias(o.b1, t) : 0;
+    return {detail::Average<T>(o.b1),
+            detail::Average<T>(o.b2),
+            static_cast<T>(mu_factor),
+            static_cast<T>(g_factor),
+            {detail::debias(o.b2, t), o.eps_root, o.eps}};
   }
 };
 

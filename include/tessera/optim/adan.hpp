@@ -20,8 +20,9 @@ namespace detail {
 template <class T>
 struct AdanStep {
   Average<T> first, difference, square;
-  T m_factor, v_factor, n_factor;  // the bias corrections; v's times b2
-  T b2, eps, eps_root;
+  T m_factor, v_factor;  // the bias corrections; v's times b2
+  T b2;
+  Root<T> root;
   bool first_step;
 
   template <class V>
@@ -32,7 +33,7 @@ struct AdanStep {
     v = difference(v, d);
     n = square(n, ahead * ahead);
     before = g;
-    u = fma(V(v_factor), v, V(m_factor) * m) / (sqrt(fma(V(n_factor), n, V(eps_root))) + V(eps));
+    u = fma(V(v_factor), v, V(m_factor) * m) / root(n);
   }
 };
 }  // namespace detail
@@ -50,16 +51,13 @@ struct ScaleByAdan {
   detail::AdanStep<T> step(Index count, const Parameter<T>&) const {
     const auto& o = options;
     const double t = detail::time_of(count);
-    const auto as = [](double value) { return static_cast<T>(value); };
     return {detail::Average<T>(o.b1),
             detail::Average<T>(o.b2),
             detail::Average<T>(o.b3),
-            as(detail::debias(o.b1, t)),
-            as(o.b2 * detail::debias(o.b2, t)),
-            as(detail::debias(o.b3, t)),
-            as(o.b2),
-            as(o.eps),
-            as(o.eps_root),
+            static_cast<T>(detail::debias(o.b1, t)),
+            static_cast<T>(o.b2 * detail::debias(o.b2, t)),
+            static_cast<T>(o.b2),
+            {detail::debias(o.b3, t), o.eps_root, o.eps},
             count == 0};
   }
 };

@@ -24,13 +24,14 @@ namespace detail {
 template <class T>
 struct AdemamixStep {
   Average<T> fast, slow, square;
-  T fast_factor, square_factor, alpha, eps;
+  T fast_factor, alpha;
+  Root<T> root;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& m1, V& m2, V& nu) const {
     m1 = fast(m1, u);
     m2 = slow(m2, u);
     nu = square(nu, u * u);
-    u = fma(V(alpha), m2, V(fast_factor) * m1) / (sqrt(V(square_factor) * nu) + V(eps));
+    u = fma(V(alpha), m2, V(fast_factor) * m1) / root(nu);
   }
 };
 }  // namespace detail
@@ -58,13 +59,9 @@ struct ScaleByAdemamix {
   detail::AdemamixStep<T> step(Index count, const Parameter<T>&) const {
     const auto& o = options;
     const double t = detail::time_of(count);
-    return {detail::Average<T>(o.b1),
-            detail::Average<T>(b3_at(t)),
-            detail::Average<T>(o.b2),
-            static_cast<T>(detail::debias(o.b1, t)),
-            static_cast<T>(detail::debias(o.b2, t)),
-            static_cast<T>(alpha_at(t)),
-            static_cast<T>(o.eps)};
+    return {detail::Average<T>(o.b1),    detail::Average<T>(b3_at(t)),
+            detail::Average<T>(o.b2),    static_cast<T>(detail::debias(o.b1, t)),
+            static_cast<T>(alpha_at(t)), {detail::debias(o.b2, t), 0, o.eps}};
   }
 };
 inline ScaleByAdemamix scale_by_ademamix(AdemamixOptions options = {}) { return {options}; }

@@ -21,32 +21,31 @@ namespace detail {
 template <class T>
 struct Moments {
   Average<T> first, second;
-  T mu_factor, nu_factor, eps, eps_root;
+  T mu_factor;
+  Root<T> root;
 
   Moments(const MomentOptions& o, Index count)
       : first(o.b1),
         second(o.b2),
         mu_factor(static_cast<T>(debias(o.b1, time_of(count)))),
-        nu_factor(static_cast<T>(debias(o.b2, time_of(count)))),
-        eps(static_cast<T>(o.eps)),
-        eps_root(static_cast<T>(o.eps_root)) {}
+        root(debias(o.b2, time_of(count)), o.eps_root, o.eps) {}
 
-  /// mu_factor·mu / (√(nu_hat + eps_root) + eps)
   template <class V>
-  TESSERA_INLINE V direction(const V& mu, const V& nu_hat) const {
-    return V(mu_factor) * mu / (sqrt(nu_hat + V(eps_root)) + V(eps));
+  TESSERA_INLINE V direction(const V& mu, const V& nu) const {
+    return V(mu_factor) * mu / root(nu);
   }
 };
 
 template <class T>
 struct AmsgradStep {
   Moments<T> o;
+  Root<T> root;  // of what is corrected already
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& mu, V& nu, V& nu_max) const {
     mu = o.first(mu, u);
     nu = o.second(nu, u * u);
-    nu_max = max(nu_max, V(o.nu_factor) * nu);
-    u = o.direction(mu, nu_max);
+    nu_max = max(nu_max, V(o.root.factor) * nu);
+    u = V(o.mu_factor) * mu / root(nu_max);
   }
 };
 
@@ -56,7 +55,7 @@ struct AdamaxStep {
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& mu, V& nu) const {
     mu = o.first(mu, u);
-    nu = max(V(o.second.keep) * nu, abs(u) + V(o.eps));
+    nu = max(V(o.second.keep) * nu, abs(u) + V(o.root.eps));
     u = V(o.mu_factor) * mu / nu;
   }
 };
@@ -70,7 +69,7 @@ struct YogiStep {
     const V square = u * u, old = nu + V(added);
     mu = o.first(mu, u);
     nu = fnma(V(o.second.take) * sign(old - square), square, old);
-    u = o.direction(mu, V(o.nu_factor) * nu);
+    u = o.direction(mu, nu);
   }
 };
 
@@ -83,7 +82,7 @@ struct BeliefStep {
     mu = o.first(mu, u);
     const V error = u - mu;
     nu = o.second(nu, error * error) + V(lift);
-    u = o.direction(mu, V(o.nu_factor) * nu);
+    u = o.direction(mu, nu);
   }
 };
 }  // namespace detail
@@ -96,7 +95,7 @@ struct ScaleByAmsgrad {
   MomentOptions options;
   template <class T>
   detail::AmsgradStep<T> step(Index count, const Parameter<T>&) const {
-    return {{options, count}};
+    return {{options, count}, {1, options.eps_root, options.eps}};
   }
 };
 inline ScaleByAmsgrad scale_by_amsgrad(MomentOptions options = {}) { return {options}; }

@@ -28,6 +28,19 @@ inline double debias(double b, double t) { return 1 / (1 - std::pow(b, t)); }
 /// The count of steps done before, as the papers' t, from 1.
 inline double time_of(Index count) { return static_cast<double>(count) + 1; }
 
+/// √(factor·x + eps_root) + eps: what directions are divided by.
+template <class T>
+struct Root {
+  T factor, eps_root, eps;
+  Root(double factor_, double eps_root_, double eps_)
+      : factor(static_cast<T>(factor_)), eps_root(static_cast<T>(eps_root_)), eps(static_cast<T>(eps_)) {}
+
+  template <class V>
+  TESSERA_INLINE V operator()(const V& x) const {
+    return sqrt(fma(V(factor), x, V(eps_root))) + V(eps);
+  }
+};
+
 /// -1, 0 or 1; NaN stays.
 template <class V>
 TESSERA_INLINE V sign(const V& x) {

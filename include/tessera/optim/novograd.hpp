@@ -101,7 +101,7 @@ struct ScaleByAdamMini {
         const auto u = detail::part(updates[b], begin, end);
         const double mean = sum_squares(worker, VectorView<const T>(u)) / static_cast<double>(end - begin);
         nu[g] = static_cast<T>(o.second.keep * static_cast<double>(nu[g]) + o.second.take * mean);
-        const double root = std::sqrt(o.nu_factor * static_cast<double>(nu[g]) + o.eps_root) + o.eps;
+        const double root = std::sqrt(o.root.factor * static_cast<double>(nu[g]) + o.root.eps_root) + o.root.eps;
         const double factor = root == 0 ? 0 : o.mu_factor / root;
         map(worker, detail::AdamMiniStep<T>{detail::Average<T>(options.b1), static_cast<T>(factor)}, u,
             detail::part(state.view(b, 0), begin, end));

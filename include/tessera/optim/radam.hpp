@@ -19,7 +19,7 @@ struct RadamStep {
   TESSERA_INLINE void operator()(V& u, const V&, V& mu, V& nu) const {
     mu = o.first(mu, u);
     nu = o.second(nu, u * u);
-    u = adaptive ? V(rectified) * o.direction(mu, V(o.nu_factor) * nu) : V(o.mu_factor) * mu;
+    u = adaptive ? V(rectified) * o.direction(mu, nu) : V(o.mu_factor) * mu;
   }
 };
 }  // namespace detail

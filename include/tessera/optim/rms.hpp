@@ -22,11 +22,12 @@ struct RssStep {
 template <class T>
 struct RmsStep {
   Average<T> average;
-  T added, correction, eps_root, eps;
+  T added;
+  Root<T> root;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& nu) const {
     nu = average(nu + V(added), u * u);
-    u = u / (sqrt(fma(V(correction), nu, V(eps_root))) + V(eps));
+    u = u / root(nu);
   }
 };
 
@@ -89,9 +90,10 @@ struct ScaleByRms {
   template <class T>
   detail::RmsStep<T> step(Index count, const Parameter<T>&) const {
     const auto& o = options;
-    return {detail::Average<T>(o.decay), static_cast<T>(count == 0 ? o.initial : 0),
-            static_cast<T>(o.bias_correction ? detail::debias(o.decay, detail::time_of(count)) : 1),
-            static_cast<T>(o.eps_in_sqrt ? o.eps : 0), static_cast<T>(o.eps_in_sqrt ? 0 : o.eps)};
+    const double factor = o.bias_correction ? detail::debias(o.decay, detail::time_of(count)) : 1;
+    return {detail::Average<T>(o.decay),
+            static_cast<T>(count == 0 ? o.initial : 0),
+            {factor, o.eps_in_sqrt ? o.eps : 0, o.eps_in_sqrt ? 0 : o.eps}};
   }
 };
 inline ScaleByRms scale_by_rms(RmsOptions options = {}) { return {options}; }
