@@ -3,108 +3,75 @@
 
 #include <array>
 #include <string_view>
-#include <type_traits>
 
 #include <tessera/optim/moments.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
-/// The ∇κ of Lion-K that go by element, with the set that κ* keeps λ·x in. `step<T>()` is a function of one vector.
+/// The ∇κ of Lion-K that go by element, with the set that κ* keeps λ·x in: `gradient(x, c)`, where c is what
+/// `coefficient()` gives.
 namespace kappa {
 
 /// κ = Σ|x_i|: sign(x), |λ·x_i| <= 1. Lion itself.
 struct l1 {
-  template <class T>
-  struct Step {
-    template <class V>
-    TESSERA_INLINE V operator()(const V& x) const {
-      return detail::sign(x);
-    }
-  };
-  template <class T>
-  Step<T> step() const {
-    return {};
+  double coefficient() const { return 0; }
+  template <class V>
+  TESSERA_INLINE static V gradient(const V& x, const V&) {
+    return detail::sign(x);
   }
 };
 
 /// κ = ½Σx_i²: x, so momentum with weight decay; any point, at the price of ½|λ·x|². In front of a link that
 /// normalises (by blocks, rows, spectrum) it is the Lion-K of that norm.
 struct half_squared {
-  template <class T>
-  struct Step {
-    template <class V>
-    TESSERA_INLINE V operator()(const V& x) const {
-      return x;
-    }
-  };
-  template <class T>
-  Step<T> step() const {
-    return {};
+  double coefficient() const { return 0; }
+  template <class V>
+  TESSERA_INLINE static V gradient(const V& x, const V&) {
+    return x;
   }
 };
 
 /// κ = Σ Huber_e(x_i): x/e cut to [-1, 1], |λ·x_i| <= 1.
 struct huber {
   double e = 1;
-  template <class T>
-  struct Step {
-    T inverse;
-    template <class V>
-    TESSERA_INLINE V operator()(const V& x) const {
-      return detail::clamp(x * V(inverse), V(T(1)));
-    }
-  };
-  template <class T>
-  Step<T> step() const {
-    return {static_cast<T>(1 / e)};
+  double coefficient() const { return 1 / e; }
+  template <class V>
+  TESSERA_INLINE static V gradient(const V& x, const V& inverse) {
+    return detail::clamp(x * inverse, V(1));
   }
 };
 
 /// κ = Σ max(|x_i|, e): the sign where |x_i| > e, else nothing; |λ·x_i| <= 1.
 struct soft_threshold {
   double e = 0;
-  template <class T>
-  struct Step {
-    T least;
-    template <class V>
-    TESSERA_INLINE V operator()(const V& x) const {
-      return select(abs(x) <= V(least), V(T(0)), detail::sign(x));
-    }
-  };
-  template <class T>
-  Step<T> step() const {
-    return {static_cast<T>(e)};
+  double coefficient() const { return e; }
+  template <class V>
+  TESSERA_INLINE static V gradient(const V& x, const V& least) {
+    return select(abs(x) <= least, V(0), detail::sign(x));
   }
 };
 
 /// κ = Σ (√(x_i² + e²) - e): x/√(x² + e²), |λ·x_i| < 1.
 struct relativistic {
   double e = 1;
-  template <class T>
-  struct Step {
-    T square;
-    template <class V>
-    TESSERA_INLINE V operator()(const V& x) const {
-      return x / sqrt(fma(x, x, V(square)));
-    }
-  };
-  template <class T>
-  Step<T> step() const {
-    return {static_cast<T>(e * e)};
+  double coefficient() const { return e * e; }
+  template <class V>
+  TESSERA_INLINE static V gradient(const V& x, const V& square) {
+    return x / sqrt(fma(x, x, square));
   }
 };
 
 }  // namespace kappa
 
 namespace detail {
-template <class T, class Gradient>
+template <class T, class Kappa>
 struct LionStep {
   Average<T> now, next;
-  Gradient gradient;
+  T coefficient;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& mu) const {
     const V g = u;
-    u = gradient(now(mu, g));
+    u = Kappa::gradient(now(mu, g), V(coefficient));
     mu = next(mu, g);
   }
 };
@@ -123,10 +90,8 @@ struct ScaleByLionK {
   Kappa kappa{};
 
   template <class T>
-  auto step(Index, const Parameter<T>&) const {
-    const auto gradient = kappa.template step<T>();
-    return detail::LionStep<T, std::remove_cvref_t<decltype(gradient)>>{detail::Average<T>(b1), detail::Average<T>(b2),
-                                                                        gradient};
+  detail::LionStep<T, Kappa> step(Index, const Parameter<T>&) const {
+    return {detail::Average<T>(b1), detail::Average<T>(b2), static_cast<T>(kappa.coefficient())};
   }
 };
 template <class Kappa>
