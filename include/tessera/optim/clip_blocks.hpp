@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <tessera/optim/clip.hpp>
+#include <tessera/optim/moments.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -18,14 +19,14 @@ struct ClampStep {
   T limit;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&) const {
-    u = min(V(limit), max(V(-limit), u));  // NaN stays
+    u = clamp(u, V(limit));
   }
 };
 
 struct SignStep {
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&) const {
-    u = select(u > V(0), V(1), select(u < V(0), V(-1), u));
+    u = sign(u);
   }
 };
 
@@ -120,20 +121,14 @@ struct ClipByBlockNorm : detail::ScaleByBlockNorm<ClipByBlockNorm> {
 inline ClipByBlockNorm clip_by_block_norm(double max_norm) { return ClipByBlockNorm(max_norm); }
 
 /// u ← u·factor/(‖all updates‖ + eps).
-struct NormalizeByUpdateNorm {
+struct NormalizeByUpdateNorm : detail::ScaleByGlobalNorm<NormalizeByUpdateNorm> {
   static constexpr std::string_view name = "normalize_by_update_norm";
-  using State = ClipByGlobalNorm::State;
-  double scale = 1, eps = 1e-6;
-  template <class T>
-  State init(const Parameters<T>&) const {
-    return {};
-  }
-  template <class T>
-  detail::ScaleStep<T> reduce(Context& ctx, std::span<const VectorView<const T>> updates, State& state) const {
-    state.norm = global_norm<T>(ctx, updates);
-    return {static_cast<T>(scale / (state.norm + eps))};
-  }
+  double scale, eps;
+  explicit NormalizeByUpdateNorm(double by = 1, double least = 1e-6) : scale(by), eps(least) {}
+  double factor(double norm) const { return scale / (norm + eps); }
 };
-inline NormalizeByUpdateNorm normalize_by_update_norm(double factor = 1, double eps = 1e-6) { return {factor, eps}; }
+inline NormalizeByUpdateNorm normalize_by_update_norm(double factor = 1, double eps = 1e-6) {
+  return NormalizeByUpdateNorm(factor, eps);
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim
