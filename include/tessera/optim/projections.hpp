@@ -59,8 +59,8 @@ struct project_l2_ball {
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double) const {
     for (const auto& p : blocks)
-      if (const double norm = std::sqrt(sum_squares(ctx, VectorView<const T>(p.view()))); !(norm <= radius))
-        map(ctx, detail::ScaleAlone<T>{static_cast<T>(radius / norm)}, p.view());
+      if (const double norm = detail::norm_of(ctx, p.view()); !(norm <= radius))
+        detail::scale_in_place(ctx, radius / norm, p.view());
   }
 };
 

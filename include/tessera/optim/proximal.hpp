@@ -39,7 +39,7 @@ void shrink_norm(Context& ctx, VectorView<T> x, double norm, double by) {
   if (norm <= by)
     std::fill_n(x.data(), x.extent(0), T(0));
   else
-    map(ctx, ScaleAlone<T>{static_cast<T>(1 - by / norm)}, x);
+    scale_in_place(ctx, 1 - by / norm, x);
 }
 
 }  // namespace detail
@@ -58,7 +58,7 @@ struct prox_l2 {
   double lambda = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double rate) const {
-    for (const auto& p : blocks) map(ctx, detail::ScaleAlone<T>{static_cast<T>(1 / (1 + lambda * rate))}, p.view());
+    for (const auto& p : blocks) detail::scale_in_place(ctx, 1 / (1 + lambda * rate), p.view());
   }
 };
 
@@ -68,8 +68,8 @@ struct prox_rows {
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double rate) const {
     for (const auto& p : blocks)
-      detail::for_each_row(ctx, p.view(), p, [&](Context& worker, VectorView<T> row, VectorView<const T> same) {
-        detail::shrink_norm(worker, row, std::sqrt(sum_squares(worker, same)), lambda * rate);
+      detail::for_each_row(ctx, p.view(), p, [&](Context& worker, VectorView<T> row, VectorView<const T>) {
+        detail::shrink_norm(worker, row, detail::norm_of(worker, row), lambda * rate);
       });
   }
 };

@@ -3,13 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <string_view>
 
-#include <tessera/kernels/map/map.hpp>
-#include <tessera/kernels/sum_squares/sum_squares.hpp>
-#include <tessera/optim/scale.hpp>
+#include <tessera/optim/block_state.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -20,14 +17,6 @@ struct ShiftBy {
   template <class V>
   TESSERA_INLINE void operator()(V& u) const {
     u = u + V(by);
-  }
-};
-template <class T>
-struct ScaleAlone {
-  T factor;
-  template <class V>
-  TESSERA_INLINE void operator()(V& u) const {
-    u = u * V(factor);
   }
 };
 
@@ -45,14 +34,11 @@ double sum(const T* x, Index n) {
 /// `f(worker, row of updates, row of params)` for each row; a vector is one row.
 template <class T, class F>
 void for_each_row(Context& ctx, VectorView<T> u, const Parameter<T>& p, F&& f) {
-  const bool vector = p.rows <= 1 || p.cols <= 1;
+  const bool vector = !is_matrix(p);
   const Index rows = p.size() == 0 ? 0 : vector ? 1 : p.rows, cols = vector ? p.size() : p.cols;
-  for_each_chunk(ctx, rows, std::max<Index>(1, (Index{1} << 14) / std::max<Index>(cols, 1)),
-                 [&](Context& worker, Index begin, Index end) {
-                   for (Index r = begin; r < end; ++r)
-                     f(worker, VectorView<T>(u.data() + r * cols, {cols}),
-                       VectorView<const T>(p.data + r * cols, {cols}));
-                 });
+  for_each_run(ctx, rows, cols, [&](Context& worker, Index r) {
+    f(worker, VectorView<T>(u.data() + r * cols, {cols}), VectorView<const T>(p.data + r * cols, {cols}));
+  });
 }
 }  // namespace detail
 
@@ -72,9 +58,8 @@ struct AdaptiveGradClip {
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State&, const Parameters<T>& params) const {
     for (std::size_t b = 0; b < updates.size(); ++b)
       detail::for_each_row(ctx, updates[b], params[b], [&](Context& worker, VectorView<T> u, VectorView<const T> p) {
-        const double norm = std::sqrt(sum_squares(worker, VectorView<const T>(u)));
-        const double most = clipping * std::max(std::sqrt(sum_squares(worker, p)), eps);
-        if (!(norm < most)) map(worker, detail::ScaleAlone<T>{static_cast<T>(most / std::max(norm, 1e-6))}, u);
+        const double norm = detail::norm_of(worker, u), most = clipping * std::max(detail::norm_of(worker, p), eps);
+        if (!(norm < most)) detail::scale_in_place(worker, most / std::max(norm, 1e-6), u);
       });
   }
 };
@@ -93,7 +78,7 @@ struct Centralize {
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State&, const Parameters<T>& params) const {
     for (std::size_t b = 0; b < updates.size(); ++b) {
-      if (params[b].rows <= 1 || params[b].cols <= 1) continue;
+      if (!detail::is_matrix(params[b])) continue;
       detail::for_each_row(ctx, updates[b], params[b], [](Context& worker, VectorView<T> u, VectorView<const T>) {
         const double mean = detail::sum(u.data(), u.extent(0)) / static_cast<double>(u.extent(0));
         map(worker, detail::ShiftBy<T>{static_cast<T>(-mean)}, u);
