@@ -34,30 +34,18 @@ struct DAdaptAdam {
 
   template <class T>
   DistanceState<T, 3> init(const Parameters<T>& params) const {
-    return {BlockState<T, 3>({"mu", "nu", "s"}, params,
-                             [](const ParameterInfo& p) {
-                               return std::array<Index, 3>{p.size(), p.size(), p.size()};
-                             }),
-            options.start};
+    return {{"mu", "nu", "s"}, params, options.start};
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, DistanceState<T, 3>& state,
                  const Parameters<T>& params) const {
     const auto& o = options;
-    const double t = detail::time_of(state.count), b3 = o.b3 > 0 ? o.b3 : std::sqrt(o.b2);
-    const double lambda =
-        static_cast<double>(o.rate(state.count)) * std::sqrt(1 - std::pow(o.b2, t)) * detail::debias(o.b1, t) * state.d;
+    const double b3 = detail::decay_of_sums(o), lambda = detail::corrected_rate(o, state.count) * state.d;
     const auto as = [](double value) { return static_cast<T>(value); };
     const detail::DAdaptStep<T> step{detail::Average<T>(o.b1),    detail::Average<T>(o.b2),
                                      detail::Average<T>(b3),      as(lambda),
                                      as(lambda * o.weight_decay), as(o.eps)};
-    double product = 0, length = 0;
-    for (std::size_t b = 0; b < params.size(); ++b) {
-      const auto sums = detail::map_sums<2>(ctx, step, updates[b], VectorView<const T>(params[b].view()),
-                                            state.view(b, 0), state.view(b, 1), state.view(b, 2));
-      product += sums[0];
-      length += sums[1];
-    }
+    const auto [product, length] = detail::sum_steps(ctx, step, updates, state, params, std::index_sequence<0, 1, 2>());
     state.numerator = b3 * state.numerator + (1 - b3) * lambda * product;
     if (length > 0) state.d = std::max(state.d, state.numerator / ((1 - b3) * length));
     ++state.count;

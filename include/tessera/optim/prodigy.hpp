@@ -25,7 +25,14 @@ template <class T, std::size_t N>
 struct DistanceState : BlockState<T, N> {
   double d = 0;
   double numerator = 0;
-  DistanceState(BlockState<T, N> blocks_, double start) : BlockState<T, N>(std::move(blocks_)), d(start) {}
+  DistanceState(std::array<std::string_view, N> names_, const Parameters<T>& params, double start)
+      : BlockState<T, N>(names_, params,
+                         [](const ParameterInfo& p) {
+                           std::array<Index, N> sizes;
+                           sizes.fill(p.size());
+                           return sizes;
+                         }),
+        d(start) {}
   template <class F>
   void for_each_buffer(const std::string& prefix, const std::vector<ParameterInfo>& infos, F&& f) {
     f(prefix + "d", std::span<double>(&d, 1));
@@ -35,6 +42,31 @@ struct DistanceState : BlockState<T, N> {
 };
 
 namespace detail {
+/// Adam's rate at a step, both biases corrected.
+template <Schedule S>
+double corrected_rate(const DistanceOptions<S>& o, Index count) {
+  const double t = time_of(count);
+  return static_cast<double>(o.rate(count)) * std::sqrt(1 - std::pow(o.b2, t)) * debias(o.b1, t);
+}
+template <Schedule S>
+double decay_of_sums(const DistanceOptions<S>& o) {
+  return o.b3 > 0 ? o.b3 : std::sqrt(o.b2);
+}
+
+/// The step over all blocks and its two sums; `slots` are numbers of slots, `read` of those that stay.
+template <class Step, class T, std::size_t N, std::size_t... Slots, std::size_t... Read>
+std::array<double, 2> sum_steps(Context& ctx, const Step& step, std::span<const VectorView<T>> updates,
+                                DistanceState<T, N>& state, const Parameters<T>& params, std::index_sequence<Slots...>,
+                                std::index_sequence<Read...> = {}) {
+  std::array<double, 2> sums{};
+  for (std::size_t b = 0; b < params.size(); ++b) {
+    const auto of_block = map_sums<2>(ctx, step, updates[b], VectorView<const T>(params[b].view()),
+                                      state.view(b, Slots)..., VectorView<const T>(state.view(b, Read))...);
+    for (std::size_t k = 0; k < 2; ++k) sums[k] += of_block[k];
+  }
+  return sums;
+}
+
 template <class T>
 struct ProdigyStep {
   Average<T> first, second;
@@ -64,20 +96,16 @@ struct Prodigy {
 
   template <class T>
   DistanceState<T, 4> init(const Parameters<T>& params) const {
-    BlockState<T, 4> blocks({"mu", "nu", "s", "start"}, params, [](const ParameterInfo& p) {
-      return std::array<Index, 4>{p.size(), p.size(), p.size(), p.size()};
-    });
+    DistanceState<T, 4> state({"mu", "nu", "s", "start"}, params, options.start);
     for (std::size_t b = 0; b < params.size(); ++b)
-      std::copy_n(params[b].data, params[b].size(), blocks.blocks[b][3].data());
-    return {std::move(blocks), options.start};
+      std::copy_n(params[b].data, params[b].size(), state.blocks[b][3].data());
+    return state;
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, DistanceState<T, 4>& state,
                  const Parameters<T>& params) const {
     const auto& o = options;
-    const double t = detail::time_of(state.count), b3 = o.b3 > 0 ? o.b3 : std::sqrt(o.b2), d = state.d;
-    const double lambda =
-        static_cast<double>(o.rate(state.count)) * std::sqrt(1 - std::pow(o.b2, t)) * detail::debias(o.b1, t) * d;
+    const double b3 = detail::decay_of_sums(o), d = state.d, lambda = detail::corrected_rate(o, state.count) * d;
     const auto as = [](double value) { return static_cast<T>(value); };
     const detail::ProdigyStep<T> step{detail::Average<T>(o.b1),
                                       detail::Average<T>(o.b2),
@@ -87,14 +115,8 @@ struct Prodigy {
                                       as(lambda),
                                       as(o.weight_decay),
                                       as(d * o.eps)};
-    double product = 0, length = 0;
-    for (std::size_t b = 0; b < params.size(); ++b) {
-      const auto sums =
-          detail::map_sums<2>(ctx, step, updates[b], VectorView<const T>(params[b].view()), state.view(b, 0),
-                              state.view(b, 1), state.view(b, 2), VectorView<const T>(state.view(b, 3)));
-      product += sums[0];
-      length += sums[1];
-    }
+    const auto [product, length] =
+        detail::sum_steps(ctx, step, updates, state, params, std::index_sequence<0, 1, 2>(), std::index_sequence<3>());
     state.numerator = b3 * state.numerator + lambda * d / o.start * product;
     if (length > 0) state.d = std::max(d, o.growth * state.numerator / length);
     ++state.count;
