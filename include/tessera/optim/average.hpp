@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include <tessera/optim/moments.hpp>
 #include <tessera/optim/nested.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
@@ -16,10 +16,11 @@ namespace tessera::inline TESSERA_ABI::optim {
 namespace detail {
 template <class T>
 struct EmaStep {
-  T decay, rest, factor;
+  Average<T> average;
+  T factor;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& m) const {
-    m = fma(V(decay), m, V(rest) * u);
+    m = average(m, u);
     u = V(factor) * m;
   }
 };
@@ -34,8 +35,8 @@ struct Ema {
   bool debias = true;
   template <class T>
   detail::EmaStep<T> step(Index count, const Parameter<T>&) const {
-    const double factor = debias ? 1 / (1 - std::pow(decay, static_cast<double>(count + 1))) : 1;
-    return {static_cast<T>(decay), static_cast<T>(1 - decay), static_cast<T>(factor)};
+    const double factor = debias ? detail::debias(decay, detail::time_of(count)) : 1;
+    return {detail::Average<T>(decay), static_cast<T>(factor)};
   }
 };
 inline Ema ema(double decay, bool debias = true) { return {decay, debias}; }

@@ -3,6 +3,7 @@
 
 #include <tessera/kernels/gemm/syrk.hpp>
 #include <tessera/optim/block_state.hpp>
+#include <tessera/optim/trace.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -49,19 +50,6 @@ struct MuonOptions {
   NewtonSchulz newton_schulz{};
 };
 
-namespace detail {
-template <class T>
-struct MuonStep {
-  T decay;
-  bool nesterov;
-  template <class V>
-  TESSERA_INLINE void operator()(V& u, V& mu) const {
-    mu = fma(V(decay), mu, u);
-    u = nesterov ? fma(V(decay), mu, u) : mu;
-  }
-};
-}  // namespace detail
-
 /// mu ← momentum·mu + g;  u ← √max(1, rows/cols)·orthogonal(mu), or with Nesterov of g + momentum·mu. Takes matrices
 /// (out, in) alone; the others want Adam. State: one number a parameter. K. Jordan et al., "Muon: An optimizer for
 /// hidden layers in neural networks" (2024); J. Bernstein, L. Newhouse, "Old Optimizer, New Norm" (2024), §2.
@@ -85,7 +73,7 @@ struct ScaleByMuon {
     for (std::size_t b = 0; b < params.size(); ++b) {
       if (params[b].size() == 0) continue;
       const double rows = static_cast<double>(params[b].rows), cols = static_cast<double>(params[b].cols);
-      map(ctx, detail::MuonStep<T>{static_cast<T>(options.momentum), options.nesterov}, updates[b], state.view(b, 0));
+      map(ctx, detail::TraceStep<T>{static_cast<T>(options.momentum), options.nesterov}, updates[b], state.view(b, 0));
       orthogonalize(ctx, MatrixView<T>(updates[b].data(), params[b].rows, params[b].cols), options.newton_schulz);
       if (rows > cols) detail::scale_in_place(ctx, std::sqrt(rows / cols), updates[b]);
     }

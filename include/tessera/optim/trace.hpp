@@ -15,6 +15,10 @@ struct TraceStep {
   bool nesterov;
   template <class V>
   TESSERA_INLINE void operator()(V& u, const V&, V& momentum) const {
+    (*this)(u, momentum);
+  }
+  template <class V>
+  TESSERA_INLINE void operator()(V& u, V& momentum) const {
     momentum = fma(V(decay), momentum, u);
     u = nesterov ? fma(V(decay), momentum, u) : momentum;
   }
