@@ -4,39 +4,29 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <tessera/core/context.hpp>
 #include <tessera/simd/isa.hpp>
-#include <thread>
 #include <vector>
 
 #include "attention_formats.hpp"
 #include "checkpoint.hpp"
 #include "evaluate.hpp"
+#include "experiment.hpp"
 #include "formats.hpp"
-#include "options.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
 #include "vocabulary.hpp"
 
-#ifndef LM_DEFAULT_MODEL
-#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
-#endif
-#ifndef LM_DEFAULT_TEXT
-#define LM_DEFAULT_TEXT "/usr/include/eigen3"
-#endif
-
 namespace {
 
 using namespace lm;
 
-struct Options {
-  std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot, prompt = "template<typename ";
+struct Options : ExperimentOptions {
+  std::string prompt = "template<typename ";
   Index text_bytes = 6144, under = 0, sample = 240, finetune = 40;
-  Index threads = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
 };
 
 struct Row {
@@ -124,15 +114,8 @@ std::string sample(Context& ctx, const Network& network, const KvFormat& cache, 
   return text;
 }
 
-/// Throws at once where the results could not be written after the work.
-void check_writable(const std::string& file) {
-  if (!file.empty() && !std::ofstream(file, std::ios::binary | std::ios::app))
-    throw tessera::format_error("cannot write " + file);
-}
-
 void run(const Options& o) {
-  check_writable(o.json);
-  check_writable(o.plot);
+  check_writable(o);
   const Model model = load_model(o.model);
   const Vocabulary vocabulary(model.config, o.tokenizer);
   const Index context = model.config.context;
@@ -230,10 +213,7 @@ void run(const Options& o) {
   } else {
     fmt::print("\nNo weights fit in {:.0f} bytes.\n", under);
   }
-  if (!o.json.empty()) {
-    std::ofstream file(o.json, std::ios::binary);
-    if (!(file << output.dump(2) << '\n') || !file.flush()) throw tessera::format_error("cannot write " + o.json);
-  }
+  write_json(o, output);
   if (!o.plot.empty()) write_plot(o.plot, {weight_table.panel(), kv_table.panel(), attention_table.panel()});
 }
 
@@ -242,10 +222,7 @@ void run(const Options& o) {
 int main(int argc, char** argv) {
   Options o;
   CLI::App app("Compares representations of a language model's weights and KV cache: bytes, quality, speed.");
-  app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
-  app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
-  app.add_option("--text", o.text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
+  o.add_to(app);
   app.add_option("--bytes", o.text_bytes, "Of held-out text to evaluate on")->check(CLI::Range(1, 1000000000));
   app.add_option("--under", o.under, "Bytes of weights for the sample; 0: a quarter of f32's")
       ->check(number_in(0, 1e15));
@@ -253,15 +230,5 @@ int main(int argc, char** argv) {
   app.add_option("--sample", o.sample, "Tokens of sample")->check(CLI::Range(1, 1000000000));
   app.add_option("--finetune", o.finetune, "Steps of training of the structured weights; 0: none")
       ->check(CLI::Range(0, 1000000));
-  app.add_option("--json", o.json, "Write the tables to this file too");
-  app.add_option("--plot", o.plot, "Draw quality against bytes into this SVG file");
-  app.add_option("--threads", o.threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));
-  CLI11_PARSE(app, argc, argv);
-  try {
-    run(o);
-    return 0;
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "compress_lm: {}\n", failure.what());
-    return 1;
-  }
+  return run_program("compress_lm", app, argc, argv, [&] { run(o); });
 }

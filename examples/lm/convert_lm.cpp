@@ -8,10 +8,7 @@
 
 #include "checkpoint.hpp"
 #include "gguf_model.hpp"
-
-#ifndef LM_DEFAULT_MODEL
-#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
-#endif
+#include "options.hpp"
 
 int main(int argc, char** argv) {
   std::string model = LM_DEFAULT_MODEL, tokenizer, out = "model.gguf", type = "q8_0", names;
@@ -22,8 +19,7 @@ int main(int argc, char** argv) {
   app.add_option("--tokenizer", tokenizer, "A llama2.c tokenizer or the .gguf that holds one, kept in the file");
   app.add_option("--out", out, "The file");
   app.add_option("--type", type, "One of " + names);
-  CLI11_PARSE(app, argc, argv);
-  try {
+  return lm::run_program("convert_lm", app, argc, argv, [&] {
     const lm::Model loaded = lm::load_model(model);
     std::optional<tessera::Tokenizer> vocabulary;
     if (tokenizer.ends_with(".gguf"))
@@ -33,9 +29,5 @@ int main(int argc, char** argv) {
     else if (model.ends_with(".gguf"))
       vocabulary = lm::gguf_tokenizer(model);
     lm::save_gguf(out, loaded, type, vocabulary ? &*vocabulary : nullptr);
-    return 0;
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "convert_lm: {}\n", failure.what());
-    return 1;
-  }
+  });
 }

@@ -15,10 +15,6 @@
 #include "sampler.hpp"
 #include "vocabulary.hpp"
 
-#ifndef LM_DEFAULT_MODEL
-#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
-#endif
-
 namespace {
 
 using namespace lm;
@@ -94,12 +90,5 @@ int main(int argc, char** argv) {
   app.add_option("--weights", o.weights, "One of " + names(weight_formats()));
   app.add_option("--kv", o.kv, "One of " + names(kv_formats(512)));
   app.add_option("--threads", o.threads, "The same text for any number")->check(CLI::Range(1, 1024));
-  CLI11_PARSE(app, argc, argv);
-  try {
-    generate(o);
-    return 0;
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "generate: {}\n", failure.what());
-    return 1;
-  }
+  return run_program("generate", app, argc, argv, [&] { generate(o); });
 }

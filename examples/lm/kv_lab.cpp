@@ -7,7 +7,6 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numbers>
@@ -15,36 +14,26 @@
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/rows/rows.hpp>
 #include <tessera/simd/isa.hpp>
-#include <thread>
 #include <vector>
 
 #include "checkpoint.hpp"
 #include "evaluate.hpp"
+#include "experiment.hpp"
 #include "formats.hpp"
 #include "kv_policies.hpp"
-#include "options.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "retrieval.hpp"
 #include "vocabulary.hpp"
 
-#ifndef LM_DEFAULT_MODEL
-#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
-#endif
-#ifndef LM_DEFAULT_TEXT
-#define LM_DEFAULT_TEXT "/usr/include/eigen3"
-#endif
-
 namespace {
 
 using namespace lm;
 
-struct Options {
-  std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot;
+struct Options : ExperimentOptions {
   std::vector<std::string> codecs{"f16", "int4"};
   std::vector<double> shares{0.5, 0.25, 0.125, 0.0625};
   Index tokens = 768, windows = 6;
-  Index threads = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
 };
 
 constexpr std::size_t turns = 3;
@@ -216,14 +205,8 @@ nlohmann::json as_json(const std::vector<Row>& rows, const std::vector<Retrieval
   return list;
 }
 
-void check_writable(const std::string& file) {
-  if (!file.empty() && !std::ofstream(file, std::ios::binary | std::ios::app))
-    throw tessera::format_error("cannot write " + file);
-}
-
 void run(const Options& o) {
-  check_writable(o.json);
-  check_writable(o.plot);
+  check_writable(o);
   const Model model = load_model(o.model);
   const Vocabulary vocabulary(model.config, o.tokenizer);
   const Corpus corpus = read_corpus(o.text);
@@ -269,11 +252,7 @@ void run(const Options& o) {
     return a.divergence != b.divergence ? a.divergence < b.divergence : a.policy < b.policy;
   });
   print(rows, tasks);
-  if (!o.json.empty()) {
-    const nlohmann::json output{{"model", o.model}, {"text", o.text}, {"rows", as_json(rows, tasks)}};
-    std::ofstream file(o.json, std::ios::binary);
-    if (!(file << output.dump(2) << '\n') || !file.flush()) throw tessera::format_error("cannot write " + o.json);
-  }
+  write_json(o, {{"model", o.model}, {"text", o.text}, {"rows", as_json(rows, tasks)}});
   if (!o.plot.empty()) {
     PlotPanel text{"Text after compression", {}, "KL, bits a token"}, answers{"Retrieval", {}, "wrong answers"};
     for (const Row& r : rows) {
@@ -294,23 +273,10 @@ void run(const Options& o) {
 int main(int argc, char** argv) {
   Options o;
   CLI::App app("Compares policies and codecs of a KV cache over its whole life at equal bytes.");
-  app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "A model saved by train_lm, or a llama2.c .bin");
-  app.add_option("--tokenizer", o.tokenizer, "A llama2.c tokenizer, for models of more than bytes");
-  app.add_option("--text", o.text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
+  o.add_to(app);
   app.add_option("--codecs", o.codecs, "Names of codecs, see make_kv_cache");
   app.add_option("--shares", o.shares, "Bytes to keep, of the f16 cache")->check(number_in(0.001, 1));
   app.add_option("--tokens", o.tokens, "Of context in the retrieval tasks")->check(CLI::Range(64, 1 << 16));
   app.add_option("--windows", o.windows, "Of text")->check(CLI::Range(1, 1 << 16));
-  app.add_option("--json", o.json, "Write the table to this file too");
-  app.add_option("--plot", o.plot, "Draw quality against bytes, its frontier marked, into this SVG file");
-  app.add_option("--threads", o.threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));
-  CLI11_PARSE(app, argc, argv);
-  try {
-    run(o);
-    return 0;
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "kv_lab: {}\n", failure.what());
-    return 1;
-  }
+  return run_program("kv_lab", app, argc, argv, [&] { run(o); });
 }

@@ -1,12 +1,23 @@
 /// What the programs' options may be, said before any work.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
+
+#ifndef LM_DEFAULT_MODEL
+#define LM_DEFAULT_MODEL "examples/lm/models/eigen-3m.safetensors"
+#endif
+#ifndef LM_DEFAULT_TEXT
+#define LM_DEFAULT_TEXT "/usr/include/eigen3"
+#endif
 
 namespace lm {
 
@@ -29,6 +40,19 @@ inline CLI::Validator natural_number() {
                    : std::string();
       },
       "NATURAL");
+}
+
+/// The program `name`: options are read, then `run()`; what it throws is said on standard error.
+template <class F>
+int run_program(const char* name, CLI::App& app, int argc, char** argv, F&& run) {
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run();
+    return 0;
+  } catch (const std::exception& failure) {
+    fmt::print(stderr, "{}: {}\n", name, failure.what());
+    return 1;
+  }
 }
 
 }  // namespace lm

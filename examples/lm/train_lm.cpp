@@ -140,7 +140,7 @@ void check_memory(const Options& o) {
                     tokens, needed / 0x1p30, held / 0x1p30));
 }
 
-int train(const Options& o) {
+void train(const Options& o) {
   if (std::filesystem::weakly_canonical(o.out) == std::filesystem::weakly_canonical(o.state_file()))
     throw tessera::format_error("--out and --state are both " + o.out + "; expected two files");
   const Corpus corpus = read_corpus(o.data);
@@ -210,7 +210,6 @@ int train(const Options& o) {
                              bits_per_byte(ctx, model, corpus.held_out),
                              bits_per_byte(ctx, load_model(o.out), corpus.held_out)));
   }
-  return 0;
 }
 
 }  // namespace
@@ -242,14 +241,10 @@ int main(int argc, char** argv) {
   app.add_option("--layers", o.model.layers, "Layers");
   app.add_option("--heads", o.model.heads, "Query heads");
   app.add_option("--kv-heads", o.model.kv_heads, "Key-value heads");
-  CLI11_PARSE(app, argc, argv);
-  o.model.context = o.length;
-  try {
+  return run_program("train_lm", app, argc, argv, [&] {
+    o.model.context = o.length;
     o.model.check();
     check_memory(o);
-    return train(o);
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "train_lm: {}\n", failure.what());
-    return 1;
-  }
+    train(o);
+  });
 }
