@@ -17,11 +17,13 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
-template <class O>
-concept Optimizer = requires(const O& opt, Context& ctx, const Parameters<float>& params) {
+template <class O, class T>
+concept OptimizerOf = requires(const O& opt, Context& ctx, const Parameters<T>& params) {
   { opt.init(params) } -> std::movable;
   opt.update(ctx, params, *std::declval<decltype(opt.init(params))*>(), params);
 };
+template <class O>
+concept Optimizer = OptimizerOf<O, float> || OptimizerOf<O, double>;
 
 namespace detail {
 

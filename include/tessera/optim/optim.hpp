@@ -1,4 +1,4 @@
-/// Every part of this module.
+/// Every part of this module but state_file.hpp, which needs nlohmann-json.
 #pragma once
 
 #include <tessera/optim/accumulate.hpp>
@@ -8,8 +8,10 @@
 #include <tessera/optim/adopt.hpp>
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/amsgrad.hpp>
+#include <tessera/optim/any.hpp>
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/block_state.hpp>
+#include <tessera/optim/by_name.hpp>
 #include <tessera/optim/chain.hpp>
 #include <tessera/optim/clip.hpp>
 #include <tessera/optim/clip_blocks.hpp>
@@ -38,6 +40,7 @@
 #include <tessera/optim/projections.hpp>
 #include <tessera/optim/proximal.hpp>
 #include <tessera/optim/radam.hpp>
+#include <tessera/optim/recipe.hpp>
 #include <tessera/optim/rms.hpp>
 #include <tessera/optim/sam.hpp>
 #include <tessera/optim/scale.hpp>

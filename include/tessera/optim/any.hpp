@@ -1,0 +1,248 @@
+/// Any optimizer behind one type, chosen at run time.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <tessera/core/context.hpp>
+#include <tessera/core/types.hpp>
+#include <tessera/optim/parameters.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+/// What is minimised, for optimizers that look at it by themselves. `gradient()` writes the gradient at the parameters
+/// as they are into the blocks that were given to `step` and returns the loss; `loss()` only returns it.
+struct Objective {
+  std::function<double()> gradient;
+  std::function<double()> loss;
+};
+
+/// One buffer of a state.
+using StateSpan = std::variant<std::span<float>, std::span<double>, std::span<std::int64_t>, std::span<std::uint64_t>,
+                               std::span<std::int32_t>, std::span<std::uint32_t>, std::span<std::uint16_t>,
+                               std::span<std::int8_t>, std::span<std::uint8_t>, std::span<bf16>>;
+
+namespace detail {
+
+/// Throws property_error naming the first block with an element that is not finite.
+template <class T>
+void require_finite_loss(double loss, const Parameters<T>& params, const Parameters<T>& grads) {
+  if (std::isfinite(loss)) return;
+  const auto first = [](const Parameters<T>& blocks, const char* what) {
+    for (const auto& block : blocks)
+      for (Index i = 0; i < block.size(); ++i)
+        if (!std::isfinite(block.data[i]))
+          return concat("; the first such element is of the ", what, " '", block.name, "' (",
+                        tessera::detail::shape_text(block.rows, block.cols), "), ", block.data[i], " at (",
+                        i / block.cols, ", ", i % block.cols, ")");
+    return std::string();
+  };
+  std::string where = first(params, "parameter");
+  if (where.empty()) where = first(grads, "gradient of");
+  throw property_error(concat("tessera: the loss is ", loss, "; expected a finite one", where));
+}
+
+template <class T>
+void check_memory(const Parameters<T>& blocks, const char* what) {
+  for (const auto& block : blocks)
+    if (block.data == nullptr && block.size() > 0)
+      throw shape_error(concat("tessera: the ", what, " '", block.name, "' (",
+                               tessera::detail::shape_text(block.rows, block.cols), ") has no memory; expected ",
+                               block.size(), " elements"));
+}
+
+}  // namespace detail
+
+/// One step with whatever looks at the objective the optimizer needs: its own `step`, a `perturb` before the gradient
+/// that counts (sharpness-aware methods), or one gradient. Returns the loss before the step. Throws property_error for
+/// a loss that is not finite, before anything moves.
+template <class O, class T, class State>
+double optimizer_step(const O& opt, Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
+                      const Parameters<T>& params) {
+  if constexpr (requires { opt.step(ctx, objective, grads, state, params); }) {
+    return opt.step(ctx, objective, grads, state, params);
+  } else {
+    const double loss = objective.gradient();
+    detail::require_finite_loss(loss, params, grads);
+    if constexpr (requires { opt.perturb(ctx, grads, state, params); }) {
+      opt.perturb(ctx, grads, state, params);
+      objective.gradient();
+    }
+    opt.update(ctx, grads, state, params);
+    return loss;
+  }
+}
+
+template <class T>
+class AnyOptimizer;
+
+/// The state of an AnyOptimizer; moves, and knows the parameters that it was made for.
+template <class T>
+class AnyState {
+ public:
+  AnyState() = default;
+
+  /// `f(name, span)` for everything a checkpoint needs, counts among it.
+  template <class F>
+  void for_each_buffer(F&& f) {
+    list_buffers(std::string(), f);
+  }
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    if (self_ == nullptr) return;
+    self_->list(prefix, [&f](const std::string& name, StateSpan values) {
+      std::visit([&](auto span) { f(name, span); }, values);
+    });
+  }
+  std::size_t state_bytes() {
+    std::size_t total = 0;
+    for_each_buffer([&](const std::string&, auto values) { total += values.size_bytes(); });
+    return total;
+  }
+  const std::vector<ParameterInfo>& blocks() const { return blocks_; }
+
+ private:
+  friend AnyOptimizer<T>;
+  struct Base {
+    virtual ~Base() = default;
+    virtual void list(const std::string& prefix, const std::function<void(const std::string&, StateSpan)>& f) = 0;
+  };
+  template <class State>
+  struct Model : Base {
+    State state;
+    explicit Model(State made) : state(std::move(made)) {}
+    void list(const std::string& prefix, const std::function<void(const std::string&, StateSpan)>& f) override {
+      state.list_buffers(prefix, f);
+    }
+  };
+
+  std::vector<ParameterInfo> blocks_;
+  std::string optimizer_;
+  std::unique_ptr<Base> self_;
+};
+
+/// Any optimizer of parameters T: a chain, a wrapper, or what has `init` and `update` or `step(ctx, objective, grads,
+/// state, params)`. Copies share it; it is never changed. Two indirect calls a step.
+template <class T>
+class AnyOptimizer {
+ public:
+  using State = AnyState<T>;
+
+  template <class O>
+  requires(!std::same_as<O, AnyOptimizer>) explicit AnyOptimizer(std::string name, O opt)
+      : name_(std::move(name)), self_(std::make_shared<Model<O>>(std::move(opt))) {}
+
+  const std::string& name() const { return name_; }
+
+  State init(const Parameters<T>& params) const {
+    detail::check_memory(params, "parameter");
+    State state;
+    state.self_ = self_->init(params);
+    state.blocks_.assign(params.begin(), params.end());
+    state.optimizer_ = name_;
+    return state;
+  }
+
+  /// params move by one step along grads. Throws unsupported_error for the state of another optimizer or none, and
+  /// where the optimizer has to look at the objective by itself; shape_error for other parameters than the state was
+  /// made for.
+  void update(Context& ctx, const Parameters<T>& grads, State& state, const Parameters<T>& params) const {
+    check(grads, state, params);
+    self_->update(ctx, grads, *state.self_, params);
+  }
+
+  /// See `optimizer_step`; `objective.gradient` writes into grads.
+  double step(Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
+              const Parameters<T>& params) const {
+    check(grads, state, params);
+    return self_->step(ctx, objective, grads, *state.self_, params);
+  }
+
+  /// out ← the parameters to evaluate at: params themselves unless the optimizer keeps others (schedule_free,
+  /// averaged).
+  void evaluation(Context& ctx, State& state, const Parameters<T>& params, const Parameters<T>& out) const {
+    check(out, state, params);
+    self_->evaluation(ctx, *state.self_, params, out);
+  }
+
+ private:
+  using StateBase = typename State::Base;
+  struct Base {
+    virtual ~Base() = default;
+    virtual std::unique_ptr<StateBase> init(const Parameters<T>& params) const = 0;
+    virtual bool owns(const StateBase& state) const = 0;
+    virtual void update(Context&, const Parameters<T>&, StateBase&, const Parameters<T>&) const = 0;
+    virtual double step(Context&, const Objective&, const Parameters<T>&, StateBase&, const Parameters<T>&) const = 0;
+    virtual void evaluation(Context&, StateBase&, const Parameters<T>&, const Parameters<T>&) const = 0;
+  };
+  template <class O>
+  struct Model final : Base {
+    using Its = decltype(std::declval<const O&>().init(std::declval<const Parameters<T>&>()));
+    using Held = typename State::template Model<Its>;
+    O opt;
+    explicit Model(O made) : opt(std::move(made)) {}
+
+    static Its& its(StateBase& state) { return static_cast<Held&>(state).state; }
+    std::unique_ptr<StateBase> init(const Parameters<T>& params) const override {
+      return std::make_unique<Held>(opt.init(params));
+    }
+    bool owns(const StateBase& state) const override { return dynamic_cast<const Held*>(&state) != nullptr; }
+    void update(Context& ctx, const Parameters<T>& grads, StateBase& state,
+                const Parameters<T>& params) const override {
+      if constexpr (requires { opt.update(ctx, grads, its(state), params); })
+        opt.update(ctx, grads, its(state), params);
+      else
+        throw unsupported_error("tessera: update of an optimizer that looks at the objective by itself; expected step");
+    }
+    double step(Context& ctx, const Objective& objective, const Parameters<T>& grads, StateBase& state,
+                const Parameters<T>& params) const override {
+      return optimizer_step(opt, ctx, objective, grads, its(state), params);
+    }
+    void evaluation(Context& ctx, StateBase& state, const Parameters<T>& params,
+                    const Parameters<T>& out) const override {
+      if constexpr (requires { opt.evaluation(ctx, its(state), params, out); }) {
+        opt.evaluation(ctx, its(state), params, out);
+      } else {
+        constexpr bool swaps = requires { opt.swap(its(state), params); };
+        if constexpr (swaps) opt.swap(its(state), params);
+        for (std::size_t b = 0; b < out.size(); ++b) std::copy_n(params[b].data, params[b].size(), out[b].data);
+        if constexpr (swaps) opt.swap(its(state), params);
+      }
+    }
+  };
+
+  void check(const Parameters<T>& grads, const State& state, const Parameters<T>& params) const {
+    if (state.self_ == nullptr)
+      throw unsupported_error(
+          detail::concat("tessera: ", name_, ": no state; expected the one that init(params) gave"));
+    if (!self_->owns(*state.self_))
+      throw unsupported_error(detail::concat("tessera: ", name_, ": the state is of '", state.optimizer_,
+                                             "'; expected the one that its own init(params) gave"));
+    detail::check_same_blocks(state.blocks_, "optimizer state", params, "parameters");
+    for (std::size_t b = 0; b < params.size(); ++b)
+      if (params[b].rows != state.blocks_[b].rows)
+        throw shape_error(
+            detail::concat("tessera: ", name_, ": parameter '", params[b].name, "' is (",
+                           tessera::detail::shape_text(params[b].rows, params[b].cols), "), in the optimizer state (",
+                           tessera::detail::shape_text(state.blocks_[b].rows, state.blocks_[b].cols), ")"));
+    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    detail::check_memory(params, "parameter");
+    detail::check_memory(grads, "gradient of");
+  }
+
+  std::string name_;
+  std::shared_ptr<const Base> self_;
+};
+
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,155 @@
+/// Optimizers by their names: make_optimizer<float>("adamw", {{"rate", 1e-3}, {"weight_decay", 0.1}}). To add one, add
+/// its line. A program includes this in one unit, which compiles them all, and recipe.hpp elsewhere, with
+///   extern template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
+#pragma once
+
+#include <tessera/optim/average.hpp>
+#include <tessera/optim/dadapt.hpp>
+#include <tessera/optim/first_order.hpp>
+#include <tessera/optim/layer_wise.hpp>
+#include <tessera/optim/lookahead.hpp>
+#include <tessera/optim/prodigy.hpp>
+#include <tessera/optim/recipe.hpp>
+#include <tessera/optim/sam.hpp>
+#include <tessera/optim/storage.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+
+namespace detail {
+
+inline AdamOptions adam_options(Recipe& h, AdamOptions usual = {}) {
+  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
+}
+inline MomentOptions moment_options(Recipe& h, MomentOptions usual = {}) {
+  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), usual.eps_root};
+}
+template <class H>
+auto adamw_by_name(H& h) {
+  return adamw(h.rate(1e-3), adam_options(h), h("weight_decay", 1e-4), h.decayed());
+}
+template <class Direction>
+auto decayed_descent(Recipe& h, Direction direction, double rate = 1e-3) {
+  return chain(direction, add_decayed_weights(h("weight_decay", 1e-4), h.decayed()),
+               scale_by_learning_rate(h.rate(rate)));
+}
+inline AnySchedule times(double factor, AnySchedule rate) {
+  return [factor, rate = std::move(rate)](Index step) { return factor * rate(step); };
+}
+inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
+  DistanceOptions<AnySchedule> o{.rate = h.rate(1)};
+  o.b1 = h("b1", o.b1);
+  o.b2 = h("b2", o.b2);
+  o.start = h("start", o.start);
+  o.weight_decay = h("weight_decay", 0);
+  return o;
+}
+
+}  // namespace detail
+
+template <class T>
+const std::vector<NamedOptimizer<T>>& named_optimizers() {
+  using namespace detail;
+  using R = Recipe;
+  static const std::vector<NamedOptimizer<T>> all{
+      // first order
+      {"sgd", [](R& h) { return sgd(h.rate(1e-2)); }},
+      {"momentum", [](R& h) { return sgd(h.rate(1e-2), h("momentum", 0.9), h("nesterov", 0) != 0); }},
+      {"adam", [](R& h) { return adam(h.rate(1e-3), adam_options(h)); }},
+      {"adamw", [](R& h) { return adamw_by_name(h); }},
+      {"nadam", [](R& h) { return nadam(h.rate(1e-3), adam_options(h)); }},
+      {"adagrad", [](R& h) { return adagrad(h.rate(1e-2), h("initial", 0.1), h("eps", 1e-7)); }},
+      {"rmsprop", [](R& h) { return rmsprop(h.rate(1e-3), {.decay = h("decay", 0.9), .eps = h("eps", 1e-8)}); }},
+      {"rmsprop_centered",
+       [](R& h) {
+         return chain(scale_by_stddev(h("decay", 0.9), h("eps", 1e-8)), scale_by_learning_rate(h.rate(1e-3)));
+       }},
+      {"adadelta", [](R& h) { return adadelta(h.rate(1), h("rho", 0.9), h("eps", 1e-6)); }},
+      {"amsgrad", [](R& h) { return amsgrad(h.rate(1e-3), moment_options(h)); }},
+      {"adamax", [](R& h) { return adamax(h.rate(2e-3), moment_options(h)); }},
+      {"yogi", [](R& h) { return yogi(h.rate(1e-2), moment_options(h, {.eps = 1e-3})); }},
+      {"adabelief", [](R& h) { return adabelief(h.rate(1e-3), moment_options(h, {.eps = 1e-16, .eps_root = 1e-16})); }},
+      {"radam", [](R& h) { return radam(h.rate(1e-3), moment_options(h), h("threshold", 5)); }},
+      {"adan",
+       [](R& h) {
+         return decayed_descent(
+             h, scale_by_adan({.b1 = h("b1", 0.98), .b2 = h("b2", 0.92), .b3 = h("b3", 0.99), .eps = h("eps", 1e-8)}));
+       }},
+      {"ademamix",
+       [](R& h) {
+         return decayed_descent(h, scale_by_ademamix({.b1 = h("b1", 0.9),
+                                                      .b2 = h("b2", 0.999),
+                                                      .b3 = h("b3", 0.9999),
+                                                      .alpha = h("alpha", 5),
+                                                      .warmup = h.whole("warmup", 0)}));
+       }},
+      {"adopt",
+       [](R& h) {
+         return decayed_descent(h, scale_by_adopt({.b1 = h("b1", 0.9), .b2 = h("b2", 0.9999), .eps = h("eps", 1e-6)}));
+       }},
+      {"lion",
+       [](R& h) { return lion(h.rate(1e-4), h("b1", 0.9), h("b2", 0.99), h("weight_decay", 1e-3), h.decayed()); }},
+      {"madgrad", [](R& h) { return chain(madgrad(h.rate(1e-2), h("momentum", 0.9), h("eps", 1e-6))); }},
+      {"mars",
+       [](R& h) {
+         return mars(h.rate(1e-3), h("gamma", 0.025), adam_options(h, {.b1 = 0.95, .b2 = 0.99}),
+                     h("weight_decay", 1e-4), h.decayed());
+       }},
+      {"grokfast", [](R& h) { return chain(grokfast(h("grok_decay", 0.98), h("grok_gain", 2)), adamw_by_name(h)); }},
+      {"sophia",
+       [](R& h) {
+         return decayed_descent(h, scale_by_sophia({.b1 = h("b1", 0.96),
+                                                    .b2 = h("b2", 0.99),
+                                                    .gamma = h("gamma", 0.05),
+                                                    .every = h.whole("every", 10),
+                                                    .batch = h("batch", 1)}));
+       }},
+      {"adamw_bf16", [](R& h) { return decayed_descent(h, in_bf16(scale_by_adam(adam_options(h)))); }},
+      {"adamw_8bit", [](R& h) { return decayed_descent(h, in_dynamic8(scale_by_adam(adam_options(h)))); }},
+      // by layers, rows or all blocks
+      {"sign_sgd", [](R& h) { return sign_sgd(h.rate(1e-3)); }},
+      {"signum", [](R& h) { return signum(h.rate(1e-3), h("momentum", 0.9)); }},
+      {"lamb",
+       [](R& h) { return lamb(h.rate(1e-3), adam_options(h, {.eps = 1e-6}), h("weight_decay", 1e-4), h.decayed()); }},
+      {"lars",
+       [](R& h) {
+         return lars(h.rate(1), h("momentum", 0.9), h("weight_decay", 1e-4), h("coefficient", 1e-3), h.decayed());
+       }},
+      {"novograd",
+       [](R& h) {
+         return novograd(h.rate(1e-3), {h("b1", 0.9), h("b2", 0.25), h("eps", 1e-6), h("weight_decay", 0)});
+       }},
+      {"adam_mini",
+       [](R& h) {
+         return adam_mini(h.rate(1e-3), moment_options(h), h("weight_decay", 1e-4), each_row{}, h.decayed());
+       }},
+      {"adafactor",
+       [](R& h) {
+         return adafactor(h.rate(1e-2), {.decay = h("decay", 0.8), .min_dim = h.whole("min_dim", 128)},
+                          h("clipping", 1));
+       }},
+      {"sm3", [](R& h) { return sm3(h.rate(1e-1), h("momentum", 0.9)); }},
+      {"prodigy", [](R& h) { return chain(prodigy(distance_options(h))); }},
+      {"dadapt_adam", [](R& h) { return chain(dadapt_adam(distance_options(h))); }},
+      {"muon",
+       [](R& h) {
+         const auto rate = h.rate(2e-2);
+         return muon(rate, times(h("adam_ratio", 0.15), rate),
+                     {.momentum = h("momentum", 0.95), .nesterov = h("nesterov", 1) != 0}, h("weight_decay", 1e-4),
+                     h.matrices(), adam_options(h));
+       }},
+      {"scion", [](R& h) { return scion(h.rate(1e-2), h("radius", 30), h("momentum", 0.9), scion_norms{}); }},
+      // around others
+      {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
+      {"schedule_free",
+       [](R& h) {
+         const double momentum = h("momentum", 0.9);
+         return schedule_free(decayed_descent(h, scale_by_adam({.b1 = 0, .b2 = h("b2", 0.999), .eps = h("eps", 1e-8)})),
+                              h.rate(1e-3), momentum);
+       }},
+      {"sam", [](R& h) { return sam(adamw_by_name(h), h("rho", 0.05), h("adaptive", 0) != 0); }},
+      {"averaged", [](R& h) { return averaged(adamw_by_name(h), ema_average{h("average", 0.99)}); }},
+  };
+  return all;
+}
+
+}  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,0 +1,257 @@
+#include "optim/by_name.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <tessera/optim/partition.hpp>
+#include <tessera/optim/state_file.hpp>
+#include <vector>
+
+#include "optim/model.hpp"
+
+namespace tessera::optim {
+namespace TESSERA_TEST_FILE {
+
+struct MemoryFile {
+  std::vector<std::byte> bytes;
+  void write(std::span<const std::byte> more) { bytes.insert(bytes.end(), more.begin(), more.end()); }
+  Safetensors read() const { return read_safetensors(ByteSource::memory(bytes, "state")); }
+};
+
+MemoryFile saved(AnyState<double>& state) {
+  MemoryFile file;
+  write_safetensors(file, state_tensors(state, "optimizer."));
+  return file;
+}
+
+/// A run of a model on drawn gradients; objectives are linear, so that methods that look twice see the same.
+struct Training {
+  Model<double> model;
+  AnyOptimizer<double> opt;
+  AnyState<double> state;
+  Context ctx;
+
+  explicit Training(AnyOptimizer<double> its, Index threads = 1, Index rows = 9, Index cols = 7)
+      : model(rows, cols), opt(std::move(its)), state(opt.init(model.params)), ctx(Context::with_threads(threads)) {}
+  double loss() const {
+    double sum = 0;
+    for (std::size_t b = 0; b < model.params.size(); ++b)
+      for (Index i = 0; i < model.params[b].size(); ++i) sum += model.params[b].data[i] * model.grads[b].data[i];
+    return sum;
+  }
+  void steps(Index begin, Index end, double factor = 1) {
+    for (Index step = begin; step < end; ++step) {
+      model.draw(step);
+      for (double& g : model.dw) g *= factor;
+      for (double& g : model.db) g *= factor;
+      opt.step(ctx, {[&] { return loss(); }, [&] { return loss(); }}, model.grads, state, model.params);
+    }
+  }
+  bool same_parameters(const Training& other) const {
+    return same_bits(model.w, other.model.w) && same_bits(model.b, other.model.b);
+  }
+};
+
+template <class E, class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const E& failure) {
+    return failure.what();
+  }
+  return "nothing was thrown";
+}
+#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+TEST(ByName, UnknownNamesListWhatIsKnown) {
+  const auto names = optimizer_names<double>();
+  EXPECT_GE(names.size(), 40u);
+  const auto unknown = message_of<unsupported_error>([] { make_optimizer<double>("adamv"); });
+  for (const auto& name : names) {
+    EXPECT_SAYS(unknown, name);
+    EXPECT_TRUE(optimizer_hyper_parameters<double>(name).contains("rate")) << name;
+    EXPECT_EQ(make_optimizer<double>(name).name(), name);
+    EXPECT_SAYS(message_of<unsupported_error>([&] {
+                  make_optimizer<double>(name, {{"beta7", 0.5}});
+                }),
+                "'" + name + "' has no hyper-parameter 'beta7'; it has: ");
+  }
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                make_optimizer<double>("adam", {{"weight_decay", 1}});
+              }),
+              "it has: b1, b2, eps, rate");
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                make_optimizer<double>("adam", {{"rate", 1.0}, {"rate", 2.0}});
+              }),
+              "'rate'");
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                make_optimizer<double>("adam", {{"b1", constant{0.9}}});
+              }),
+              "'b1' is given as a schedule");
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                make_optimizer<double>("adam", {{"eps", std::numeric_limits<double>::quiet_NaN()}});
+              }),
+              "'eps' is nan");
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                make_optimizer<double>("lookahead", {{"period", 1.5}});
+              }),
+              "'period' is 1.5");
+}
+
+TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
+  for (const auto& name : optimizer_names<double>()) {
+    SCOPED_TRACE(name);
+    Training whole(made(name)), first(made(name)), second(made(name));
+    whole.steps(0, 7);
+    first.steps(0, 4);
+    const auto file = saved(first.state);
+    read_state(second.state, file.read(), "optimizer.");
+    std::copy_n(first.model.w.data(), first.model.w.size(), second.model.w.data());
+    std::copy_n(first.model.b.data(), first.model.b.size(), second.model.b.data());
+    second.steps(4, 7);
+    EXPECT_TRUE(whole.same_parameters(second));
+    EXPECT_FALSE(whole.same_parameters(first));
+    EXPECT_EQ(saved(whole.state).bytes, saved(second.state).bytes);
+    EXPECT_GT(whole.state.state_bytes(), 0u);
+  }
+}
+
+TEST(ByName, TheSameBitsForAnyNumberOfThreads) {
+  for (const auto& name : optimizer_names<double>()) {
+    Training alone(made(name), 1, 90, 100), three(made(name), 3, 90, 100);
+    alone.steps(0, 2);
+    three.steps(0, 2);
+    EXPECT_TRUE(alone.same_parameters(three)) << name;
+    EXPECT_EQ(saved(alone.state).bytes, saved(three.state).bytes) << name;
+  }
+}
+
+TEST(ByName, AGroupMovesAsItsBlocksAlone) {
+  for (const auto& name : optimizer_names<double>()) {
+    SCOPED_TRACE(name);
+    const auto opt = made(name);
+    if (name == "sam") continue;  // two gradients a step, which partition does not take
+    Model<double> both(9, 7), alone(9, 7);
+    const auto first_alone = alone.params, grads_alone = alone.grads;
+    Parameters<double> one{alone.params[0]}, its{alone.grads[0]};
+    const auto parted = partition([](const ParameterInfo& p) { return p.name; }, group("w", opt), group("b", freeze()));
+    auto state = parted.init(both.params);
+    auto own = opt.init(one);
+    const auto before = both.b;
+    Context ctx;
+    try {
+      for (Index step = 0; step < 3; ++step) {
+        both.draw(step);
+        alone.draw(step);
+        its[0].data = alone.grads[0].data;
+        parted.update(ctx, both.grads, state, both.params);
+        opt.update(ctx, its, own, one);
+      }
+    } catch (const unsupported_error& failure) {
+      EXPECT_SAYS(std::string(failure.what()), "objective");  // it has no update
+      continue;
+    }
+    EXPECT_TRUE(same_bits(both.w, alone.w));
+    EXPECT_TRUE(same_bits(both.b, before));
+  }
+}
+
+TEST(ByName, DecayTakesWhatItsMaskTakes) {
+  Index decaying = 0;
+  for (const auto& name : optimizer_names<double>()) {
+    const auto has = optimizer_hyper_parameters<double>(name);
+    if (!has.contains("weight_decay") || name == "muon" || name == "novograd" || name == "prodigy" ||
+        name == "dadapt_adam")
+      continue;  // all that decays there decays whatever the mask
+    ++decaying;
+    Training run(make_optimizer<double>(name, {{"rate", 0.25}, {"weight_decay", 0.5}},
+                                        {.decayed = [](const ParameterInfo& p) { return p.name == "b"; }}));
+    const auto w = run.model.w, b = run.model.b;
+    run.steps(0, 3, 0);
+    for (Index i = 0; i < w.size(); ++i) ASSERT_NEAR(run.model.w[i], w[i], 1e-15) << name;
+    EXPECT_GT(std::abs(run.model.b[0] - b[0]), 1e-4 * std::abs(b[0])) << name;
+  }
+  EXPECT_GE(decaying, 10);
+}
+
+TEST(ByName, MisuseSaysWhichParameterAndWhatWasExpected) {
+  const auto adam = made("adam"), lion = made("lion");
+  Model<double> model(4, 3);
+  Context ctx;
+  AnyState<double> none;
+  EXPECT_SAYS(message_of<unsupported_error>([&] { adam.update(ctx, model.grads, none, model.params); }),
+              "adam: no state; expected");
+  auto of_lion = lion.init(model.params);
+  EXPECT_SAYS(message_of<unsupported_error>([&] { adam.update(ctx, model.grads, of_lion, model.params); }),
+              "the state is of 'lion'");
+  auto state = adam.init(model.params);
+  const auto refused = [&](const Parameters<double>& grads, const Parameters<double>& params) {
+    return message_of<shape_error>([&] { adam.update(ctx, grads, state, params); });
+  };
+  auto other = model.params;
+  other.pop_back();
+  EXPECT_SAYS(refused(model.grads, other), "1 blocks of parameters, but 2 of optimizer state");
+  other = model.params;
+  other[1].name = "c";
+  EXPECT_SAYS(refused(model.grads, other), "'c' with 3 elements, of optimizer state 'b' with 3");
+  other = model.params;
+  std::swap(other[0].rows, other[0].cols);
+  EXPECT_SAYS(refused(model.grads, other), "parameter 'w' is (3x4), in the optimizer state (4x3)");
+  other = model.grads;
+  other[1].cols = 2;
+  EXPECT_SAYS(refused(other, model.params), "block 1 of gradients is 'b' with 2 elements, of parameters 'b' with 3");
+  other = model.grads;
+  other[0].data = nullptr;
+  EXPECT_SAYS(refused(other, model.params), "gradient of 'w' (4x3) has no memory");
+
+  const auto before = model.w;
+  model.grads[1].data[2] = std::numeric_limits<double>::infinity();
+  const auto lost = [] { return std::numeric_limits<double>::quiet_NaN(); };
+  for (const auto& name : optimizer_names<double>()) {
+    auto its = made(name).init(model.params);
+    const auto text = message_of<property_error>([&] {
+      made(name).step(ctx, {lost, lost}, model.grads, its, model.params);
+    });
+    EXPECT_SAYS(text, "the loss is nan; expected a finite one");
+    EXPECT_SAYS(text, "gradient of 'b' (1x3), inf at (0, 2)");
+    EXPECT_TRUE(same_bits(model.w, before)) << name;
+  }
+}
+
+TEST(ByName, FilesOfOtherStatesAreRefusedByName) {
+  Training adam(made("adam")), lion(made("lion")), small(made("adam"), 1, 2, 7), frozen(made("sgd"));
+  adam.steps(0, 2);
+  const auto file = saved(adam.state);
+  const auto refused = [](Training& run, const MemoryFile& from) {
+    const auto before = saved(run.state);
+    const auto text = message_of<format_error>([&] { read_state(run.state, from.read(), "optimizer."); });
+    EXPECT_EQ(saved(run.state).bytes, before.bytes);
+    return text;
+  };
+  EXPECT_SAYS(refused(lion, file), "scale_by_lion");
+  EXPECT_SAYS(refused(lion, file), "is not in the file; expected F64 of 63 elements");
+  EXPECT_SAYS(refused(small, file), "mu.w\" is F64 of 63 elements in the file; expected F64 of 14");
+  EXPECT_SAYS(refused(frozen, file), "keeps no such thing");
+  auto tensors = state_tensors(adam.state, "optimizer.");
+  tensors[1].dtype = DType::int64;
+  MemoryFile other;
+  write_safetensors(other, tensors);
+  EXPECT_SAYS(refused(adam, other), "is I64 of 63 elements in the file; expected F64 of 63");
+}
+
+TEST(ByName, ParametersToEvaluateAt) {
+  for (const std::string name : {"adamw", "schedule_free", "averaged"}) {
+    Training run(made(name));
+    run.steps(0, 5);
+    const auto w = run.model.w;
+    Model<double> out(9, 7);
+    run.opt.evaluation(run.ctx, run.state, run.model.params, out.params);
+    EXPECT_TRUE(same_bits(run.model.w, w));
+    EXPECT_EQ(same_bits(out.w, w), name == "adamw") << name;
+  }
+}
+
+}  // namespace
+}  // namespace tessera::optim

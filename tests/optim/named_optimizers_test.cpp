@@ -1,0 +1,5 @@
+#include <tessera/optim/by_name.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+template const std::vector<NamedOptimizer<double>>& named_optimizers<double>();
+}
