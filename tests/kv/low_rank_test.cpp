@@ -221,7 +221,7 @@ TEST(GearCache, PowerIterationIsNearTheSvd) {
     void append(const float*, Index count, Index) { Base::append(zeros.data(), count, 0); }
     std::vector<float> zeros;
   };
-  GearRows<Nothing, Contiguous> rows(Nothing(d), d, {OutlierAxis::channel, rank, 0});
+  GearRows<Nothing, Contiguous> rows(Nothing(d), d, {OutlierAxis::channel, rank, 0, 256});
   rows.append(X.data(), n, d);
   Rows back(n, d);
   Index stride = 0;

@@ -15,6 +15,7 @@
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
+#include <tessera/kv/codecs/zip.hpp>
 #include <tessera/kv/observe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -88,12 +89,12 @@ AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_d
 }  // namespace detail
 
 /// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, staircase (steps of 16, 8, 4 and 2
-/// bits), "rotated int4" or "rotated int2". Throws unsupported_error for another name.
+/// bits), zip, "rotated int4" or "rotated int2". Throws unsupported_error for another name.
 template <class Storage = Contiguous>  // a template, so that only those who call it compile them all
 AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
   return detail::make_kv_cache_of<Storage, F32, Bf16, F16, Int8, Kivi<4>, Kivi<2>, BlockFloating<4>,
-                                  Staircase<16, 8, 4, 2>, Rotated<Kivi<4>>, Rotated<Kivi<2>>>(codec, kv_heads,
-                                                                                              head_dim);
+                                  Staircase<16, 8, 4, 2>, Zip, Rotated<Kivi<4>>, Rotated<Kivi<2>>>(codec, kv_heads,
+                                                                                                   head_dim);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

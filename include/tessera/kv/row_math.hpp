@@ -35,7 +35,13 @@ inline void gather_rows(const float* rows, Index stride, Index count, Index d, f
 }
 /// y += a x.
 inline void add_scaled(float a, const float* x, float* y, Index d) {
-  for (Index c = 0; c < d; ++c) y[c] += a * x[c];
+  Index c = 0;
+  for (; c + 8 <= d; c += 8) {
+    float sums[8];  // which y may not overlap
+    for (Index i = 0; i < 8; ++i) sums[i] = y[c + i] + a * x[c + i];
+    for (Index i = 0; i < 8; ++i) y[c + i] = sums[i];
+  }
+  for (; c < d; ++c) y[c] += a * x[c];
 }
 /// 1 / |x|, or 0 for a row of zeros; NaN for one that is not finite.
 inline float inverse_norm(const float* x, Index d) {

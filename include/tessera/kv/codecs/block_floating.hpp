@@ -16,8 +16,9 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
-#include <tessera/kv/codecs/blocks.hpp>
+#include <tessera/kv/codecs/grid.hpp>
 #include <tessera/kv/codecs/latent.hpp>
+#include <tessera/kv/codecs/row_arrays.hpp>
 #include <tessera/matrix/permutation.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -25,66 +26,46 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// Bits a mantissa, sign included, and an 8-bit exponent a token and 32 channels: number = (code - 2^(Bits-1)) · 2^e, e
 /// the least that takes the block's largest number, in -21 … 12. A NaN or an infinity makes its block NaN.
 template <int Bits, class Storage>
-requires(Bits == 2 || Bits == 4) class BlockFloatingRows {
+requires(Bits == 2 || Bits == 4) class BlockFloatingRows
+    : public detail::RowArrays<Storage, std::uint8_t, std::int8_t> {  // codes, exponents
  public:
   /// Throws unsupported_error for more than 16384 channels.
   explicit BlockFloatingRows(Index d)
-      : d_(d), row_bytes_(UnpackArgs::packed_bytes(d, Bits)), blocks_((d + block - 1) / block) {
-    if (blocks_ > at_once)
-      throw unsupported_error(
-          tessera::detail::concat("tessera: BlockFloating of ", d, " channels; at most ", at_once * block));
+      : detail::RowArrays<Storage, std::uint8_t, std::int8_t>(
+            {UnpackArgs::packed_bytes(d, Bits), detail::blocks_of(d)}),
+        d_(d) {
+    detail::check_blocks("BlockFloating", d);
   }
 
   void append(const float* rows, Index count, Index stride) {
-    codes_.resize((size_ + count) * row_bytes_);
-    exponents_.resize((size_ + count) * blocks_);
+    const Index at = this->grow(count);
     for (Index t = 0; t < count; ++t)
-      for (Index b = 0; b < blocks_; ++b) encode(rows + t * stride, size_ + t, b);
-    size_ += count;
+      for (Index b = 0; b < detail::blocks_of(d_); ++b) encode(rows + t * stride, at + t, b);
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
-    f16 scale[at_once], zero[at_once];
+    const auto& [codes, exponents] = this->arrays();
+    const std::int8_t* const first = exponents.data() + begin * detail::blocks_of(d_);
     UnpackArgs args;
     args.bits = Bits;
-    args.row_bytes = row_bytes_;
+    args.row_bytes = UnpackArgs::packed_bytes(d_, Bits);
+    args.codes = codes.data() + begin * args.row_bytes;
+    args.rows = count;
     args.d = d_;
-    args.scale = scale;
-    args.zero = zero;
-    args.meta_stride = blocks_;
-    const Index some = at_once / blocks_;
-    for (Index t = 0; t < count; t += some) {
-      args.rows = std::min(some, count - t);
-      const std::int8_t* const e = exponents_.data() + (begin + t) * blocks_;
-      for (Index i = 0; i < args.rows * blocks_; ++i) {
-        scale[i] = power(e[i]);
-        zero[i] = negative(power(e[i] == not_finite ? e[i] : e[i] + Bits - 1));
+    args.out = scratch;
+    const auto fill = [&](Index t, f16* scale, f16* zero) {
+      for (Index b = 0; b < detail::blocks_of(d_); ++b) {
+        const std::int8_t e = first[t * detail::blocks_of(d_) + b];
+        scale[b] = power(e);
+        zero[b] = negative(power(e == not_finite ? e : e + Bits - 1));
       }
-      args.codes = codes_.data() + (begin + t) * row_bytes_;
-      args.out = scratch + t * d_;
-      unpack(args, {0, args.rows, 0});
-    }
+    };
+    detail::unpack_rows(args, fill, unpack);
     stride = d_;
     return scratch;
   }
-  void retain(std::span<const Index> kept, Index spare = 0) {
-    retain_rows(codes_, row_bytes_, kept, spare);
-    retain_rows(exponents_, blocks_, kept, spare);
-    size_ = static_cast<Index>(kept.size());
-  }
-  void truncate(Index n) {
-    truncate_rows(codes_, row_bytes_, n);
-    truncate_rows(exponents_, blocks_, n);
-    size_ = n;
-  }
-  void reserve(Index n) {
-    codes_.reserve(n * row_bytes_);
-    exponents_.reserve(n * blocks_);
-  }
-  Index size() const { return size_; }
-  std::size_t bytes() const { return codes_.bytes() + exponents_.bytes(); }
 
  private:
-  static constexpr Index block = UnpackArgs::block, at_once = 512;
+  static constexpr Index block = UnpackArgs::block;
   static constexpr int most = (1 << (Bits - 1)) - 1, least_exponent = -21, largest_exponent = 12;
   static constexpr std::int8_t not_finite = 127;
 
@@ -95,6 +76,7 @@ requires(Bits == 2 || Bits == 4) class BlockFloatingRows {
   }
 
   void encode(const float* row, Index t, Index b) {
+    auto& [codes, exponents] = this->arrays();
     const Index first = b * block, count = std::min(block, d_ - first);
     float top = 0, poison = 0;
     for (Index c = first; c < first + count; ++c) {
@@ -107,21 +89,20 @@ requires(Bits == 2 || Bits == 4) class BlockFloatingRows {
       if (std::ldexp(static_cast<float>(most) + 0.5f, e - 1) > top) --e;
       e = std::clamp(e, least_exponent, largest_exponent);
     }
-    exponents_[t * blocks_ + b] = std::isnan(poison) ? not_finite : static_cast<std::int8_t>(e);
+    exponents[t * detail::blocks_of(d_) + b] = std::isnan(poison) ? not_finite : static_cast<std::int8_t>(e);
     const float inverse = std::isnan(poison) ? 0 : std::ldexp(1.0f, -e);
-    unsigned codes[block];
+    unsigned mantissas[block];
     for (Index c = 0; c < count; ++c)
-      codes[c] = static_cast<unsigned>(
+      mantissas[c] = static_cast<unsigned>(
           most + 1 +
           (inverse == 0 ? 0
                         : detail::nearest_integer(std::clamp(row[first + c] * inverse, -static_cast<float>(most),
                                                              static_cast<float>(most)))));
-    detail::pack_block(codes, count, Bits, codes_.data() + t * row_bytes_ + b * (block * Bits / 8));
+    detail::pack_block(mantissas, count, Bits,
+                       codes.data() + t * UnpackArgs::packed_bytes(d_, Bits) + b * (block * Bits / 8));
   }
 
-  Index d_, row_bytes_, blocks_, size_ = 0;
-  typename Storage::template Array<std::uint8_t> codes_;     // (size, row_bytes)
-  typename Storage::template Array<std::int8_t> exponents_;  // (size, blocks)
+  Index d_;
 };
 
 /// Channels by falling norm of their columns in `keys`, (n, d): calibration keys, or Wᵀ of the weights that make them.

@@ -30,25 +30,18 @@ struct ChannelShrunk {
 
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
-    const LinearMap& map = detail::map_of_head(key_maps, kv_head, "keys");
-    return windowed<Storage>(LatentRows(map, detail::row_store<KvPart::keys, Storage>(codec, map.width(), kv_head), d),
-                             d);
+    return shrunk<KvPart::keys, Storage>(detail::map_of_head(key_maps, kv_head, "keys"), d, kv_head);
   }
   template <class Storage>
   auto values(Index d, Index kv_head) const {
-    const LinearMap& map = detail::map_of_head(value_maps, kv_head, "values");
-    return windowed<Storage>(
-        LatentRows(map, detail::row_store<KvPart::values, Storage>(codec, map.width(), kv_head), d), d);
+    return shrunk<KvPart::values, Storage>(detail::map_of_head(value_maps, kv_head, "values"), d, kv_head);
   }
 
  private:
-  template <class Storage, class Packed>
-  Recent<Packed, Storage> windowed(Packed packed, Index d) const {
-    if (group < 1 || window < 0)
-      throw unsupported_error(tessera::detail::concat("tessera: ChannelShrunk with groups of ", group,
-                                                      " tokens and a window of ", window,
-                                                      "; expected at least 1 and 0"));
-    return {std::move(packed), d, group, window};
+  template <KvPart Part, class Storage>
+  auto shrunk(const LinearMap& map, Index d, Index kv_head) const {
+    LatentRows rows(map, detail::row_store<Part, Storage>(codec, map.width(), kv_head), d);
+    return detail::windowed<Storage>("ChannelShrunk", std::move(rows), d, group, window);
   }
 };
 

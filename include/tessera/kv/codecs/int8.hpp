@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string_view>
 
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/codecs/row_arrays.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -22,56 +22,36 @@ inline std::int32_t nearest_integer(float x) {
 }  // namespace detail
 
 template <class Storage>
-class Int8Rows {
+class Int8Rows : public detail::RowArrays<Storage, std::int8_t, float> {  // codes, a scale each
  public:
-  explicit Int8Rows(Index d) : d_(d) {}
+  explicit Int8Rows(Index d) : detail::RowArrays<Storage, std::int8_t, float>({d, 1}), d_(d) {}
 
   void append(const float* rows, Index count, Index stride) {
-    codes_.resize((size_ + count) * d_);
-    scales_.resize(size_ + count);
-    for (Index t = 0; t < count; ++t) encode(rows + t * stride, codes_.data() + (size_ + t) * d_, scales_[size_ + t]);
-    size_ += count;
+    const Index at = this->grow(count);
+    auto& [codes, scales] = this->arrays();
+    for (Index t = 0; t < count; ++t) encode(rows + t * stride, codes.data() + (at + t) * d_, scales[at + t]);
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
+    const auto& [codes, scales] = this->arrays();
     UnpackArgs args;
     args.bits = 8;
-    args.codes = reinterpret_cast<const std::uint8_t*>(codes_.data() + begin * d_);
+    args.codes = reinterpret_cast<const std::uint8_t*>(codes.data() + begin * d_);
     args.row_bytes = d_;
     args.rows = count;
     args.d = d_;
-    args.row_scale = scales_.data() + begin;
+    args.row_scale = scales.data() + begin;
     args.out = scratch;
     unpack(args, {0, count, 0});
     stride = d_;
     return scratch;
   }
   TokenCodes codes(Index begin) const noexcept {
-    return {TokenCode::int8, codes_.data() + begin * d_, d_, size_ - begin, scales_.data() + begin};
+    const auto& [codes, scales] = this->arrays();
+    return {TokenCode::int8, codes.data() + begin * d_, d_, this->size() - begin, scales.data() + begin};
   }
-  void retain(std::span<const Index> kept, Index spare = 0) {
-    retain_rows(codes_, d_, kept, spare);
-    retain_rows(scales_, 1, kept, spare);
-    size_ = static_cast<Index>(kept.size());
-  }
-  void truncate(Index n) {
-    truncate_rows(codes_, d_, n);
-    truncate_rows(scales_, 1, n);
-    size_ = n;
-  }
-  void take(const Int8Rows& from, Index begin, Index count) {
-    append_rows(codes_, from.codes_, d_, begin, count);
-    append_rows(scales_, from.scales_, 1, begin, count);
-    size_ += count;
-  }
-  void reserve(Index n) {
-    codes_.reserve(n * d_);
-    scales_.reserve(n);
-  }
-  Index size() const { return size_; }
-  std::size_t bytes() const { return codes_.bytes() + scales_.bytes(); }
 
  private:
-  void encode(const float* row, std::int8_t* codes, float& scale) const {
+  void encode(const float* row, std::int8_t* to, float& scale) const {
     float most = 0, poison = 0;
     for (Index c = 0; c < d_; ++c) {
       most = std::max(most, std::abs(row[c]));
@@ -82,13 +62,11 @@ class Int8Rows {
     if (std::isnan(poison)) scale = std::numeric_limits<float>::quiet_NaN();
     const float inverse = tiny || std::isnan(poison) ? 0 : 127 / most;
     for (Index c = 0; c < d_; ++c)
-      codes[c] =
+      to[c] =
           static_cast<std::int8_t>(inverse == 0 ? 0 : std::clamp(detail::nearest_integer(row[c] * inverse), -127, 127));
   }
 
-  Index d_, size_ = 0;
-  typename Storage::template Array<std::int8_t> codes_;  // (size, d)
-  typename Storage::template Array<float> scales_;       // (size)
+  Index d_;
 };
 
 /// Symmetric: each number within max|row| / 254. A NaN or an infinity makes its token NaN in that head.

@@ -3,40 +3,32 @@
 
 #include <string_view>
 
-#include <tessera/core/error.hpp>
-#include <tessera/kv/codecs/blocks.hpp>
+#include <tessera/kv/codecs/channel_groups.hpp>
 #include <tessera/kv/codecs/recent.hpp>
+#include <tessera/kv/codecs/token_blocks.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// Z. Liu et al., "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache" (ICML 2024), §3. A few channels of
 /// keys are large in every token, so keys share a scale and a zero point a channel and `group` tokens; values a token
-/// and 32 channels. Each number is within half its group's step: (max - min) / (2^(Bits+1) - 2), a little more for the
-/// f16 scale. Bits + 1 bits a number (group 32, d a multiple of 32) beside `recent` to recent + group - 1 tokens in
-/// f32. The paper measures with `recent` 128. Deviation: values leave the exact window in groups like keys, not one by
-/// one.
+/// and `value_group` channels, 32 of which attention reads without decoding. Each number is within half its group's
+/// step: (max - min) / (2^(Bits+1) - 2), a little more for the f16 scale. Bits + 1 bits a number (group 32, d a
+/// multiple of 32) beside `recent` to recent + group - 1 tokens in f32. The paper measures with `recent` 128.
+/// Deviation: values leave the exact window in groups like keys, not one by one.
 template <int Bits>
 struct Kivi {
   static constexpr std::string_view name = Bits == 2 ? "int2" : "int4";
   Index group = 32;
   Index recent = 32;
+  Index value_group = 32;  // channels that share a grid of values, a multiple of 32
 
   template <class Storage>
   auto keys(Index d) const {
-    return windowed<Storage>(ChannelGroups<Bits, Storage>(d, group), d);
+    return detail::windowed<Storage>("Kivi", ChannelGroups<Bits, Storage>(d, group), d, group, recent);
   }
   template <class Storage>
   auto values(Index d) const {
-    return windowed<Storage>(TokenBlocks<Bits, Storage>(d, group), d);
-  }
-
- private:
-  template <class Storage, class Packed>
-  Recent<Packed, Storage> windowed(Packed packed, Index d) const {
-    if (group < 1 || recent < 0)
-      throw unsupported_error(tessera::detail::concat(
-          "tessera: Kivi with groups of ", group, " tokens and a window of ", recent, "; expected at least 1 and 0"));
-    return {std::move(packed), d, group, recent};
+    return detail::windowed<Storage>("Kivi", TokenBlocks<Bits, Storage>(d, value_group), d, group, recent);
   }
 };
 

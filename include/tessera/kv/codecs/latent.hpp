@@ -5,6 +5,8 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <limits>
+#include <new>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -40,14 +42,19 @@ class LatentRows {
       packed_.append(coordinates.data(), some, width);
     }
   }
+  /// NaN if memory runs out for the coordinates or what the map needs: attention, which calls it, cannot throw.
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     Context& ctx = default_context();
     const Index d = map_.channels(), width = map_.width();
-    Workspace::Scope scope(ctx.workspace);
-    Index row_stride = 0;
-    const float* const rows = packed_.tile(begin, count, scope.take<float>(count * width), row_stride, unpack);
-    map_.decode(ctx, {rows, {count, width}, {row_stride, 1}}, MatrixView<float>(scratch, count, d));
     stride = d;
+    try {
+      Workspace::Scope scope(ctx.workspace);
+      Index row_stride = 0;
+      const float* const rows = packed_.tile(begin, count, scope.take<float>(count * width), row_stride, unpack);
+      map_.decode(ctx, {rows, {count, width}, {row_stride, 1}}, MatrixView<float>(scratch, count, d));
+    } catch (const std::bad_alloc&) {
+      std::fill_n(scratch, count * d, std::numeric_limits<float>::quiet_NaN());
+    }
     return scratch;
   }
   void retain(std::span<const Index> kept) { packed_.retain(kept); }

@@ -6,11 +6,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
+#include <tuple>
 
 #include <tessera/core/types.hpp>
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/codecs/row_arrays.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -24,34 +25,32 @@ inline bf16 round_to_bf16(float x) {
 }  // namespace detail
 
 template <class T, class Storage>
-class PlainRows {
+class PlainRows : public detail::RowArrays<Storage, T> {
  public:
-  explicit PlainRows(Index d) : d_(d) {}
+  explicit PlainRows(Index d) : detail::RowArrays<Storage, T>({d}), d_(d) {}
 
   void append(const float* rows, Index count, Index stride) {
-    rows_.resize((size_ + count) * d_);
-    T* to = rows_.data() + size_ * d_;
+    T* to = row(this->grow(count));
     for (Index t = 0; t < count; ++t, to += d_) {
-      const float* const row = rows + t * stride;
+      const float* const from = rows + t * stride;
       if constexpr (std::same_as<T, float>)
-        std::copy_n(row, d_, to);
+        std::copy_n(from, d_, to);
       else if constexpr (std::same_as<T, f16>)
-        for (Index c = 0; c < d_; ++c) to[c] = f16(row[c]);
+        for (Index c = 0; c < d_; ++c) to[c] = f16(from[c]);
       else
-        for (Index c = 0; c < d_; ++c) to[c] = detail::round_to_bf16(row[c]);
+        for (Index c = 0; c < d_; ++c) to[c] = detail::round_to_bf16(from[c]);
     }
-    size_ += count;
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     stride = d_;
     if constexpr (std::same_as<T, float>) {
-      return rows_.data() + begin * d_;
+      return row(begin);
     } else {
       static_assert(std::same_as<T, bf16> || std::same_as<T, f16>);
       UnpackArgs args;
       args.bits = 16;
       args.half = std::same_as<T, f16>;
-      args.codes = reinterpret_cast<const std::uint8_t*>(rows_.data() + begin * d_);
+      args.codes = reinterpret_cast<const std::uint8_t*>(row(begin));
       args.row_bytes = 2 * d_;
       args.rows = count;
       args.d = d_;
@@ -61,28 +60,14 @@ class PlainRows {
     }
   }
   TokenCodes codes(Index begin) const noexcept requires(!std::same_as<T, float>) {
-    return {std::same_as<T, f16> ? TokenCode::float16 : TokenCode::bfloat16, rows_.data() + begin * d_, 2 * d_,
-            size_ - begin};
+    return {std::same_as<T, f16> ? TokenCode::float16 : TokenCode::bfloat16, row(begin), 2 * d_, this->size() - begin};
   }
-  void retain(std::span<const Index> kept, Index spare = 0) {
-    retain_rows(rows_, d_, kept, spare);
-    size_ = static_cast<Index>(kept.size());
-  }
-  void truncate(Index n) {
-    truncate_rows(rows_, d_, n);
-    size_ = n;
-  }
-  void take(const PlainRows& from, Index begin, Index count) {
-    append_rows(rows_, from.rows_, d_, begin, count);
-    size_ += count;
-  }
-  void reserve(Index n) { rows_.reserve(n * d_); }
-  Index size() const { return size_; }
-  std::size_t bytes() const { return rows_.bytes(); }
 
  private:
-  Index d_, size_ = 0;
-  typename Storage::template Array<T> rows_;  // (size, d)
+  T* row(Index t) { return std::get<0>(this->arrays()).data() + t * d_; }
+  const T* row(Index t) const { return std::get<0>(this->arrays()).data() + t * d_; }
+
+  Index d_;
 };
 
 /// Keys and values as T.

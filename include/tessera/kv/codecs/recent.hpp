@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <string>
+#include <string_view>
 #include <utility>
 
 #include <tessera/core/error.hpp>
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/row_math.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -42,7 +43,8 @@ class Recent {
     const Index old = packed_.size();
     if (begin >= old) return tail_.data() + (begin - old) * d_;
     const Index some = std::min(count, old - begin);
-    packed_.tile(begin, some, scratch, stride, unpack);
+    detail::gather_rows(packed_.tile(begin, some, scratch, stride, unpack), stride, some, d_, scratch);
+    stride = d_;
     std::copy_n(tail_.data(), (count - some) * d_, scratch + some * d_);
     return scratch;
   }
@@ -106,5 +108,16 @@ class Recent {
   Index d_, group_, recent_;
   typename Storage::template Array<float> tail_;  // (tokens, d)
 };
+
+namespace detail {
+/// Throws unsupported_error unless groups have tokens and the window is not negative.
+template <class Storage, RowStore Packed>
+Recent<Packed, Storage> windowed(std::string_view codec, Packed packed, Index d, Index group, Index recent) {
+  if (group < 1 || recent < 0)
+    throw unsupported_error(tessera::detail::concat("tessera: ", codec, " with groups of ", group,
+                                                    " tokens and a window of ", recent, "; expected at least 1 and 0"));
+  return {std::move(packed), d, group, recent};
+}
+}  // namespace detail
 
 }  // namespace tessera::inline TESSERA_ABI::kv

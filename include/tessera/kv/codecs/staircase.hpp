@@ -15,10 +15,12 @@
 
 #include <tessera/core/context.hpp>
 #include <tessera/core/error.hpp>
-#include <tessera/kv/codecs/blocks.hpp>
+#include <tessera/kv/codecs/channel_groups.hpp>
 #include <tessera/kv/codecs/codec.hpp>
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/token_blocks.hpp>
+#include <tessera/kv/row_math.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -169,7 +171,7 @@ requires(detail::is_staircase({Bits...})) struct Staircase {
     else if constexpr (Keys)
       return ChannelGroups<B, Storage>(d, segment);
     else
-      return TokenBlocks<B, Storage>(d, segment);
+      return TokenBlocks<B, Storage>(d);
   }
 };
 

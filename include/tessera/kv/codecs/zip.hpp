@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -13,9 +12,11 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/types.hpp>
-#include <tessera/kv/codecs/blocks.hpp>
 #include <tessera/kv/codecs/codec.hpp>
+#include <tessera/kv/codecs/grid.hpp>
+#include <tessera/kv/codecs/group_starts.hpp>
 #include <tessera/kv/codecs/recent.hpp>
+#include <tessera/kv/codecs/row_flags.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -28,36 +29,25 @@ template <class Storage>
 class ZipRows {
  public:
   /// Throws unsupported_error for more than 16384 channels.
-  ZipRows(Index d, Index group) : d_(d), group_(group) {
-    if (blocks() > at_once)
-      throw unsupported_error(
-          tessera::detail::concat("tessera: Zip of ", d, " channels; at most ", at_once * UnpackArgs::block));
-  }
+  ZipRows(Index d, Index group) : d_(d), group_(group) { detail::check_blocks("Zip", d); }
 
   void append(const float* rows, Index count, Index stride) {
     for (Index t = 0; t < count; t += group_) {
-      const Index some = std::min(group_, count - t), g = starts_.size(), lows = low_tokens();
-      starts_.resize(g + 1);
-      starts_[g] = static_cast<std::int32_t>(size_);
+      const Index some = std::min(group_, count - t), g = starts_.groups();
       channels_.resize((g + 1) * d_);
-      codes_[0].resize(codes_[0].size() + some * row_bytes(0));
+      codes_[0].resize((size_ - low_tokens() + some) * row_bytes(0));
       grids_.resize((size_ + some) * 2);
-      for (Index w = which_.size(); w < words(size_ + some); ++w) {
-        which_.resize(w + 1);
-        ranks_.resize(w + 1);
-        which_[w] = 0;
-        ranks_[w] = static_cast<std::int32_t>(lows);
-      }
+      low_.grow(size_ + some, low_tokens());
+      starts_.add(size_);  // the last that may throw, but for what encode() needs
       const Index first = std::exchange(size_, size_ + some);
       encode(rows + t * stride, some, stride, first, g);
     }
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     stride = d_;
-    Index g = std::upper_bound(starts_.data(), starts_.data() + starts_.size(), static_cast<std::int32_t>(begin)) -
-              starts_.data() - 1;
+    Index g = starts_.of(begin);
     for (Index t = begin; t < begin + count; ++g) {
-      const Index end = std::min(end_of(g), begin + count);
+      const Index end = std::min(starts_.end(g, size_), begin + count);
       decode(t, end - t, g, scratch + (t - begin) * d_, unpack);
       t = end;
     }
@@ -68,102 +58,75 @@ class ZipRows {
     auto next = kept.begin();
     split([&](Index t) {
       while (next != kept.end() && *next < t) ++next;
-      return next == kept.end() || *next != t || is_low(t);
+      return next == kept.end() || *next != t || low_[t];
     });
     for (auto& codes : codes_) codes.fit();
   }
   void retain(std::span<const Index> kept, Index spare = 0) {
-    std::vector<Index> left(static_cast<std::size_t>(starts_.size()), 0);  // tokens of each chunk
-    std::vector<std::uint64_t> low(static_cast<std::size_t>(words(static_cast<Index>(kept.size()))), 0);
+    const std::vector<Index> left = starts_.counts(kept, size_);
+    std::vector<bool> low;
     std::vector<Index> of[2];  // kept rows of each width
-    for (Index g = 0, to = 0; const Index t : kept) {
-      while (t >= end_of(g)) ++g;
-      ++left[static_cast<std::size_t>(g)];
-      const Index before = lows_before(t);
-      of[is_low(t) ? 1 : 0].push_back(is_low(t) ? before : t - before);
-      if (is_low(t)) low[static_cast<std::size_t>(to / 64)] |= std::uint64_t{1} << to % 64;
-      ++to;
+    for (const Index t : kept) {
+      const Index before = low_.before(t);
+      low.push_back(low_[t]);
+      of[low_[t] ? 1 : 0].push_back(low_[t] ? before : t - before);
     }
     retain_rows(codes_[0], row_bytes(0), of[0], spare);
     retain_rows(codes_[1], row_bytes(1), of[1]);
     retain_rows(grids_, 2, kept, spare);
     size_ = static_cast<Index>(kept.size());
-    mark(low);
-    const Index more = words(size_ + spare) - words(size_);
-    which_.fit(more);
-    ranks_.fit(more);
+    low_.assign(low);
+    low_.fit(size_, spare);
     join(left);
     const Index chunks = (spare + group_ - 1) / group_;
     starts_.fit(chunks);
     channels_.fit(chunks * d_);
   }
   void truncate(Index n) {
-    const Index lows = n < size_ ? lows_before(n) : low_tokens();
+    const Index lows = n < size_ ? low_.before(n) : low_tokens();
     truncate_rows(codes_[0], row_bytes(0), n - lows);
     truncate_rows(codes_[1], row_bytes(1), lows);
     truncate_rows(grids_, 2, n);
     size_ = n;
-    truncate_rows(which_, 1, words(n));
-    truncate_rows(ranks_, 1, words(n));
-    if (n % 64 != 0) which_[n / 64] &= (std::uint64_t{1} << n % 64) - 1;
-    Index chunks = starts_.size();
-    while (chunks > 0 && starts_[chunks - 1] >= n) --chunks;
-    fit_chunks(chunks);
+    low_.truncate(n);
+    fit_chunks(starts_.before(n));
   }
   void reserve(Index n) {
     const Index chunks = (n + group_ - 1) / group_;
     codes_[0].reserve(std::max<Index>(n - low_tokens(), 0) * row_bytes(0));
     grids_.reserve(n * 2);
-    which_.reserve(words(n));
-    ranks_.reserve(words(n));
+    low_.reserve(n);
     starts_.reserve(chunks);
     channels_.reserve(chunks * d_);
   }
   Index size() const { return size_; }
   Index low_tokens() const { return codes_[1].size() / row_bytes(1); }
   std::size_t bytes() const {
-    return codes_[0].bytes() + codes_[1].bytes() + grids_.bytes() + which_.bytes() + ranks_.bytes() + starts_.bytes() +
-           channels_.bytes();
+    return codes_[0].bytes() + codes_[1].bytes() + grids_.bytes() + low_.bytes() + starts_.bytes() + channels_.bytes();
   }
 
  private:
-  static constexpr Index block = UnpackArgs::block, at_once = 512;
+  static constexpr Index block = UnpackArgs::block;
   static constexpr int levels = 15, fold = 5;  // 15 / 3
 
-  Index blocks() const { return (d_ + block - 1) / block; }
   Index row_bytes(int width) const { return UnpackArgs::packed_bytes(d_, width == 0 ? 4 : 2); }
-  static Index words(Index tokens) { return (tokens + 63) / 64; }
-  bool is_low(Index t) const { return (which_[t / 64] >> t % 64 & 1) != 0; }
-  Index lows_before(Index t) const {
-    return ranks_[t / 64] + std::popcount(which_[t / 64] & ((std::uint64_t{1} << t % 64) - 1));
-  }
-  Index end_of(Index g) const { return g + 1 < starts_.size() ? Index{starts_[g + 1]} : size_; }
   void fit_chunks(Index chunks) {
-    truncate_rows(starts_, 1, chunks);
+    starts_.truncate(chunks);
     truncate_rows(channels_, d_, chunks);
-  }
-  void mark(const std::vector<std::uint64_t>& low) {
-    which_.resize(static_cast<Index>(low.size()));
-    ranks_.resize(which_.size());
-    for (Index w = 0, before = 0; w < which_.size(); ++w) {
-      which_[w] = low[static_cast<std::size_t>(w)];
-      ranks_[w] = static_cast<std::int32_t>(before);
-      before += std::popcount(which_[w]);
-    }
   }
 
   /// Tokens for which drops(t) are of 2 bits from now on; all that are already are among them.
   template <class F>
   void split(const F& drops) {
-    std::vector<std::uint64_t> low(static_cast<std::size_t>(words(size_)), 0);
+    std::vector<bool> low(static_cast<std::size_t>(size_), false);
     typename Storage::template Array<std::uint8_t> lows;
     lows.reserve(low_tokens() * row_bytes(1));
     Index high = 0, was_high = 0, was_low = 0, now_low = 0;
     for (Index t = 0; t < size_; ++t) {
       const std::uint8_t* const row = codes_[0].data() + was_high * row_bytes(0);
-      const bool was = is_low(t);
+      const bool was = low_[t];
       if (drops(t)) {
-        low[static_cast<std::size_t>(t / 64)] |= std::uint64_t{1} << t % 64;
+        low[static_cast<std::size_t>(t)] = true;
         lows.resize(++now_low * row_bytes(1));
         std::uint8_t* const to = lows.data() + (now_low - 1) * row_bytes(1);
         if (was)
@@ -178,7 +141,7 @@ class ZipRows {
     }
     codes_[0].resize(high * row_bytes(0));
     codes_[1] = std::move(lows);
-    mark(low);
+    low_.assign(low);
   }
   /// A row of 4-bit codes as 2-bit ones: rounding twice is rounding once, for 5 is odd.
   void halve(const std::uint8_t* from, std::uint8_t* to) const {
@@ -221,7 +184,7 @@ class ZipRows {
     f16 &scale = grids_[2 * t], &zero = grids_[2 * t + 1];
     detail::fit_grid(*low, *high, !std::isnan(poison), levels, scale, zero);
     const float inverse = detail::grid_inverse(scale), base = float(zero);
-    const bool narrow = is_low(t);
+    const bool narrow = low_[t];
     std::uint8_t* const to = codes_[narrow ? 1 : 0].data() + place(t);
     for (Index first = 0; first < d_; first += block) {
       const Index count = std::min(block, d_ - first);
@@ -235,30 +198,27 @@ class ZipRows {
   }
   /// Where token t's codes begin, among those of its width.
   Index place(Index t) const {
-    const Index before = lows_before(t);
-    return is_low(t) ? before * row_bytes(1) : (t - before) * row_bytes(0);
+    const Index before = low_.before(t);
+    return low_[t] ? before * row_bytes(1) : (t - before) * row_bytes(0);
   }
 
   void decode(Index at, Index count, Index g, float* out, Unpack unpack) const noexcept {
-    f16 scale[at_once], zero[at_once];
     UnpackArgs args;
     args.d = d_;
-    args.scale = scale;
-    args.zero = zero;
-    args.meta_stride = blocks();
-    const Index most = at_once / blocks(), last = at + count;
+    const Index last = at + count;
     for (Index t = at; t < last; t += args.rows) {
-      const bool narrow = is_low(t);
+      const bool narrow = low_[t];
       args.bits = narrow ? 2 : 4;
       args.row_bytes = row_bytes(narrow ? 1 : 0);
       args.codes = codes_[narrow ? 1 : 0].data() + place(t);
       args.out = out + (t - at) * d_;
-      for (args.rows = 0; args.rows < most && t + args.rows < last && is_low(t + args.rows) == narrow; ++args.rows) {
-        const f16 s = grids_[2 * (t + args.rows)];
-        std::fill_n(scale + args.rows * blocks(), blocks(), narrow ? f16(fold * float(s)) : s);
-        std::fill_n(zero + args.rows * blocks(), blocks(), grids_[2 * (t + args.rows) + 1]);
-      }
-      unpack(args, {0, args.rows, 0});
+      for (args.rows = 1; t + args.rows < last && low_[t + args.rows] == narrow;) ++args.rows;
+      const auto fill = [&](Index row, f16* scale, f16* zero) {
+        const f16 s = grids_[2 * (t + row)];
+        std::fill_n(scale, detail::blocks_of(d_), narrow ? f16(fold * float(s)) : s);
+        std::fill_n(zero, detail::blocks_of(d_), grids_[2 * (t + row) + 1]);
+      };
+      detail::unpack_rows(args, fill, unpack);
     }
     for (Index first = 0; first < d_; first += block) {
       const Index some = std::min(block, d_ - first);
@@ -273,37 +233,26 @@ class ZipRows {
 
   /// Chunks of `left` tokens each, next to each other now: those that fit into one become one.
   void join(const std::vector<Index>& left) {
-    Index to = 0, start = 0;
     std::vector<float> rows;
     const auto of = [&](Index g) { return left[static_cast<std::size_t>(g)]; };
-    const auto chunks = static_cast<Index>(left.size());
-    for (Index g = 0, next = 0; g < chunks; g = next) {
-      Index members = 0, tokens = 0, one = g;
-      for (next = g; next < chunks && tokens + of(next) <= group_; ++next) {
-        if (of(next) > 0 && members++ == 0) one = next;
-        tokens += of(next);
-      }
-      if (tokens == 0) continue;
-      if (members > 1) {
-        rows.resize(static_cast<std::size_t>(tokens * d_));
-        for (Index from = g, row = 0; from < next; row += of(from++))
-          decode(start + row, of(from), from, rows.data() + row * d_, &UnpackRef::run);
-        encode(rows.data(), tokens, d_, start, to);
-      } else if (one != to) {
-        std::copy_n(channels_.data() + one * d_, d_, channels_.data() + to * d_);
-      }
-      starts_[to++] = static_cast<std::int32_t>(start);
-      start += tokens;
-    }
-    fit_chunks(to);
+    const auto merge = [&](Index start, Index first, Index last, Index to) {
+      rows.resize(static_cast<std::size_t>(group_ * d_));
+      Index row = 0;
+      for (Index g = first; g < last; row += of(g++))
+        decode(start + row, of(g), g, rows.data() + row * d_, &UnpackRef::run);
+      encode(rows.data(), row, d_, start, to);
+    };
+    const auto move = [&](Index from, Index to) {
+      std::copy_n(channels_.data() + from * d_, d_, channels_.data() + to * d_);
+    };
+    fit_chunks(starts_.regroup(left, group_, merge, move));
   }
 
   Index d_, group_, size_ = 0;
   typename Storage::template Array<std::uint8_t> codes_[2];  // rows of 4 and of 2 bits, in the order of tokens
   typename Storage::template Array<f16> grids_;              // (size, 2): scale and zero point
-  typename Storage::template Array<std::uint64_t> which_;    // (words): a bit a token, 1 for 2 bits
-  typename Storage::template Array<std::int32_t> ranks_;     // (words): tokens of 2 bits before
-  typename Storage::template Array<std::int32_t> starts_;    // (chunks): the first token of each
+  detail::RowFlags<Storage> low_;                            // (size): tokens of 2 bits
+  detail::GroupStarts<Storage> starts_;                      // (chunks)
   typename Storage::template Array<f16> channels_;           // (chunks, d)
 };
 
@@ -319,10 +268,7 @@ struct Zip {
 
   template <class Storage>
   auto keys(Index d) const {
-    if (group < 1 || recent < 0)
-      throw unsupported_error(tessera::detail::concat("tessera: Zip with groups of ", group, " tokens and a window of ",
-                                                      recent, "; expected at least 1 and 0"));
-    return Recent<ZipRows<Storage>, Storage>(ZipRows<Storage>(d, group), d, group, recent);
+    return detail::windowed<Storage>("Zip", ZipRows<Storage>(d, group), d, group, recent);
   }
   template <class Storage>
   auto values(Index d) const {

@@ -9,6 +9,7 @@
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kv/count_bias.hpp>
 #include <tessera/kv/detail/attend_latent.hpp>
+#include <tessera/kv/detail/attend_tracked.hpp>
 #include <tessera/kv/readable.hpp>
 #include <tessera/kv/tracker.hpp>
 
@@ -80,7 +81,7 @@ inline void attend(Context& ctx, const KvReadable& cache, const KvTrackers& trac
   if (trackers.empty() || !options.causal)
     run(args);
   else
-    trackers.run(ctx, args, {&cache, &token_position, first}, run);
+    attend_tracked(ctx, trackers, args, {&cache, &token_position, first}, run);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv::detail

@@ -15,10 +15,10 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// Tracks Σ softmax_t((x_t + noise · g_t) / tau), x the scores of attention, g Gumbel noise, over queries and heads.
-/// tau rises from tau_begin at position `begin` to tau_end `length` positions later. Noise is pure in (seed, head,
-/// positions of query and token): a table of 2^14 Philox draws that each query and head reads from a place of its own,
-/// so tokens 2^14 apart share theirs. 4 bytes a token; where few queries come at once one more copy of their scores and
-/// two exponentials each, else the scores once more for the normaliser.
+/// tau rises from tau_begin at time `begin` to tau_end `length` tokens later, whatever positions kept tokens close up
+/// to. Noise is pure in (seed, head, the query's time, the token's position): a table of 2^14 Philox draws that each
+/// query and head reads from a place of its own, so tokens 2^14 apart share theirs. 4 bytes a token; where few queries
+/// come at once one more copy of their scores and two exponentials each, else the scores once more for the normaliser.
 class GumbelSums {
  public:
   static constexpr std::string_view name = "GumbelSums";
@@ -38,9 +38,9 @@ class GumbelSums {
   GumbelSums() : GumbelSums(Options{}) {}
 
   static constexpr Index channels() { return 1; }
-  float tau(Index position) const {
+  float tau(Index time) const {
     const double along =
-        static_cast<double>(position - options_.begin) / static_cast<double>(std::max<Index>(options_.length, 1));
+        static_cast<double>(time - options_.begin) / static_cast<double>(std::max<Index>(options_.length, 1));
     return options_.tau_begin +
            (options_.tau_end - options_.tau_begin) * static_cast<float>(std::clamp(along, 0.0, 1.0));
   }
@@ -50,10 +50,10 @@ class GumbelSums {
       place[j] = static_cast<std::size_t>(tokens.of(tokens.state, tile.kv_head, tile.begin + j));
     const float* const draws = gumbel_->data();
     for (Index r = 0; r < tile.rows; ++r) {
-      const Index row = tile.row + r, position = tokens.first + row / tile.group;
+      const Index row = tile.row + r, time = tokens.first + row / tile.group;
       const Philox of_head(options_.seed, static_cast<std::uint64_t>(tile.kv_head * tile.group + row % tile.group + 1));
-      const std::size_t from = of_head.bits(static_cast<std::uint64_t>(position));
-      const float sharpness = 1 / tau(position);
+      const std::size_t from = of_head.bits(static_cast<std::uint64_t>(time));
+      const float sharpness = 1 / tau(time);
       float* const scores = tile.scores + r * tile.row_stride;
       for (Index j = 0; j < tile.count; ++j) {
         float& score = scores[j * tile.token_stride];

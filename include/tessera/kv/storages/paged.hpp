@@ -9,10 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include <tessera/kv/codecs/blocks.hpp>
 #include <tessera/kv/codecs/codec.hpp>
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/codecs/token_blocks.hpp>
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/storage.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -136,8 +137,8 @@ struct Int8Rows<PagedBy<Tokens>> : PagedRows<Int8Rows<Contiguous>, Tokens> {
 template <int Bits, Index Tokens>
 requires(Bits == 2 || Bits == 4) struct TokenBlocks<Bits, PagedBy<Tokens>>
     : PagedRows<TokenBlocks<Bits, Contiguous>, Tokens> {
-  TokenBlocks(Index d, Index group)
-      : PagedRows<TokenBlocks<Bits, Contiguous>, Tokens>(TokenBlocks<Bits, Contiguous>(d, group), d) {}
+  explicit TokenBlocks(Index d, Index channels = UnpackArgs::block)
+      : PagedRows<TokenBlocks<Bits, Contiguous>, Tokens>(TokenBlocks<Bits, Contiguous>(d, channels), d) {}
 };
 
 }  // namespace tessera::inline TESSERA_ABI::kv
