@@ -200,6 +200,10 @@ TEST(CacheGen, CachesAreSavedLoadedAndGoneOnWith) {
   EXPECT_THROW(cachegen_save(ctx, sources), unsupported_error);
   EXPECT_THROW(cachegen_encode(ctx, from.views, 0, {.level = 4}), unsupported_error);
   EXPECT_THROW(cachegen_encode(ctx, {}, 0), shape_error);
+  const Buffer<float> row(1024);
+  const View<const float, 3> wide(row.data(), {1025, 1, 1024}, {0, 1024, 1});  // more channels than a decoder takes
+  const LayerView layer{wide, wide};
+  EXPECT_THROW(cachegen_encode(ctx, {&layer, 1}, 0), unsupported_error);
   Layers bad(1, 1, 3, 2, 0.5f);
   bad.all[1].buffer[5] = std::nanf("");
   EXPECT_THROW(cachegen_encode(ctx, bad.views, 0), unsupported_error);

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <tessera/attention/score_mods.hpp>
 #include <tessera/kv/mergers/nearest.hpp>
@@ -359,7 +360,7 @@ TEST(EmsMerge, IsThePerHeadLoopAndBudgetsAreExact) {
 TEST(EmsMerge, BeatsEvictionOnRedundantHeadsAndKeepsNeedles) {
   Context ctx;
   const Index n = 600, d = 32, topics = 5, queries = 11;
-  int found = 0, better = 0;
+  int found = 0, better = 0, better_than_snap[3] = {};
   constexpr int trials = 10;
   for (int trial = 0; trial < trials; ++trial) {
     const auto seed = static_cast<std::uint64_t>(100 + 10 * trial);
@@ -384,18 +385,22 @@ TEST(EmsMerge, BeatsEvictionOnRedundantHeadsAndKeepsNeedles) {
         cache.append(ctx, K.view(), V.view());
         const auto report = cache.compress(ctx, policy, {.queries = Q.view()});
         EXPECT_EQ(cache.size(0), std::llround(f * static_cast<double>(n)));
-        if (f < 0.02) {
-          const auto left = positions(cache, 0);
-          found += std::binary_search(left.begin(), left.end(), needle) ? 1 : 0;
-        }
-        return *report.output_error;
+        const auto left = positions(cache, 0);
+        return std::pair(*report.output_error, std::binary_search(left.begin(), left.end(), needle));
       };
-      const double merged = error(score(ProbeSums{}) | keep(f) | merge(EmsMerge{.threshold = 0.6f, .merging = 1}));
-      const double evicted = error(score(ProbeSums{}) | keep(f) | evict());
+      const auto [merged, has] = error(score(ProbeSums{}) | keep(f) | merge(EmsMerge{.threshold = 0.6f, .merging = 1}));
+      const auto [evicted, held] = error(score(ProbeSums{}) | keep(f) | evict());  // H2O's choice
+      const auto [snapped, any] = error(score(SnapKv{}) | keep(f) | evict());      // holds the window by itself
       better += merged < evicted ? 1 : 0;
+      better_than_snap[f > 0.08 ? 0 : f > 0.02 ? 1 : 2] += merged < snapped ? 1 : 0;
+      if (f < 0.02) found += (has ? 1 : 0) + (held ? 1 : 0);
     }
   }
   EXPECT_EQ(better, 3 * trials);
+  std::printf("[ measured ] less error than SnapKV: %d, %d, %d of %d at 10%%, 6%%, 1.8%%\n", better_than_snap[0],
+              better_than_snap[1], better_than_snap[2], trials);
+  // 9, 8 and 7 of 10: the window's 11 tokens, which SnapKV always holds, are of the same five topics.
+  for (const int count : better_than_snap) EXPECT_GE(count, 6);
   EXPECT_EQ(found, 2 * trials);
 }
 

@@ -112,6 +112,7 @@ const Kind kinds[] = {
     {"Gear", &made<ShortGear>, true, true, 0.7},
     {"Rotated", &made<Rotated<Kivi<2>>>, true, true, 0.7},
     {"Shrunk", &shrunk, true, true, 0.7},
+    {"Zip", &made<Zip>, true, true, 0.15},
     {"BlockFloatingVirtual", &made<BlockFloating<4>, Virtual>, false, false, 0.3},
     {"Kivi2Virtual", &made<Kivi<2>, Virtual>, false, true, 0.7},
     {"Kivi2Paged", &made<Kivi<2>, PagedBy<16>>, false, true, 0.7},
@@ -235,6 +236,9 @@ TEST_P(PolicyLaws, ReportsWhatItCost) {
     last_recall = 0.95;
   }
   EXPECT_FALSE(cache.compress(ctx, full()).output_error.has_value());
+  EXPECT_FALSE(cache.compress(ctx, full(), {.queries = Q.view(), .report = false}).output_error.has_value());
+  const Tokens odd(3, 1, 32, 4);
+  EXPECT_THROW(cache.compress(ctx, full(), {.queries = odd.view(), .report = false}), shape_error);
   KvCache<F32> exact(2, 32);
   exact.append(ctx, Tokens(2, 400, 32, 1).view(), Tokens(2, 400, 32, 2).view());
   const auto coded = compare(ctx, exact, filled(2, 400).base(), probe);

@@ -11,6 +11,7 @@
 #if defined(__linux__)
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #endif
 
@@ -345,6 +346,34 @@ TEST(Virtual, ResidentMemoryFollowsTokensAndForksShareIt) {
   EXPECT_NEAR(static_cast<double>(forks[0]->bytes()) / 0x1p20, 4, 0.5);
   forks.clear();
   EXPECT_NEAR(held(), 0, 2);
+}
+
+TEST(Virtual, FrozenPagesOfDroppedArraysAreGivenBack) {
+  const auto in_files = [] {
+    double bytes = 0;
+    struct stat file;
+    for (int descriptor = 0; descriptor < 1000; ++descriptor)
+      if (fstat(descriptor, &file) == 0 && S_ISREG(file.st_mode) && file.st_nlink == 0)
+        bytes += 512 * static_cast<double>(file.st_blocks);
+    return bytes / 0x1p20;
+  };
+  Context ctx;
+  const Index n = 1024, d = 128;  // half a MiB of f32 an array
+  const Tokens K(4, n, d, 6);
+  const double before = in_files();
+  KvCache<F32, Virtual> cache(4, d);
+  cache.append(ctx, K.view(), K.view());
+  const auto fork = cache.fork();
+  EXPECT_NEAR(in_files() - before, 4, 0.1);
+  cache.clear();
+  EXPECT_NEAR(in_files() - before, 4, 0.1);
+  for (Index h = 0; h < 3; ++h) {
+    fork->retain(h, {});
+    EXPECT_NEAR(in_files() - before, static_cast<double>(3 - h), 0.1) << h;
+  }
+  KvCache<F32, Virtual> same(4, d);
+  same.append(ctx, K.view(), K.view());
+  EXPECT_EQ(decoded(*fork, 3, true), decoded(same, 3, true));
 }
 
 #if defined(__SANITIZE_ADDRESS__)

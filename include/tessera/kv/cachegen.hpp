@@ -54,7 +54,7 @@ struct CacheGenChunk {
 namespace detail {
 
 inline constexpr std::uint32_t cachegen_magic = 0x31474354;  // TCG1
-inline constexpr Index cachegen_most_tokens = 4096, cachegen_header = 40;
+inline constexpr Index cachegen_most_tokens = 4096, cachegen_most_channels = Index{1} << 20, cachegen_header = 40;
 
 struct CacheGenHeader {
   std::uint32_t magic = cachegen_magic, kind_level_group = 0, layers = 0, kv_heads = 0, head_dim = 0, begin = 0,
@@ -91,6 +91,10 @@ inline void check_cachegen(std::span<const LayerView> layers, const CacheGenOpti
     throw shape_error(tessera::detail::concat("tessera: CacheGen: a chunk of ", layers.size(), " layers of (",
                                               extents[0], ", ", extents[1], ", ", extents[2],
                                               "): expected some of each and 4096 tokens at most"));
+  if (extents[0] > cachegen_most_channels / extents[2])
+    throw unsupported_error(tessera::detail::concat("tessera: CacheGen: ", extents[0], " kv heads of ", extents[2],
+                                                    " channels; expected at most ", cachegen_most_channels,
+                                                    " channels in all"));
 }
 
 inline QuantizedTensor cachegen_tensor(std::span<const LayerView> layers, std::size_t i,
@@ -210,7 +214,7 @@ inline CacheGenChunk cachegen_decode(Context& ctx, std::span<const std::uint8_t>
     return chunk;
   }
   // Every channel has three bytes of its own, and every tensor more than 16.
-  constexpr std::uint64_t wide = 1u << 20;
+  constexpr std::uint64_t wide = detail::cachegen_most_channels;
   const std::uint64_t channels = std::uint64_t{h.kv_heads} * h.head_dim;
   if (h.layers < 1 || channels < 1 || h.layers > h.payload / 32 || channels > wide ||
       channels * 6 > h.payload / h.layers)

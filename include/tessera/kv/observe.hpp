@@ -8,6 +8,7 @@
 
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/report.hpp>
+#include <tessera/kv/row_math.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -38,8 +39,7 @@ inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvPro
         for (Index q = 0; q < group * n; ++q) {
           const float* const query = &Q(h * group + q / n, q % n, Index{0});
           for (Index t = 0; t < count; ++t) {
-            float dot = 0;
-            for (Index c = 0; c < d; ++c) dot += query[c] * keys[t * stride + c];
+            const float dot = detail::dot(query, keys + t * stride, d);
             scores[q * m + j + t] = counted ? scale * dot + cache.count_bias(h, j + t) : scale * dot;
           }
         }

@@ -19,6 +19,7 @@ struct KvProbe {
   View<const float, 3> queries = {};  // (heads, n, d), or empty
   Index top_k = 32;                   // tokens a query's recall is counted over
   std::optional<double> scale = {};   // of the scores; 1/sqrt(d) unless given
+  bool report = true;                 // how far attention moved: it is computed twice
 };
 
 struct KvReport {

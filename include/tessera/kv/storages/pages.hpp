@@ -29,9 +29,19 @@ struct FrozenFile {
   int descriptor;
   std::size_t end = 0;
 };
+/// Whole pages of it, which go back to the system when no array maps them any more.
 struct FrozenPart {
+  FrozenPart(std::shared_ptr<const FrozenFile> of, std::size_t begin, std::size_t size)
+      : file(std::move(of)), offset(begin), bytes(size) {}
+  FrozenPart(const FrozenPart&) = delete;
+  FrozenPart& operator=(const FrozenPart&) = delete;
+  ~FrozenPart() {
+    if (file.use_count() > 1)  // or all of the file goes
+      fallocate(file->descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                static_cast<off_t>(bytes));
+  }
   std::shared_ptr<const FrozenFile> file;
-  std::size_t offset = 0, bytes = 0;  // whole pages
+  std::size_t offset, bytes;
 };
 
 /// While one lives, copies of Pages made by this thread share their memory. One file serves all of them: descriptors
@@ -57,7 +67,7 @@ class PageSharing {
       if (descriptor < 0) return nullptr;
       file_ = std::make_shared<FrozenFile>(descriptor);
     }
-    auto part = std::make_shared<FrozenPart>(FrozenPart{file_, file_->end, pages});
+    auto part = std::make_shared<FrozenPart>(file_, file_->end, pages);
     for (std::size_t done = 0; done < bytes;) {
       const ssize_t some =
           pwrite(file_->descriptor, data + done, bytes - done, static_cast<off_t>(part->offset + done));
@@ -208,7 +218,6 @@ class Pages {
       if (mremap(data_ + begin, end - begin, end - begin, MREMAP_MAYMOVE | MREMAP_FIXED, next + begin) == MAP_FAILED) {
         std::memcpy(next + begin, data_ + begin, std::min(end, size_) - begin);
         munmap(data_ + begin, end - begin);
-        if (begin == 0) part_.reset();
       }
       begin = end;
     }
