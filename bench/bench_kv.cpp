@@ -2,6 +2,9 @@
 /// a time into an empty cache), kv_fork/... (a fork is made and freed), kv_beam/... (a fork takes its parent's place,
 /// which is freed, and a token), kv_append_worst/... (microseconds, the slowest of the tokens), and batch_decode/...:
 /// one step of a layer's product with its weights and attention for a batch, against each request by itself.
+/// What policies cost: kv_step/<codec>/<shape>/<tokens kept>/<policy>/<steps>, append and attend that many times and
+/// evict once, against the same without policy and tracking (1 - vs_plain is the policy's share of the step), or
+/// against the full cache. Caches as streams: cachegen_encode/... and cachegen_decode/..., bytes of f16 numbers.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -178,6 +181,115 @@ void batch_decode(Index batch, Index n) {
                }}});
 }
 
+/// `prepare(cache)` tracks what the policy reads; its probe is the step's queries if it `probes`. The peer holds `full`
+/// tokens.
+template <class C, class Prepare, class Policy>
+void step(const std::string& name, Index kept, Index full, Index steps, const Prepare& prepare, const Policy& policy,
+          bool probes = false) {
+  struct State {
+    Context ctx;
+    std::vector<std::shared_ptr<AnyKvCache>> caches;
+    Buffer<float> memory, out = Buffer<float>(heads * d);
+  };
+  auto state = std::make_shared<State>();
+  const auto run = [=](std::size_t which) {
+    return [=] {
+      State& s = *state;
+      if (s.caches.empty()) {
+        for (const Index n : {kept, full}) s.caches.push_back(filled<C, kv::Contiguous>(s.ctx, n));
+        prepare(*s.caches[0]);
+      }
+      AnyKvCache& cache = *s.caches[which];
+      for (Index i = 0; i < steps; ++i) {
+        cache.append(s.ctx, tokens(kv_heads, 1), tokens(kv_heads, 1));
+        cache.attend(s.ctx, tokens(heads, 1), View<float, 3>(s.out.data(), {heads, 1, d}));
+      }
+      if (which == 1)
+        cache.truncate(full);
+      else if (probes)
+        cache.compress(s.ctx, policy, {.queries = tokens(heads, 32), .report = false});
+      else
+        cache.compress(s.ctx, policy);
+    };
+  };
+  Context counting;
+  const auto bytes = static_cast<double>(filled<C, kv::Contiguous>(counting, kept)->bytes());
+  bench::row(tessera::detail::concat("kv_step/", C::name, '/', shape, '/', kept, '/', name, '/', steps), "GBs",
+             bytes * static_cast<double>(steps),
+             [=] {
+               if (state->memory.size() == 0) state->memory = Buffer<float>(static_cast<Index>(bytes) / 4);
+               return bench::read_roof(state->memory);
+             },
+             run(0), {{full == kept ? "plain" : "full", run(1)}});
+}
+template <class C>
+void steps(Index kept, Index room) {
+  using namespace kv;
+  const auto none = [](AnyKvCache&) {};
+  step<C>("streaming_llm", kept, kept, room, none, window({.sinks = 4, .recent = kept - 4, .room = room}));
+  step<C>("key_norm", kept, kept, room, none,
+          score(KeyNorm{}) | protect(recent(64)) | keep_at_most(kept) | evict(room));
+  step<C>(
+      "h2o", kept, kept, room, [](AnyKvCache& cache) { cache.track(AttentionSums{}); },
+      score(AccumulatedAttention{}) | protect(recent(kept / 2)) | keep_at_most(kept) | evict(room));
+  step<C>(
+      "tova", kept, kept, room, [](AnyKvCache& cache) { cache.track(window_sums(1, 1)); },
+      score(WindowAttention{}) | keep_at_most(kept) | evict(room));
+  step<C>("snap_kv", kept, kept, room, none, score(SnapKv{}) | keep_at_most(kept) | evict(room), true);
+  step<C>(
+      "keyformer", kept / 2, kept, room, [](AnyKvCache& cache) { cache.track(GumbelSums({.seed = 1})); },
+      score(Keyformer{}) | protect(recent(kept * 3 / 20)) | keep_at_most(kept / 2) | evict(room));
+}
+
+/// Channels of sizes of their own, tokens alike: x_t = 0.95 x_(t-1) + noise.
+std::vector<kv::LayerView> alike(Index layers, Index n) {
+  static std::vector<Buffer<float>> memory;
+  const auto one = [&](std::uint64_t seed) {
+    memory.push_back(Buffer<float>(kv_heads * n * d, uninitialized));
+    const Philox draws(seed), sizes(seed + 1);
+    float* const x = memory.back().data();
+    for (Index h = 0; h < kv_heads; ++h)
+      for (Index c = 0; c < d; ++c) {
+        const auto size = static_cast<float>(std::abs(sizes.normal(static_cast<std::uint64_t>(h * d + c))));
+        float value = 0;
+        for (Index t = 0; t < n; ++t) {
+          const auto at = (h * n + t) * d + c;
+          const auto noise = static_cast<float>(draws.normal(static_cast<std::uint64_t>(at)));
+          value = t == 0 ? noise : 0.95f * value + 0.3122f * noise;
+          x[at] = size * value;
+        }
+      }
+    return View<const float, 3>(x, {kv_heads, n, d});
+  };
+  std::vector<kv::LayerView> all;
+  for (Index l = 0; l < layers; ++l) {
+    const auto K = one(static_cast<std::uint64_t>(4 * l + 1));
+    all.push_back({K, one(static_cast<std::uint64_t>(4 * l + 3))});
+  }
+  return all;
+}
+void cachegen(Index layers, Index n, int level) {
+  struct State {
+    Context ctx;
+    std::vector<kv::LayerView> views;
+    kv::Bytes stream;
+  };
+  auto state = std::make_shared<State>();
+  const auto encode = [=] {
+    State& s = *state;
+    if (s.views.empty()) s.views = alike(layers, n);
+    s.stream = kv::cachegen_encode(s.ctx, s.views, 0, {.level = level});
+  };
+  const double bytes = 2.0 * 2 * static_cast<double>(layers * kv_heads * n * d);
+  const std::string rest = tessera::detail::concat('/', layers, "x8kv128d/", n, "/level", level);
+  bench::row("cachegen_encode" + rest, "GBs", bytes, {}, encode);
+  bench::row("cachegen_decode" + rest, "GBs", bytes, {}, [=] {
+    if (state->stream.empty()) encode();
+    std::span<const std::uint8_t> stream = state->stream;
+    kv::cachegen_decode(state->ctx, stream);
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -192,5 +304,7 @@ int main(int argc, char** argv) {
   append_worst<kv::Paged>("paged64", 4096);
   fork(4096);
   batch_decode(8, 256);
+  steps<kv::F32>(8192, 64);
+  for (const int level : {0, 1, 3}) cachegen(4, 1024, level);
   return tessera::bench::run_rows(argc, argv);
 }
