@@ -44,6 +44,7 @@ class KvReadable {
                             Unpack unpack) const noexcept = 0;
   /// Rows from `begin` on as they are coded, for kernels that widen them in registers.
   virtual TokenCodes codes(KvPart part, Index kv_head, Index begin) const noexcept = 0;
+  /// A tile as a view.
   MatrixView<const float> rows(KvPart part, Index kv_head, Index begin, Index count, float* scratch,
                                Unpack unpack) const noexcept {  // (count, d)
     Index stride = 0;
