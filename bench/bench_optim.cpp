@@ -22,6 +22,12 @@ struct AddTo3 {
     v = v + g;
   }
 };
+struct AddTo1 {
+  template <class V>
+  TESSERA_INLINE void operator()(V& p, const V& g) const {
+    p = p + g;
+  }
+};
 struct AddTo2 {
   template <class V>
   TESSERA_INLINE void operator()(V& p, const V& g, V& m) const {
@@ -101,6 +107,51 @@ void step_row(const std::string& name, const Opt& opt, Index n, int updated, boo
       tessera::detail::concat(name, "/f32/", n), "GBs", bytes, roof, [=] { x->step(); }, others);
 }
 
+/// APOLLO-Mini on matrices of n parameters in all, beside plain descent on the same; bytes are descent's.
+void apollo_row(Index matrices, Index rows, Index cols) {
+  struct Pair {
+    Buffer<float> p, g;
+    Parameters<float> params, grads;
+    Context ctx;
+    decltype(apollo_mini(1e-3)) opt = apollo_mini(1e-3);
+    decltype(sgd(1e-3)) plain = sgd(1e-3);
+    decltype(opt.init(Parameters<float>{})) state;
+    decltype(plain.init(Parameters<float>{})) plain_state;
+    static Parameters<float> blocks(Buffer<float>& x, Index count, Index r, Index c) {
+      Parameters<float> all;
+      for (Index i = 0; i < count; ++i)
+        all.emplace_back(std::to_string(i), MatrixView<float>(x.data() + i * r * c, r, c));
+      return all;
+    }
+    Pair(Index count, Index r, Index c)
+        : p(count * r * c),
+          g(count * r * c),
+          params(blocks(p, count, r, c)),
+          grads(blocks(g, count, r, c)),
+          state(opt.init(params)),
+          plain_state(plain.init(params)) {
+      const Philox draws(1);
+      for (Index i = 0; i < g.size(); ++i) g[i] = draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f;
+    }
+  };
+  auto x = std::make_shared<std::unique_ptr<Pair>>();
+  const auto pair = [=]() -> Pair& {
+    if (!*x) *x = std::make_unique<Pair>(matrices, rows, cols);
+    return **x;
+  };
+  const double bytes = 3.0 * sizeof(float) * static_cast<double>(matrices * rows * cols);
+  const auto roof = [=] {
+    auto& o = pair();
+    const double start = bench::seconds();
+    map(o.ctx, AddTo1{}, VectorView<float>(o.p.data(), o.p.size()), VectorView<const float>(o.g.data(), o.g.size()));
+    return bytes / (bench::seconds() - start) * 1e-9;
+  };
+  const auto step = [=] { pair().opt.update(pair().ctx, pair().grads, pair().state, pair().params); };
+  const auto descent = [=] { pair().plain.update(pair().ctx, pair().grads, pair().plain_state, pair().params); };
+  bench::row(tessera::detail::concat("apollo_mini/f32/", matrices, "x", rows, "x", cols), "GBs", bytes, roof, step,
+             {{"sgd", descent}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -110,6 +161,9 @@ int main(int argc, char** argv) {
     step_row("adamw_clipped", chain(clip_by_global_norm(1), adamw(rate, {}, 0.01)), n, 3, true);
     step_row("momentum", sgd(rate, 0.9), n, 2, false);
   }
+  apollo_row(1, 2500, 4000);
+  apollo_row(10, 1000, 1000);
+  apollo_row(10, 2000, 500);
   std::printf("isa %s\n", isa_text(active_isa()).c_str());
   return bench::run_rows(argc, argv);
 }

@@ -50,6 +50,13 @@ namespace detail {
 /// Rows and columns to treat as a matrix; gains and biases are none.
 inline bool is_matrix(const ParameterInfo& p) { return p.rows > 1 && p.cols > 1; }
 
+inline void check_matrix(std::string_view who, const ParameterInfo& p) {
+  if (!is_matrix(p))
+    throw unsupported_error(tessera::detail::concat("tessera: ", who, ": parameter '", p.name, "' is (",
+                                                    tessera::detail::shape_text(p.rows, p.cols),
+                                                    "); expected a matrix, others in a group of their own"));
+}
+
 /// Columns that one piece of work takes where rows are to be reduced.
 inline constexpr Index column_panel = 1024;
 

@@ -61,10 +61,7 @@ struct ScaleByMuon {
   template <class T>
   BlockState<T, 1> init(const Parameters<T>& params) const {
     for (const auto& p : params)
-      if (!detail::is_matrix(p) && p.size() > 0)
-        throw unsupported_error(tessera::detail::concat("tessera: scale_by_muon: parameter '", p.name, "' is (",
-                                                        tessera::detail::shape_text(p.rows, p.cols),
-                                                        "); expected a matrix, others in a group of their own"));
+      if (p.size() > 0) detail::check_matrix(name, p);
     return {{"mu"}, params, [](const ParameterInfo& p) { return std::array<Index, 1>{p.size()}; }};
   }
   template <class T>

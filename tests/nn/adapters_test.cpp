@@ -1,0 +1,279 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <tessera/nn/gs_lora.hpp>
+#include <tessera/nn/lora.hpp>
+#include <tessera/nn/mosa.hpp>
+#include <tessera/nn/s2ft.hpp>
+#include <tessera/optim/alias.hpp>
+#include <tessera/optim/proximal.hpp>
+#include <vector>
+
+#include "support/oracle.hpp"
+
+namespace tessera::nn {
+namespace TESSERA_TEST_FILE {
+
+using test::random_buffer;
+
+template <class T>
+MatrixView<T> view(Buffer<T>& x, Index rows, Index cols) {
+  return {x.data(), rows, cols};
+}
+
+/// Σ of the products of two matrices' entries.
+template <class A, class B>
+double dot(const A& a, const B& b) {
+  double sum = 0;
+  for (Index i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
+/// ∂f/∂x by central differences is what `gradient` says.
+template <class F>
+void expect_gradient(const F& f, Buffer<double>& x, const Buffer<double>& gradient, double bound = 1e-7) {
+  ASSERT_EQ(x.size(), gradient.size());
+  for (Index i = 0; i < x.size(); i += 3) {
+    const double at = x[i], h = 1e-5;
+    x[i] = at + h;
+    const double above = f();
+    x[i] = at - h;
+    const double below = f();
+    x[i] = at;
+    EXPECT_NEAR((above - below) / (2 * h), gradient[i], bound) << i;
+  }
+}
+
+TEST(Lora, GradientsAndMerging) {
+  constexpr Index n = 6, in = 9, out = 7, r = 3;
+  Context ctx;
+  Lora<double> lora(out, in, r, 6, 1);
+  EXPECT_EQ(lora.scale(), 2);
+  auto x = random_buffer<double>(n * in, 1), dy = random_buffer<double>(n * out, 2);
+  Buffer<double> y(n * out), dx(n * in), da(r * in), db(out * r);
+  lora.forward(ctx, view(x, n, in), view(y, n, out));
+  EXPECT_EQ(dot(y, y), 0);  // new
+  const auto drawn = random_buffer<double>(out * r, 3);
+  std::copy(drawn.begin(), drawn.end(), lora.B().data());
+  lora.backward(ctx, view(x, n, in), view(dy, n, out), view(dx, n, in), 0, view(da, r, in), view(db, out, r));
+  const auto loss = [&] {
+    std::fill(y.begin(), y.end(), 0.0);
+    lora.forward(ctx, view(x, n, in), view(y, n, out));
+    return dot(y, dy);
+  };
+  expect_gradient(loss, x, dx);
+  for (auto [values, gradient] : {std::pair{lora.A(), &da}, std::pair{lora.B(), &db}})
+    for (Index i = 0; i < values.size(); ++i) {
+      const double before = values.data()[i];
+      values.data()[i] += 0.5;
+      const double above = loss();
+      values.data()[i] = before;
+      EXPECT_NEAR(2 * (above - loss()), (*gradient)[i], 1e-10);  // bilinear
+    }
+  auto w = random_buffer<double>(out * in, 4);
+  const auto base = w;
+  Buffer<double> merged(n * out);
+  loss();
+  gemm<double>(ctx, 1, view(x, n, in), view(w, out, in).transposed(), 1, view(y, n, out));
+  lora.restart(ctx, view(w, out, in), 9);
+  gemm<double>(ctx, 1, view(x, n, in), view(w, out, in).transposed(), 0, view(merged, n, out));
+  lora.forward(ctx, view(x, n, in), view(merged, n, out));  // begun anew, it adds nothing
+  for (Index i = 0; i < y.size(); ++i) EXPECT_NEAR(merged[i], y[i], 1e-12);
+  EXPECT_GT(std::abs(w[0] - base[0]), 1e-3);
+  EXPECT_THROW((Lora<float>(4, 5, 6, 1)), shape_error);
+}
+
+TEST(GsLora, LossesAndTheirGradients) {
+  constexpr Index n = 8, c = 5;
+  Context ctx;
+  auto logits = random_buffer<double>(n * c, 1);
+  const std::array<Token, 8> targets{0, 1, 2, 3, 4, -1, 1, 0};
+  const auto forget = [](Token t) { return t == 1 || t == 3; };
+  Buffer<double> d(n * c);
+  for (const double bound : {50.0, 0.1}) {  // the second is reached: forgetting is over
+    const ForgetOptions o{.weight = 0.3, .bound = bound};
+    const auto loss = gs_lora_loss<double>(ctx, view(logits, n, c), targets, forget, o, view(d, n, c));
+    EXPECT_NEAR(loss.total, loss.kept + 0.3 * std::max(0.0, bound - loss.forgotten), 1e-14);
+    expect_gradient([&] { return gs_lora_loss<double>(ctx, view(logits, n, c), targets, forget, o, {}).total; }, logits,
+                    d);
+  }
+  auto z = random_buffer<double>(n * 4, 2), prototypes = random_buffer<double>(c * 4, 3);
+  Buffer<double> dz(n * 4);
+  for (const double bound : {100.0, 0.1}) {
+    const ForgetOptions o{.weight = 0.3, .bound = bound};
+    prototype_loss<double>(view(z, n, 4), view(prototypes, c, 4), targets, forget, o, view(dz, n, 4));
+    expect_gradient(
+        [&] { return prototype_loss<double>(view(z, n, 4), view(prototypes, c, 4), targets, forget, o, {}).total; }, z,
+        dz);
+  }
+}
+
+/// Layers of which one has to change, with an adapter each, trained under the group lasso: which adapters are left.
+std::vector<bool> left(double lambda) {
+  constexpr Index layers = 4, n = 16, d = 8, r = 2;
+  Context ctx;
+  std::vector<Lora<double>> adapters;
+  std::vector<Buffer<double>> da, db;
+  optim::Parameters<double> params, grads;
+  for (Index l = 0; l < layers; ++l) {
+    adapters.emplace_back(d, d, r, r, static_cast<std::uint64_t>(l));
+    da.emplace_back(r * d);
+    db.emplace_back(d * r);
+  }
+  for (std::size_t l = 0; l < adapters.size(); ++l) {
+    const auto name = std::to_string(l);
+    for (const auto& p : adapters[l].parameters(name)) params.push_back(p);
+    for (const auto& p : Lora<double>::blocks(name, view(da[l], r, d), view(db[l], d, r))) grads.push_back(p);
+  }
+  const auto wanted = random_buffer<double>(d * d, 50);
+  const auto opt = optim::proximal(
+      optim::adam(0.02),
+      optim::group_lasso_prox([](const optim::ParameterInfo& p) { return p.name.substr(0, 1); }, lambda),
+      optim::constant{0.02});
+  auto state = opt.init(params);
+  for (std::uint64_t step = 0; step < 300; ++step) {
+    Buffer<double> residual(n * d);
+    std::vector<Buffer<double>> x;
+    for (std::size_t l = 0; l < adapters.size(); ++l) x.push_back(random_buffer<double>(n * d, 100 + 4 * step + l));
+    gemm<double>(ctx, -1, view(x[1], n, d), MatrixView<const double>(wanted.data(), d, d).transposed(), 0,
+                 view(residual, n, d));
+    for (std::size_t l = 0; l < adapters.size(); ++l) adapters[l].forward(ctx, view(x[l], n, d), view(residual, n, d));
+    for (double& v : residual) v /= n;
+    for (std::size_t l = 0; l < adapters.size(); ++l)
+      adapters[l].backward(ctx, view(x[l], n, d), view(residual, n, d), {}, 0, view(da[l], r, d), view(db[l], d, r));
+    opt.update(ctx, grads, state, params);
+  }
+  std::vector<bool> nonzero;
+  for (const auto& a : adapters) {
+    bool any = false;
+    for (Index i = 0; i < a.A().size(); ++i) any = any || a.A().data()[i] != 0;
+    for (Index i = 0; i < a.B().size(); ++i) any = any || a.B().data()[i] != 0;
+    nonzero.push_back(any);
+  }
+  return nonzero;
+}
+
+TEST(GsLora, PenaltyLeavesTheLayerThatHasToChange) {
+  EXPECT_EQ(left(0), (std::vector<bool>{true, true, true, true}));
+  EXPECT_EQ(left(0.5), (std::vector<bool>{false, true, false, false}));
+  EXPECT_EQ(left(100), (std::vector<bool>{false, false, false, false}));
+}
+
+TEST(Mosa, PartsArePartsOfOneAdapter) {
+  constexpr Index n = 5, in = 12, out = 7, k = 4;
+  Context ctx;
+  const auto split = mosa_split(out, in, k, 3);
+  auto x = random_buffer<double>(n * in, 1), w = random_buffer<double>(out * in, 2),
+       dy = random_buffer<double>(n * out, 3);
+  Buffer<double> sum(n * out), whole(n * out), merged(out * in), dw(out * in), dx(n * in);
+  std::vector<Buffer<double>> modules(k);
+  std::vector<MatrixView<const double>> views;
+  for (Index part = 0; part < k; ++part) {
+    EXPECT_NEAR(static_cast<double>(split.size(part)), out * in / double{k}, 1);
+    mosa_forward<double>(ctx, view(x, n, in), view(w, out, in), split, part, part == 0 ? 0 : 1, view(sum, n, out));
+    auto& module = modules[static_cast<std::size_t>(part)];
+    module = Buffer<double>(out * in);
+    split.masked<double>(part, view(w, out, in), view(module, out, in));
+    views.push_back(view(module, out, in));
+    mosa_backward<double>(ctx, view(x, n, in), view(dy, n, out), view(w, out, in), split, part, 0, view(dx, n, in),
+                          view(dw, out, in));
+    for (Index i = 0; i < out; ++i)
+      for (Index j = 0; j < in; ++j) {
+        double g = 0;
+        for (Index b = 0; b < n; ++b) g += dy[b * out + i] * x[b * in + j];
+        EXPECT_NEAR(dw[i * in + j], split.has(part, i, j) ? g : 0, 1e-13);
+      }
+    expect_gradient(
+        [&] {
+          mosa_forward<double>(ctx, view(x, n, in), view(w, out, in), split, part, 0, view(whole, n, out));
+          return dot(whole, dy);
+        },
+        x, dx);
+  }
+  gemm<double>(ctx, 1, view(x, n, in), view(w, out, in).transposed(), 0, view(whole, n, out));
+  for (Index i = 0; i < n * out; ++i) EXPECT_NEAR(sum[i], whole[i], 1e-12);
+  mosa_merge<double>(views, split, view(merged, out, in));
+  EXPECT_TRUE(std::equal(merged.begin(), merged.end(), w.begin()));
+  EXPECT_THROW(mosa_split(2, 2, 300, 0), shape_error);
+}
+
+/// y = W_d·(relu(W_g·x) * (W_u·x)), rows of X.
+Buffer<double> feed_forward(Context& ctx, Buffer<double>& wu, Buffer<double>& wg, Buffer<double>& wd, Buffer<double>& x,
+                            Index n, Index d, Index f) {
+  Buffer<double> u(n * f), g(n * f), y(n * d);
+  gemm<double>(ctx, 1, view(x, n, d), view(wu, f, d).transposed(), 0, view(u, n, f));
+  gemm<double>(ctx, 1, view(x, n, d), view(wg, f, d).transposed(), 0, view(g, n, f));
+  for (Index i = 0; i < u.size(); ++i) u[i] *= std::max(g[i], 0.0);
+  gemm<double>(ctx, 1, view(u, n, f), view(wd, d, f).transposed(), 0, view(y, n, d));
+  return y;
+}
+
+TEST(S2ft, CoPermutationChangesNothingAndPutsTheChosenFirst) {
+  constexpr Index n = 5, d = 8, f = 21, k = 6;
+  Context ctx;
+  auto wu = random_buffer<double>(f * d, 1), wg = random_buffer<double>(f * d, 2), wd = random_buffer<double>(d * f, 3),
+       x = random_buffer<double>(n * d, 4);
+  const auto base = wu;
+  const auto before = feed_forward(ctx, wu, wg, wd, x, n, d, f);
+  for (const auto& order : {s2ft_select(f, k, 7), s2ft_select<double>(std::span<const double>(base.data(), f), k)}) {
+    co_permute<double>(order, {view(wu, f, d), view(wg, f, d)}, {view(wd, d, f)});
+    const auto after = feed_forward(ctx, wu, wg, wd, x, n, d, f);
+    for (Index i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-13);
+  }
+  const auto order = s2ft_select<double>(std::span<const double>(base.data(), f), k);
+  for (Index i = k; i < f; ++i)
+    for (Index j = 0; j < k; ++j)
+      EXPECT_LE(base[order[static_cast<std::size_t>(i)]], base[order[static_cast<std::size_t>(j)]]);
+  const std::array<Index, 2> heads{2, 0};
+  EXPECT_EQ(s2ft_heads(heads, 3), (std::vector<Index>{6, 7, 8, 0, 1, 2}));
+  EXPECT_THROW(s2ft_select(3, 4, 0), shape_error);
+}
+
+TEST(S2ft, PartialGradientsAreRowsAndColumnsOfTheWholeOne) {
+  constexpr Index n = 33, in = 40, out = 56, k = 11;
+  Context ctx;
+  auto w = random_buffer<float>(out * in, 1), x = random_buffer<float>(n * in, 2),
+       dy = random_buffer<float>(n * out, 3);
+  Buffer<float> whole(out * in), rows(k * in), columns(out * k), dx(n * in), dx_whole(n * in), saved(n * k);
+  gemm<float>(ctx, 1, view(dy, n, out).transposed(), view(x, n, in), 0, view(whole, out, in));
+  gemm<float>(ctx, 1, view(dy, n, out), view(w, out, in), 0, view(dx_whole, n, in));
+  partial_linear_backward<float>(ctx, view(w, out, in), view(x, n, in), view(dy, n, out), view(dx, n, in), 0, 0,
+                                 view(rows, k, in));
+  EXPECT_EQ(std::memcmp(rows.data(), whole.data(), rows.bytes()), 0);  // bit for bit
+  EXPECT_EQ(std::memcmp(dx.data(), dx_whole.data(), dx.bytes()), 0);
+  for (Index i = 0; i < n; ++i) std::copy_n(&x[i * in], k, &saved[i * k]);
+  partial_linear_backward_columns<float>(ctx, view(w, out, in), view(saved, n, k), view(dy, n, out), {}, 0, 0,
+                                         view(columns, out, k));
+  for (Index i = 0; i < out; ++i)
+    for (Index j = 0; j < k; ++j) ASSERT_EQ(columns[i * k + j], whole[i * in + j]);
+}
+
+TEST(S2ft, OnlyTheChosenMoveAndAdaptersComeOff) {
+  constexpr Index in = 10, out = 12, k = 4;
+  Context ctx;
+  auto w = random_buffer<float>(out * in, 1);
+  const auto base = w;
+  auto g = random_buffer<float>(k * in, 2);
+  const optim::Parameters<float> params{{"w", MatrixView<float>(w.data(), k, in)}}, grads{{"w", view(g, k, in)}};
+  const auto opt = optim::adam(0.1);
+  auto state = opt.init(params);
+  EXPECT_EQ(state.state_bytes(), 2 * k * in * sizeof(float));
+  for (int step = 0; step < 3; ++step) opt.update(ctx, grads, state, params);
+  EXPECT_EQ(std::memcmp(&w[k * in], &base[k * in], (out - k) * in * sizeof(float)), 0);
+  const auto trained = w;
+  const S2Adapter<float> adapter(MatrixView<const float>(base.data(), k, in), MatrixView<const float>(w.data(), k, in));
+  adapter.detach(view(w, k, in));
+  EXPECT_TRUE(std::equal(w.begin(), w.end(), base.begin()));
+  adapter.attach(view(w, k, in));
+  EXPECT_TRUE(std::equal(w.begin(), w.end(), trained.begin()));
+  adapter.detach(view(w, k, in));
+  adapter.add(0.5f, view(w, k, in));
+  for (Index i = 0; i < k * in; ++i) EXPECT_NEAR(w[i], 0.5f * (base[i] + trained[i]), 1e-6f);
+}
+
+}  // namespace
+}  // namespace tessera::nn
