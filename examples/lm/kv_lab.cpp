@@ -65,7 +65,7 @@ void retrieve(Context& ctx, const std::vector<RetrievalTask>& tasks, const KvLab
                   View<float, 3>(out.data(), {RetrievalTask::heads, prompt.tokens, RetrievalTask::head_dim}));
     const double whole = f16_bytes(RetrievalTask::kv_heads, prompt.tokens, RetrievalTask::head_dim);
     const auto asked = task.questions(0);  // all that is known when the cache is compressed
-    shrink_to(ctx, cache, policy, static_cast<std::size_t>(row.share * whole), {.queries = asked.Q()});
+    shrink_to(ctx, cache, policy, static_cast<std::size_t>(row.share * whole), {.queries = asked.Q(), .report = false});
     row.retrieval_share += static_cast<double>(cache->bytes()) / whole / static_cast<double>(tasks.size());
     const Stopwatch clock;
     double mean = 0;
@@ -113,7 +113,7 @@ class TextLife {
         for (Index i = 0; i < probes; ++i)
           std::copy_n(&Q(h, Q.extent(1) - probes + i, Index{0}), d, queries.data() + (h * probes + i) * d);
       shrink_to(ctx, cache, policy, static_cast<std::size_t>(row.share * whole),
-                {.queries = View<const float, 3>(queries.data(), {heads, probes, d})});
+                {.queries = View<const float, 3>(queries.data(), {heads, probes, d}), .report = false});
     };
     Decoder decoder(network_, format);
     Buffer<float> memory(std::max(turn, prompt) * c.vocab), lse(turn);

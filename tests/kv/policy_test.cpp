@@ -11,6 +11,7 @@
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
+#include <thread>
 
 #include "kv/support.hpp"
 
@@ -344,6 +345,24 @@ TEST_P(PolicyLaws, WithoutMemoryHeadsStayWhole) {
     }
     EXPECT_FALSE(failed);
   }
+}
+
+TEST_P(PolicyLaws, DecodingWithoutMemoryIsRightOrNotANumber) {  // attention decodes where nothing may throw
+  const auto cache = filled(1, 300);
+  const auto right = decoded(cache.base(), 0, true);
+  std::vector<float> got(right.size());
+  const auto unpack = KvCacheBase::unpack_kernel(ctx);
+  std::thread([&] {  // with a workspace of its own, empty
+    default_context();
+    allocations_left = 0;
+    for (Index t = 0; t < 300; t += 50) cache.base().copy_rows(KvPart::keys, 0, t, 50, got.data() + t * 32, unpack);
+    allocations_left = -1;
+  })
+      .join();
+  for (std::size_t i = 0; i < got.size(); ++i)
+    if (!std::isnan(got[i])) {
+      ASSERT_NEAR(got[i], right[i], 1e-5) << i;
+    }
 }
 
 TEST(Policy, TimeGoesOnWherePositionsDoNot) {

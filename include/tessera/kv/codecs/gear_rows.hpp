@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
 #include <utility>
 #include <vector>
+
+#include <Eigen/Core>
 
 #include <tessera/core/rng.hpp>
 #include <tessera/core/types.hpp>
@@ -16,6 +19,7 @@
 #include <tessera/kv/codecs/codec.hpp>
 #include <tessera/kv/codecs/group_starts.hpp>
 #include <tessera/kv/row_math.hpp>
+#include <tessera/matrix/detail/thin_qr.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -68,7 +72,7 @@ class GearRows {
     Index chunk = chunks_.of(begin);
     for (Index t = begin; t < begin + count; ++chunk) {
       const Index end = std::min(chunks_.end(chunk, size()), begin + count);
-      add_residual(t, end - t, chunk, scratch + (t - begin) * d_, unpack);
+      add_residual(t, end - t, chunk, scratch + (t - begin) * d_);
       t = end;
     }
     return scratch;
@@ -181,24 +185,18 @@ class GearRows {
       starts_[before + t + 1] = static_cast<std::int32_t>(e);
     }
   }
-  /// Adds A B of tokens [at, at + count) of one chunk. Attention, which cannot throw, calls it: nothing is allocated.
-  void add_residual(Index at, Index count, Index chunk, float* out, Unpack unpack) const noexcept {
-    constexpr Index wide = 128;
-    float b[wide];
-    UnpackArgs args;
-    args.bits = 16;
-    args.half = true;
-    args.rows = 1;
-    args.out = b;
-    for (Index first = 0; first < d_; first += wide) {
-      args.d = std::min(wide, d_ - first);
-      args.row_bytes = 2 * args.d;
-      for (Index k = 0; k < options_.rank; ++k) {
-        args.codes = reinterpret_cast<const std::uint8_t*>(right_.data() + (chunk * options_.rank + k) * d_ + first);
-        unpack(args, {0, 1, 0});
-        for (Index t = 0; t < count; ++t)
-          detail::add_scaled(float(left_[(at + t) * options_.rank + k]), b, out + t * d_ + first, args.d);
-      }
+  /// Adds A B of tokens [at, at + count) of one chunk; by plain loops where there is no memory for the product's
+  /// panels, for attention, which calls it, cannot throw. (These alone: a tile takes 5.7 µs instead of 2.3.)
+  void add_residual(Index at, Index count, Index chunk, float* out) const noexcept {
+    const Index rank = options_.rank;
+    const f16 *const left = left_.data() + at * rank, *const right = right_.data() + chunk * rank * d_;
+    try {
+      gemm<float>(default_context(), 1, MatrixView<const f16>(left, count, rank),
+                  MatrixView<const f16>(right, rank, d_), 1, MatrixView<float>(out, count, d_));
+    } catch (const std::bad_alloc&) {
+      for (Index t = 0; t < count; ++t)
+        for (Index k = 0; k < rank; ++k)
+          for (Index c = 0; c < d_; ++c) out[t * d_ + c] += float(left[t * rank + k]) * float(right[k * d_ + c]);
     }
   }
   /// Power iteration on R = rest - Base(rest): A of orthonormal columns, B = Aᵀ R.
@@ -234,25 +232,12 @@ class GearRows {
     for (Index i = 0; i < rank * d_; ++i)
       right_[chunk * rank * d_ + i] = finite ? saturate_cast<f16>(B.data()[i]) : f16(0.0f);
   }
-  /// Gram–Schmidt, twice; what depends on earlier columns becomes 0.
+  /// By QR; columns beyond the rows there are become 0.
   static void orthonormalize(MatrixView<float> A) {
-    for (Index j = 0; j < A.cols(); ++j) {
-      double before = 0, after = 0;
-      for (int pass = 0; pass < 2; ++pass) {
-        before = 0;
-        for (Index i = 0; i < A.rows(); ++i) before += double{A(i, j)} * double{A(i, j)};
-        for (Index k = 0; k < j; ++k) {
-          double dot = 0;
-          for (Index i = 0; i < A.rows(); ++i) dot += double{A(i, j)} * double{A(i, k)};
-          for (Index i = 0; i < A.rows(); ++i) A(i, j) -= static_cast<float>(dot * double{A(i, k)});
-        }
-        after = 0;
-        for (Index i = 0; i < A.rows(); ++i) after += double{A(i, j)} * double{A(i, j)};
-        if (!(after > 1e-10 * before)) after = 0;
-        const auto scale = static_cast<float>(after > 0 ? 1 / std::sqrt(after) : 0);
-        for (Index i = 0; i < A.rows(); ++i) A(i, j) *= scale;
-      }
-    }
+    Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> all(A.data(), A.rows(), A.cols());
+    const Eigen::MatrixXf Q = tessera::detail::thin_qr<float>(Eigen::MatrixXf(all)).Q;
+    all.leftCols(Q.cols()) = Q;
+    all.rightCols(A.cols() - Q.cols()).setZero();
   }
 
   Base base_;
