@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -57,8 +58,13 @@ TEST(Storage, LanesAgreeAndSpecialNumbersStay) {
   auto x = random_buffer<float>(128, 9);
   std::uint8_t a[128], b[128];
   std::uint16_t h[128], k[128];
-  float y[128], z[128];
-  for (const float special : {0.0f, infinity, nan, 1e-42f, std::numeric_limits<float>::max()}) {
+  float y[128], z[128], u[128];
+  std::vector<c::Lane> lanes{c::lane()};
+#if TESSERA_X86
+  if (active_isa().has(Isa::avx2)) lanes.push_back(c::avx2_lane);
+#endif
+  for (const float special : {0.0f, infinity, nan, 1e-42f, 1e-35f, std::numeric_limits<float>::max()}) {
+    if (special == 1e-35f) std::fill(x.begin(), x.end(), -3e-36f);  // a scale whose offset is rounded
     x[17] = special;
     const float scale = c::portable::dynamic8_encode(x.data(), a, 3, 0);
     c::portable::dynamic8_decode(a, scale, y);
@@ -68,12 +74,17 @@ TEST(Storage, LanesAgreeAndSpecialNumbersStay) {
     EXPECT_EQ(std::isnan(z[17]), std::isnan(special));
     EXPECT_TRUE(special != infinity || z[17] == infinity);
     EXPECT_EQ(z[3], through<Bf16Slot>(std::vector<float>(x.begin(), x.end()), 3)[3]);
-    if (!c::wide()) continue;
-    const float other = c::avx2::dynamic8_encode(x.data(), b, 3, 0);
-    EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
-    EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
-    c::avx2::bf16_encode(x.data(), k, 3, 0);
-    EXPECT_EQ(std::memcmp(h, k, sizeof h), 0);
+    for (const c::Lane& lane : lanes) {
+      const float other = lane.dynamic8_encode(x.data(), b, 3, 0);
+      EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
+      EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
+      lane.dynamic8_decode(a, scale, u);
+      EXPECT_TRUE(std::isnan(scale) ? std::isnan(u[17]) : std::memcmp(y, u, sizeof y) == 0);
+      lane.bf16_encode(x.data(), k, 3, 0);
+      EXPECT_EQ(std::memcmp(h, k, sizeof h), 0);
+      lane.bf16_decode(h, u);
+      EXPECT_EQ(std::memcmp(z, u, sizeof z), 0);
+    }
   }
   for (float v : through<Dynamic8Slot>(std::vector<float>(5, 1e-42f), 1)) EXPECT_EQ(v, 0);
   EXPECT_TRUE(through<Dynamic8Slot>(std::vector<float>(), 1).empty());
@@ -115,6 +126,45 @@ void near_adam(const Opt& opt, double share) {
 TEST(Storage, AdamKeepsItsPromisesInFewerBits) {
   near_adam(chain(in_bf16(scale_by_adam({.b2 = 0.95})), scale(-0.01)), 0.004);
   near_adam(chain(in_dynamic8(scale_by_adam({.b2 = 0.95}), 7), scale(-0.01)), 0.08);
+}
+
+/// Losses of logistic regression on noisy signs of X·w by AdamW, the link's state in some storage.
+template <class Link>
+std::vector<double> losses(const Link& link) {
+  constexpr Index samples = 300, features = 130;  // a block of codes and a part
+  const auto X = random_buffer<float>(samples * features, 21), truth = random_buffer<float>(features, 22),
+             noise = random_buffer<float>(samples, 23);
+  Buffer<float> w(features), g(features);
+  const Parameters<float> params{{"w", std::span<float>(w)}}, grads{{"w", std::span<float>(g)}};
+  const auto opt = chain(link, add_decayed_weights(0.01), scale(-0.02));
+  auto state = opt.init(params);
+  Context ctx;
+  std::vector<double> all;
+  for (int step = 0; step < 150; ++step) {
+    double loss = 0;
+    std::fill(g.begin(), g.end(), 0.0f);
+    for (Index i = 0; i < samples; ++i) {
+      const float* x = X.data() + i * features;
+      float score = 0, wanted = 4 * noise[i];
+      for (Index j = 0; j < features; ++j) score += x[j] * w[j], wanted += x[j] * truth[j];
+      const float sign = wanted < 0 ? -1.0f : 1.0f, off = sign / (1 + std::exp(sign * score));
+      for (Index j = 0; j < features; ++j) g[j] -= off * x[j] / static_cast<float>(samples);
+      loss += std::log1p(std::exp(static_cast<double>(-sign * score))) / static_cast<double>(samples);
+    }
+    all.push_back(loss);
+    opt.update(ctx, grads, state, params);
+  }
+  return all;
+}
+
+TEST(Storage, LossesStayWithinAPercent) {
+  const auto whole = losses(scale_by_adam()), half = losses(in_bf16(scale_by_adam())),
+             eighth = losses(in_dynamic8(scale_by_adam(), 3));
+  EXPECT_LT(whole.back(), 0.6 * whole.front());
+  for (std::size_t t = 0; t < whole.size(); ++t) {
+    EXPECT_NEAR(half[t] / whole[t], 1, 0.01) << t;
+    EXPECT_NEAR(eighth[t] / whole[t], 1, 0.01) << t;
+  }
 }
 
 TEST(Storage, CountsItsBytesBesideWholeState) {

@@ -145,21 +145,12 @@ class Chain {
     constexpr std::size_t end = run_end<Begin>();
     constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
     [[maybe_unused]] const auto write = [&](std::size_t b, VectorView<T> to) {
-      fuse<Begin, end>(
-          ctx, first, b, state, params, [&](Context& worker, const auto& steps, Index from, Index size, auto... slots) {
-            map(worker, detail::Materialise<std::remove_cvref_t<decltype(steps)>>{steps},
-                VectorView<T>(to.data() + from, {size}), VectorView<const T>(params[b].data + from, {size}),
-                VectorView<const T>(updates[b].data() + from, {size}), slots...);
-          });
+      fuse<Begin, end, detail::Materialise>(ctx, first, b, state, params, to.data(),
+                                            const_cast<const T*>(params[b].data), updates[b].data());
     };
     if constexpr (end == n && Move) {
       for (std::size_t b = 0; b < params.size(); ++b)
-        fuse<Begin, end>(ctx, first, b, state, params,
-                         [&](Context& worker, const auto& steps, Index from, Index size, auto... slots) {
-                           map(worker, detail::Apply<std::remove_cvref_t<decltype(steps)>>{steps},
-                               VectorView<T>(params[b].data + from, {size}),
-                               VectorView<const T>(updates[b].data() + from, {size}), slots...);
-                         });
+        fuse<Begin, end, detail::Apply>(ctx, first, b, state, params, params[b].data, updates[b].data());
     } else if constexpr (end == n) {
       if constexpr (pending)
         for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
@@ -195,32 +186,34 @@ class Chain {
     }
   }
 
-  /// `f(ctx, steps of links [Begin, End) for block b, from, size, views of their slots…)` for the block as a whole, or
-  /// where slots are codes, for each piece of it.
-  template <std::size_t Begin, std::size_t End, class First, class T, class F>
+  /// Maps Use of the links [Begin, End) over memory… of block b and their slots: as a whole, or where slots are codes,
+  /// run by run.
+  template <std::size_t Begin, std::size_t End, template <class> class Use, class First, class T, class... E>
   void fuse(Context& ctx, const First& first, std::size_t b, ChainState<T, Links...>& state,
-            const Parameters<T>& params, F&& f) const {
-    const auto steps = detail::prepend<detail::slots_t<0>>(
-        detail::of_block(first, b), detail::step_list<Begin, End, T>(links_, state.count, params[b]));
+            const Parameters<T>& params, E*... memory) const {
+    const auto use = detail::use_of<Use>(detail::prepend<detail::slots_t<0>>(
+        detail::of_block(first, b), detail::step_list<Begin, End, T>(links_, state.count, params[b])));
     const Index size = params[b].size();
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       if constexpr ((detail::is_coded<Link<Begin + I>> || ...)) {
         for_each_chunk(ctx, size, 16 * detail::coded_piece, [&](Context& worker, Index begin, Index end) {
           Workspace::Scope scope(worker.workspace);
           std::apply(
-              [&](const auto&... slots) {
-                for (Index from = begin; from < end; from += detail::coded_piece) {
-                  const Index piece = std::min(detail::coded_piece, end - from);
-                  (slots.open(from, piece), ...);
-                  f(worker, steps, from, piece, slots.view(from, piece)...);
-                  (slots.close(from, piece), ...);
+              [&](auto... slots) {
+                auto run = repeated_map(worker, use, memory..., slots.data(0)...);
+                for (Index from = begin; from < end; from += detail::coded_run) {
+                  if (from % detail::coded_piece == 0) (slots.begin(from), ...);
+                  const Index n_run = std::min(detail::coded_run, end - from);
+                  (slots.open(from, n_run), ...);
+                  run(n_run, (memory + from)..., slots.data(from)...);
+                  (slots.close(from, n_run), ...);
                 }
               },
               std::tuple_cat(detail::open_slots<T>(std::get<Begin + I>(links_), std::get<Begin + I>(state.links),
                                                    Begin + I, b, state.count, scope)...));
         });
       } else {
-        std::apply([&](auto... slots) { f(ctx, steps, Index{0}, size, slots...); },
+        std::apply([&](auto... slots) { map(ctx, use, VectorView<E>(memory, {size})..., slots...); },
                    std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));
       }
     }

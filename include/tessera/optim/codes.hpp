@@ -1,4 +1,4 @@
-/// Blocks of 128 floats as bf16 or as bytes with a scale, rounded up or down at random; see storage.hpp. Two lanes with
+/// Blocks of 128 floats as bf16 or as bytes with a scale, rounded up or down at random; see storage.hpp. Lanes with
 /// the same bits (where the unit's flags do not fuse products and sums).
 #pragma once
 

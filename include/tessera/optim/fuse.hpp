@@ -110,6 +110,11 @@ struct Materialise {
   }
 };
 
+template <template <class> class Use, class Steps>
+Use<Steps> use_of(const Steps& steps) {
+  return {steps};
+}
+
 /// Links whose slots are kept as codes (storage.hpp).
 template <class Link>
 inline constexpr bool is_coded = requires {
@@ -125,26 +130,34 @@ struct CodedState {
   }
 };
 
-/// A slot of one block, `view`ed piece by piece between `open` and `close`.
+/// A slot of one block, piece by piece: `begin`, then for each run of it `open`, work on `data`, `close`.
 template <class T>
 struct PlainSlot {
-  T* data;
+  T* all;
+  void begin(Index) {}
   void open(Index, Index) const {}
   void close(Index, Index) const {}
-  VectorView<T> view(Index from, Index n) const { return {data + from, {n}}; }
+  T* data(Index from) const { return all + from; }
 };
 template <class T, class Codec>
 struct CodedSlot {
   Codec* codec;
   T* scratch;
   Philox draws;
-  void open(Index from, Index n) const { codec->decode(from, n, scratch); }
-  void close(Index from, Index n) const {
-    codec->encode(from, n, scratch, draws.bits(static_cast<std::uint64_t>(from)));
+  Index piece = 0;
+  std::uint32_t key = 0;
+  void begin(Index from) {
+    piece = from;
+    key = draws.bits(static_cast<std::uint64_t>(from));
   }
-  VectorView<T> view(Index, Index n) const { return {scratch, {n}}; }
+  void open(Index from, Index n) const { codec->decode(from, n, scratch); }
+  void close(Index from, Index n) const { codec->encode(from, n, scratch, key, from - piece); }
+  T* data(Index) const { return scratch; }
 };
-inline constexpr Index coded_piece = 2048;  // elements decoded at once: a few slots of them fit into the first cache
+inline constexpr Index coded_piece = 2048;  // elements of one key
+/// Elements decoded at once. Tried: 2048 (phases of coding, without reads of memory, twice as long a step from there);
+/// 128 (calls cost a fifth).
+inline constexpr Index coded_run = 512;
 
 template <class T, class Link, class State>
 auto open_slots(const Link& link, State& state, std::size_t link_index, std::size_t b, Index count,
@@ -157,7 +170,7 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
         return Philox((std::uint64_t{key[0]} << 32) | key[1], (std::uint64_t{key[2]} << 32) | key[3]);
       };
       return std::tuple{
-          CodedSlot<T, typename Link::storage>{&state.blocks[b][S], scope.take<T>(coded_piece), draws(S)}...};
+          CodedSlot<T, typename Link::storage>{&state.blocks[b][S], scope.take<T>(coded_run), draws(S)}...};
     } else {
       return std::tuple{PlainSlot<T>{state.blocks[b][S].data()}...};
     }

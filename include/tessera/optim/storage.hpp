@@ -11,23 +11,34 @@
 #include <utility>
 
 #include <tessera/core/buffer.hpp>
-#include <tessera/optim/codes.hpp>
+#include <tessera/optim/codes_avx512.hpp>
 #include <tessera/optim/transform.hpp>
 #include <tessera/simd/isa.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
 namespace detail::codes {
-inline bool wide() {
+/// The coders of one lane.
+struct Lane {
+  decltype(&portable::bf16_decode) bf16_decode;
+  decltype(&portable::bf16_encode) bf16_encode;
+  decltype(&portable::dynamic8_decode) dynamic8_decode;
+  decltype(&portable::dynamic8_encode) dynamic8_encode;
+};
+inline constexpr Lane portable_lane{portable::bf16_decode, portable::bf16_encode, portable::dynamic8_decode,
+                                    portable::dynamic8_encode};
 #if TESSERA_X86
-  return active_isa().has(Isa::avx2);
-#else
-  return false;
+inline constexpr Lane avx2_lane{avx2::bf16_decode, avx2::bf16_encode, avx2::dynamic8_decode, avx2::dynamic8_encode};
+inline constexpr Lane avx512_lane{avx512::bf16_decode, avx512::bf16_encode, avx512::dynamic8_decode,
+                                  avx512::dynamic8_encode};
 #endif
+inline const Lane& lane() {
+#if TESSERA_X86
+  if (active_isa().has(Isa::avx512_vbmi)) return avx512_lane;
+  if (active_isa().has(Isa::avx2)) return avx2_lane;
+#endif
+  return portable_lane;
 }
-#if !TESSERA_X86
-namespace avx2 = portable;
-#endif
 
 /// `f(element of the slot, elements, floats in place)` for each block of [from, from + n); T's values go in and out
 /// through floats.
@@ -62,21 +73,15 @@ class Bf16Slot {
   /// out ← elements [from, from + n); `from` is a multiple of 128.
   template <class T>
   void decode(Index from, Index n, T* out) const {
-    namespace c = detail::codes;
-    const bool wide = c::wide();
-    c::for_each_block(from, n, out, true, [&](Index at, float* x) {
-      wide ? c::avx2::bf16_decode(codes_.data() + at, x) : c::portable::bf16_decode(codes_.data() + at, x);
-    });
+    const auto code = detail::codes::lane().bf16_decode;
+    detail::codes::for_each_block(from, n, out, true, [&](Index i, float* x) { code(codes_.data() + i, x); });
   }
-  /// The reverse; `key` decides the rounding.
+  /// The reverse; `key` decides the rounding, of elements counted from `at` on, a multiple of 16.
   template <class T>
-  void encode(Index from, Index n, T* in, std::uint32_t key) {
-    namespace c = detail::codes;
-    const bool wide = c::wide();
-    c::for_each_block(from, n, in, false, [&](Index at, const float* x) {
-      const auto j = static_cast<std::uint32_t>(at - from);
-      wide ? c::avx2::bf16_encode(x, codes_.data() + at, key, j)
-           : c::portable::bf16_encode(x, codes_.data() + at, key, j);
+  void encode(Index from, Index n, T* in, std::uint32_t key, Index at = 0) {
+    const auto code = detail::codes::lane().bf16_encode;
+    detail::codes::for_each_block(from, n, in, false, [&](Index i, const float* x) {
+      code(x, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
     });
   }
   template <class F>
@@ -101,22 +106,15 @@ class Dynamic8Slot {
 
   template <class T>
   void decode(Index from, Index n, T* out) const {
-    namespace c = detail::codes;
-    const bool wide = c::wide();
-    c::for_each_block(from, n, out, true, [&](Index at, float* x) {
-      const float scale = scales_[at / c::block];
-      wide ? c::avx2::dynamic8_decode(codes_.data() + at, scale, x)
-           : c::portable::dynamic8_decode(codes_.data() + at, scale, x);
-    });
+    const auto code = detail::codes::lane().dynamic8_decode;
+    detail::codes::for_each_block(
+        from, n, out, true, [&](Index i, float* x) { code(codes_.data() + i, scales_[i / detail::codes::block], x); });
   }
   template <class T>
-  void encode(Index from, Index n, T* in, std::uint32_t key) {
-    namespace c = detail::codes;
-    const bool wide = c::wide();
-    c::for_each_block(from, n, in, false, [&](Index at, const float* x) {
-      const auto j = static_cast<std::uint32_t>(at - from);
-      scales_[at / c::block] = wide ? c::avx2::dynamic8_encode(x, codes_.data() + at, key, j)
-                                    : c::portable::dynamic8_encode(x, codes_.data() + at, key, j);
+  void encode(Index from, Index n, T* in, std::uint32_t key, Index at = 0) {
+    const auto code = detail::codes::lane().dynamic8_encode;
+    detail::codes::for_each_block(from, n, in, false, [&](Index i, const float* x) {
+      scales_[i / detail::codes::block] = code(x, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
     });
   }
   template <class F>

@@ -38,4 +38,31 @@ void map(Context& ctx, F&& f, VectorView<T> first, VectorView<Rest>... rest) {
   launch(ctx, MapKernels::select(ctx, args), args, n, grain);
 }
 
+namespace detail {
+template <class F, class... E>
+class RepeatedMap {
+ public:
+  RepeatedMap(const Context& ctx, F& f) {
+    args_.f = &f;
+    args_.stride.fill(1);
+    run_ = MapKernels::select(ctx, args_).run;
+  }
+  void operator()(Index n, E*... data) {
+    args_.data = {const_cast<std::remove_const_t<E>*>(data)...};
+    run_(args_, {0, n, 0});
+  }
+
+ private:
+  MapArgs<F, E...> args_;
+  void (*run_)(const MapArgs<F, E...>&, RowRange) noexcept;
+};
+}  // namespace detail
+
+/// A map whose kernel is chosen once for many short runs of contiguous elements: `run(n, pointers…)`, of the types of
+/// these, const where only read. `f` is pointed to.
+template <class F, class... E>
+detail::RepeatedMap<F, E...> repeated_map(const Context& ctx, F& f, E*...) {
+  return {ctx, f};
+}
+
 }  // namespace tessera::inline TESSERA_ABI
