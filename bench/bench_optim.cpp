@@ -1,8 +1,13 @@
 /// Optimizer steps against a plain -O3 loop and Eigen (both compiled for this machine); GB/s of what a step must move.
-/// The roof is the same streams through the simplest arithmetic. <op>/f32/<parameters>.
+/// The roof is the streams of f32 state through the simplest arithmetic; vs_f32 is the step with such state.
+/// <op>/<state>/<parameters>.
+#include <cmath>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include <harness.hpp>
 #include <peer_optim.hpp>
@@ -54,57 +59,81 @@ struct Run {
   Opt opt;
   Index n;
   Context ctx;
-  std::unique_ptr<Model> model, other, probe;  // ours, the peers', the roof's
+  std::unique_ptr<Model> model;
   std::unique_ptr<decltype(std::declval<Opt>().init(Parameters<float>{}))> state;
-  void make() {
-    if (model) return;
-    model = std::make_unique<Model>(n);
-    other = std::make_unique<Model>(n);
-    probe = std::make_unique<Model>(n);
-    state = std::make_unique<decltype(opt.init(model->params))>(opt.init(model->params));
-  }
   void step() {
-    make();
+    if (!model) {
+      model = std::make_unique<Model>(n);
+      state = std::make_unique<decltype(opt.init(model->params))>(opt.init(model->params));
+    }
     opt.update(ctx, model->grads, *state, model->params);
   }
 };
-
 template <class Opt>
-void step_row(const std::string& name, const Opt& opt, Index n, int updated, bool adam) {
-  auto x = std::make_shared<Run<Opt>>(Run<Opt>{opt, n, Context(), {}, {}, {}, {}});
-  const double bytes = (2.0 * updated + 1) * sizeof(float) * static_cast<double>(n);
-  const auto roof = [=] {
-    x->make();
-    auto& o = *x->probe;
+std::function<void()> stepping(const Opt& opt, Index n) {
+  auto run = std::make_shared<Run<Opt>>(Run<Opt>{opt, n, Context(), {}, {}});
+  return [=] { run->step(); };
+}
+
+/// A peer's loop over memory of its own, made when it first runs.
+template <class F>
+bench::Peer peer(const std::string& name, Index n, const F& loop) {
+  auto memory = std::make_shared<std::unique_ptr<Model>>();
+  return {name, [=] {
+            if (!*memory) *memory = std::make_unique<Model>(n);
+            Model& o = **memory;
+            loop(o.p.data(), o.g.data(), o.m.data(), o.v.data());
+          }};
+}
+
+/// GB/s of reading g and reading and writing the others, `updated` of them.
+std::function<double()> streams(Index n, int updated) {
+  auto memory = std::make_shared<std::unique_ptr<Model>>();
+  return [=] {
+    if (!*memory) *memory = std::make_unique<Model>(n);
+    Context ctx;
+    Model& o = **memory;
     const VectorView<const float> g(o.g.data(), n);
     const double start = bench::seconds();
-    updated == 3 ? map(x->ctx, AddTo3{}, o.view(o.p), g, o.view(o.m), o.view(o.v))
-                 : map(x->ctx, AddTo2{}, o.view(o.p), g, o.view(o.m));
-    return bytes / (bench::seconds() - start) * 1e-9;
+    updated == 3 ? map(ctx, AddTo3{}, o.view(o.p), g, o.view(o.m), o.view(o.v))
+                 : map(ctx, AddTo2{}, o.view(o.p), g, o.view(o.m));
+    return (2.0 * updated + 1) * sizeof(float) * static_cast<double>(n) / (bench::seconds() - start) * 1e-9;
   };
-  const peers::AdamW options{0.9f, 0.999f, 1, 1, 1e-8f, 1e-3f, 0.01f};
-  std::vector<bench::Peer> others;
-  const auto with = [=](auto&& f) {
-    return [=] {
-      x->make();
-      auto& o = *x->other;
-      f(o.p.data(), o.g.data(), o.m.data(), o.v.data());
-    };
-  };
-  if (adam) {
-    others.push_back({"loop", with([=](float* p, const float* g, float* m, float* v) {
-                        peers::loop_adamw(options, p, g, m, v, n);
-                      })});
-    others.push_back({"eigen", with([=](float* p, const float* g, float* m, float* v) {
-                        peers::eigen_adamw(options, p, g, m, v, n);
-                      })});
-  } else {
-    others.push_back({"loop", with([=](float* p, const float* g, float* m, float*) {
-                        peers::loop_momentum(0.9f, 1e-3f, p, g, m, n);
-                      })});
-  }
+}
+
+/// `state` bytes of state a parameter.
+template <class Opt>
+void step_row(const std::string& name, const Opt& opt, Index n, double state, const std::vector<bench::Peer>& peers) {
+  const double bytes = (3 * sizeof(float) + 2 * state) * static_cast<double>(n);
+  bench::row(tessera::detail::concat(name, '/', n), "GBs", bytes, streams(n, state > 4 ? 3 : 2), stepping(opt, n),
+             peers);
+}
+
+/// The flops of its five Newton-Schulz steps; gemm is one product of that shape, at as many flops.
+void muon_row(Index n) {
+  const double product = 2 * std::pow(static_cast<double>(n), 3), flops = 5 * 2 * product;
+  const auto opt = chain(scale_by_muon(), scale(-1e-3));
+  auto run = std::make_shared<Run<std::remove_const_t<decltype(opt)>>>(
+      Run<std::remove_const_t<decltype(opt)>>{opt, n * n, Context(), {}, {}});
+  auto other = std::make_shared<std::unique_ptr<Model>>();
   bench::row(
-      tessera::detail::concat(name, "/f32/", n), "GBs", bytes, roof, [=] { x->step(); }, others);
+      tessera::detail::concat("muon/f32/", n, 'x', n), "GFLOPs", flops, [] { return bench::fma_roof<float>(); },
+      [=] {
+        if (!run->model) {
+          run->model = std::make_unique<Model>(n * n);
+          auto& m = *run->model;
+          m.params = {{"w", MatrixView<float>(m.p.data(), n, n)}};
+          m.grads = {{"w", MatrixView<float>(m.g.data(), n, n)}};
+          run->state = std::make_unique<decltype(opt.init(m.params))>(opt.init(m.params));
+        }
+        run->step();
+      },
+      {peer("gemm", n * n, [=](const float* p, const float* g, float* m, float*) {
+        Context ctx;
+        for (int i = 0; i < 10; ++i)
+          gemm(ctx, 1.0f, MatrixView<const float>(p, n, n), MatrixView<const float>(g, n, n), 0.0f,
+               MatrixView<float>(m, n, n));
+      })});
 }
 
 /// APOLLO-Mini on matrices of n parameters in all, beside plain descent on the same; bytes are descent's.
@@ -156,11 +185,30 @@ void apollo_row(Index matrices, Index rows, Index cols) {
 
 int main(int argc, char** argv) {
   const warmup_cosine rate{.peak = 1e-3, .warmup_steps = 100, .decay_steps = 10000};
+  const peers::AdamW options{0.9f, 0.999f, 1, 1, 1e-8f, 1e-3f, 0.01f};
+  const auto coded = [&](const auto& link) {
+    return chain(link, add_decayed_weights(0.01), scale_by_learning_rate(rate));
+  };
   for (Index n : {100000, 3000000, 10000000}) {
-    step_row("adamw", adamw(rate, {}, 0.01), n, 3, true);
-    step_row("adamw_clipped", chain(clip_by_global_norm(1), adamw(rate, {}, 0.01)), n, 3, true);
-    step_row("momentum", sgd(rate, 0.9), n, 2, false);
+    const std::vector<bench::Peer> adam{
+        peer("loop", n,
+             [=](float* p, const float* g, float* m, float* v) { peers::loop_adamw(options, p, g, m, v, n); }),
+        peer("eigen", n,
+             [=](float* p, const float* g, float* m, float* v) { peers::eigen_adamw(options, p, g, m, v, n); })};
+    const auto whole = adamw(rate, {}, 0.01);
+    const std::vector<bench::Peer> f32{{"f32", stepping(whole, n)}};
+    step_row("adamw/f32", whole, n, 8, adam);
+    step_row("adamw_clipped/f32", chain(clip_by_global_norm(1), whole), n, 8, adam);
+    step_row("adamw/bf16", coded(in_bf16(scale_by_adam())), n, 4, f32);
+    step_row("adamw/dynamic8", coded(in_dynamic8(scale_by_adam())), n, 2 + 8.0 / 128, f32);
+    step_row("momentum/f32", sgd(rate, 0.9), n, 4, {peer("loop", n, [=](float* p, const float* g, float* m, float*) {
+               peers::loop_momentum(0.9f, 1e-3f, p, g, m, n);
+             })});
+    step_row("lion/f32", lion(rate), n, 4, {peer("loop", n, [=](float* p, const float* g, float* m, float*) {
+               peers::loop_lion(0.9f, 0.99f, 1e-3f, p, g, m, n);
+             })});
   }
+  for (Index n : {256, 1024}) muon_row(n);
   apollo_row(1, 2500, 4000);
   apollo_row(10, 1000, 1000);
   apollo_row(10, 2000, 500);

@@ -28,4 +28,12 @@ void loop_momentum(float decay, float rate, float* p, const float* g, float* m, 
   }
 }
 
+void loop_lion(float b1, float b2, float rate, float* p, const float* g, float* m, std::ptrdiff_t n) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const float c = b1 * m[i] + (1 - b1) * g[i];
+    m[i] = b2 * m[i] + (1 - b2) * g[i];
+    p[i] -= rate * static_cast<float>((c > 0) - (c < 0));
+  }
+}
+
 }  // namespace peers

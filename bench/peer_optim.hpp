@@ -13,5 +13,6 @@ struct AdamW {
 void loop_adamw(const AdamW& o, float* p, const float* g, float* m, float* v, std::ptrdiff_t n);
 void eigen_adamw(const AdamW& o, float* p, const float* g, float* m, float* v, std::ptrdiff_t n);
 void loop_momentum(float decay, float rate, float* p, const float* g, float* m, std::ptrdiff_t n);
+void loop_lion(float b1, float b2, float rate, float* p, const float* g, float* m, std::ptrdiff_t n);
 
 }  // namespace peers
