@@ -8,6 +8,7 @@
 
 #include <tessera/matrix/block_circulant.hpp>
 #include <tessera/matrix/detail/quantized_part.hpp>
+#include <tessera/matrix/detail/quantized_structure.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -16,11 +17,8 @@ namespace tessera::inline TESSERA_ABI {
 /// squares. Where FFTs pay it is decoded, n·m·p floats, and multiplies as BlockCirculant does. Immutable; copies share
 /// the codes. Block-circulant as in block_circulant.hpp.
 template <PanelFormat F>
-class QuantizedBlockCirculant : public OperatorBase<QuantizedBlockCirculant<F>> {
+class QuantizedBlockCirculant : public detail::QuantizedStructure<QuantizedBlockCirculant<F>, F> {
  public:
-  using Scalar = float;
-  using Format = F;
-
   /// See quantize.
   template <class P>
   QuantizedBlockCirculant(Context& ctx, const BlockCirculant<P>& A, Activations mode)
@@ -68,10 +66,9 @@ class QuantizedBlockCirculant : public OperatorBase<QuantizedBlockCirculant<F>> 
     });
   }
   template <class Visit>
-  void for_each_buffer(Visit&& visit) const {
-    row_.for_each_buffer(visit);
+  void for_each_part(Visit&& visit) const {
+    visit(row_);
   }
-  std::size_t bytes() const { return row_.bytes(); }
   double flops(Index n) const {
     const double columns = static_cast<double>(n), direct = static_cast<double>(n_) * tessera::flops(row_, n);
     return by_fft(n) ? BlockCirculant<float>::transform_flops(n_, m_, p_, columns) +
@@ -94,8 +91,6 @@ class QuantizedBlockCirculant : public OperatorBase<QuantizedBlockCirculant<F>> 
         for (Index j = 0; j < p_; ++j) blocks[(k * m_ + i) * p_ + j] = row(i, (n_ - 1 - k) * p_ + j);
     return BlockCirculant<float>(n_, m_, p_, std::move(blocks)).set_method(method_);
   }
-  Eigen::MatrixXf to_dense() const { return dequantized().to_dense(); }
-  Eigen::VectorXf diagonal() const { return dequantized().diagonal(); }
 
  private:
   /// Column j of n_ blocks as n_ columns.

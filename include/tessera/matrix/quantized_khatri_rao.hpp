@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <tessera/matrix/detail/quantized_part.hpp>
+#include <tessera/matrix/detail/quantized_structure.hpp>
 #include <tessera/matrix/khatri_rao.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -15,11 +16,8 @@ namespace tessera::inline TESSERA_ABI {
 /// multiplies B as it lies by A diag(x) for each column x; the transposed one decodes squares of B. Immutable; copies
 /// share the codes. Khatri–Rao as in khatri_rao.hpp.
 template <PanelFormat F>
-class QuantizedKhatriRao : public OperatorBase<QuantizedKhatriRao<F>> {
+class QuantizedKhatriRao : public detail::QuantizedStructure<QuantizedKhatriRao<F>, F> {
  public:
-  using Scalar = float;
-  using Format = F;
-
   /// See quantize.
   template <class P>
   QuantizedKhatriRao(Context& ctx, const KhatriRao<P>& A, Activations mode)
@@ -57,11 +55,10 @@ class QuantizedKhatriRao : public OperatorBase<QuantizedKhatriRao<F>> {
     });
   }
   template <class Visit>
-  void for_each_buffer(Visit&& visit) const {
-    a_.for_each_buffer(visit);
-    b_.for_each_buffer(visit);
+  void for_each_part(Visit&& visit) const {
+    visit(a_);
+    visit(b_);
   }
-  std::size_t bytes() const { return a_.bytes() + b_.bytes(); }
   double flops(Index n) const {
     return static_cast<double>(n) * static_cast<double>(a_.rows()) * static_cast<double>(cols()) *
            (1 + 2 * static_cast<double>(b_.rows()));
@@ -76,8 +73,6 @@ class QuantizedKhatriRao : public OperatorBase<QuantizedKhatriRao<F>> {
   }
   /// The product that it stands for.
   KhatriRao<float> dequantized() const { return {Dense<float>(a_.to_dense()), Dense<float>(b_.to_dense())}; }
-  Eigen::MatrixXf to_dense() const { return dequantized().to_dense(); }
-  Eigen::VectorXf diagonal() const { return dequantized().diagonal(); }
 
  private:
   /// Column j (M·N) as (M,N).

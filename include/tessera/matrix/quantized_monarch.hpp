@@ -4,6 +4,7 @@
 #include <string>
 
 #include <tessera/matrix/detail/coded_store.hpp>
+#include <tessera/matrix/detail/quantized_structure.hpp>
 #include <tessera/matrix/monarch.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -13,11 +14,8 @@ namespace tessera::inline TESSERA_ABI {
 /// for; products are of decoded values in f32, a slab of a block at a time, of one to three columns in registers.
 /// Immutable; copies share the codes. Monarch as in monarch.hpp.
 template <CodedFormat F>
-class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
+class QuantizedMonarch : public detail::QuantizedStructure<QuantizedMonarch<F>, F> {
  public:
-  using Scalar = float;
-  using Format = F;
-
   QuantizedMonarch() = default;
   /// Every row of every block rounded to nearest; see quantize.
   template <class P>
@@ -35,12 +33,10 @@ class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
     detail::monarch_stages<float>(ctx, op, shape_, left_.stage(ctx), right_.stage(ctx), alpha, X, beta, Y);
   }
   template <class Visit>
-  void for_each_buffer(Visit&& visit) const {
-    left_.for_each_buffer(visit);
-    right_.for_each_buffer(visit);
+  void for_each_part(Visit&& visit) const {
+    visit(left_);
+    visit(right_);
   }
-  /// Of codes and scales, the padding of rows included.
-  std::size_t bytes() const { return left_.bytes() + right_.bytes(); }
   double flops(Index n) const { return 2.0 * static_cast<double>(shape_.parameters()) * static_cast<double>(n); }
   std::string describe() const {
     return detail::concat("QuantizedMonarch<", F::name, ", ", shape_.row_blocks, "x", shape_.col_blocks, "> ",
@@ -62,8 +58,6 @@ class QuantizedMonarch : public OperatorBase<QuantizedMonarch<F>> {
     right_.decode(M.right());
     return M;
   }
-  Eigen::MatrixXf to_dense() const { return dequantized().to_dense(); }
-  Eigen::VectorXf diagonal() const { return dequantized().diagonal(); }
 
  private:
   MonarchShape shape_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <tessera/matrix/detail/coded_store.hpp>
+#include <tessera/matrix/detail/quantized_structure.hpp>
 #include <tessera/matrix/monarch_chain.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -13,11 +14,8 @@ namespace tessera::inline TESSERA_ABI {
 /// A MonarchChain of quantized blocks, F and its scales as in QuantizedMonarch: rows of blocks are padded to 16, so
 /// that axes of 16 and more are worth it. Immutable; copies share the codes.
 template <CodedFormat F>
-class QuantizedMonarchChain : public OperatorBase<QuantizedMonarchChain<F>> {
+class QuantizedMonarchChain : public detail::QuantizedStructure<QuantizedMonarchChain<F>, F> {
  public:
-  using Scalar = float;
-  using Format = F;
-
   QuantizedMonarchChain() = default;
   template <class P>
   QuantizedMonarchChain(Context& ctx, const MonarchChain<P>& M)
@@ -53,14 +51,8 @@ class QuantizedMonarchChain : public OperatorBase<QuantizedMonarchChain<F>> {
     }
   }
   template <class Visit>
-  void for_each_buffer(Visit&& visit) const {
-    for (const auto& axis : axes_) axis.for_each_buffer(visit);
-  }
-  /// Of codes and scales, the padding of rows included.
-  std::size_t bytes() const {
-    std::size_t total = 0;
-    for (const auto& axis : axes_) total += axis.bytes();
-    return total;
+  void for_each_part(Visit&& visit) const {
+    for (const auto& axis : axes_) visit(axis);
   }
   double flops(Index n) const {
     double sum = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <tessera/matrix/detail/quantized_part.hpp>
+#include <tessera/matrix/detail/quantized_structure.hpp>
 #include <tessera/matrix/triangular.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -17,14 +18,12 @@ namespace tessera::inline TESSERA_ABI {
 /// taken for 0 and a unit diagonal for 1, so that those are exact in formats that have no 0 or 1. Immutable; copies
 /// share the codes. Triangular as in triangular.hpp.
 template <PanelFormat F, Shape shape>
-class QuantizedTriangular : public OperatorBase<QuantizedTriangular<F, shape>> {
+class QuantizedTriangular : public detail::QuantizedStructure<QuantizedTriangular<F, shape>, F> {
   template <class P>
   using Source = Triangular<P, shape>;
   static constexpr bool is_lower = Source<float>::is_lower, is_unit = Source<float>::is_unit;
 
  public:
-  using Scalar = float;
-  using Format = F;
   static constexpr Property properties = Source<float>::properties;
 
   /// See quantize.
@@ -84,20 +83,13 @@ class QuantizedTriangular : public OperatorBase<QuantizedTriangular<F, shape>> {
     }
   }
   template <class Visit>
-  void for_each_buffer(Visit&& visit) const {
+  void for_each_part(Visit&& visit) const {
     for (const auto* parts : {&beside_, &on_})
-      for (const auto& part : *parts) part.for_each_buffer(visit);
-  }
-  std::size_t bytes() const {
-    std::size_t total = 0;
-    for (const auto* parts : {&beside_, &on_})
-      for (const auto& part : *parts) total += part.bytes();
-    return total;
+      for (const auto& part : *parts) visit(part);
   }
   double flops(Index n) const {
     double total = 0;
-    for (const auto* parts : {&beside_, &on_})
-      for (const auto& part : *parts) total += tessera::flops(part, n);
+    for_each_part([&](const auto& part) { total += tessera::flops(part, n); });
     return total;
   }
   std::string describe() const {
