@@ -50,6 +50,15 @@ TEST_F(Views, SlicesKeepStrides) {
   EXPECT_TRUE(a.slice(0, 2, 1).slice(1, 1, 2).contiguous()) << "a dimension of one entry has no say";
 }
 
+TEST(View, OfNothingIsCutLikeOthers) {  // no offsets from a null pointer, which UBSan would tell
+  const MatrixView<float> none = MatrixView<float>(nullptr, 0, 5).transposed();
+  EXPECT_EQ(none.row(3).data(), nullptr);
+  EXPECT_EQ(none[4].data(), nullptr);
+  EXPECT_EQ(none.slice(0, 2, 3).data(), nullptr);
+  EXPECT_EQ((MatrixView<float>(nullptr, 0, 5).col(2).data()), nullptr);
+  EXPECT_EQ(none.slice(0, 2, 3).rows(), 3);
+}
+
 TEST_F(Views, MatrixRowsColumnsBlocksAndTranspose) {
   const MatrixView<int> A(data.data(), 6, 7);
   EXPECT_EQ(A.row(2)[3], A(2, 3));

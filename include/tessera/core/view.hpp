@@ -73,14 +73,14 @@ requires(Rank >= 1 && Rank <= 4) class View {
       extents[d - 1] = extents_[d];
       strides[d - 1] = strides_[d];
     }
-    return View<T, Rank - 1>(data_ + i * strides_[0], extents, strides);
+    return View<T, Rank - 1>(moved(i * strides_[0]), extents, strides);
   }
 
   constexpr View<T, 1> row(Index i) const requires(Rank == 2) {
-    return {data_ + i * strides_[0], {extents_[1]}, {strides_[1]}};
+    return {moved(i * strides_[0]), {extents_[1]}, {strides_[1]}};
   }
   constexpr View<T, 1> col(Index j) const requires(Rank == 2) {
-    return {data_ + j * strides_[1], {extents_[0]}, {strides_[0]}};
+    return {moved(j * strides_[1]), {extents_[0]}, {strides_[0]}};
   }
   constexpr View transposed() const requires(Rank == 2) {
     return {data_, {extents_[1], extents_[0]}, {strides_[1], strides_[0]}};
@@ -94,7 +94,7 @@ requires(Rank >= 1 && Rank <= 4) class View {
       throw shape_error(detail::concat("tessera: slice of ", count, " from ", begin, " of dimension ", d,
                                        ", which has ", extent(d), " entries"));
     View part = *this;
-    part.data_ += begin * stride(d);
+    part.data_ = moved(begin * stride(d));
     part.extents_[static_cast<std::size_t>(d)] = count;
     return part;
   }
@@ -114,6 +114,9 @@ requires(Rank >= 1 && Rank <= 4) class View {
 
  private:
   static constexpr std::size_t dims = Rank;
+
+  /// Nothing is added to a null pointer: views of nothing are cut as others are.
+  constexpr T* moved(Index by) const { return data_ == nullptr ? nullptr : data_ + by; }
 
   T* data_ = nullptr;
   Shape extents_{};
