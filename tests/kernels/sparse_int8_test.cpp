@@ -190,6 +190,8 @@ TEST(SparseInt8, BlocksOfEveryKernelAreExact) {
     check_all(ctx, Blocks(70, 1601, 4, 0.1), {19});  // parts of columns
     check_all(ctx, Blocks(9, 20, 4, 0.5), {520});    // parts of X
     check_all(ctx, Blocks(20, 31, 4, 0.0), {3});
+    check_all(ctx, Blocks(10, 30, 4, 0.4), {4, 32, 63, 64, 65, 100, 512});
+    check_all(ctx, Blocks(5, 4100, 1, 0.02), {3, 64});  // parts of columns where panels are of bytes
     check_all(threads, Blocks(300, 100, 4, 0.2), {33});
   });
 }
@@ -200,9 +202,13 @@ TEST(SparseInt8, GroupsOfEveryKernelAreExact) {
       NmInt8Args args;
       args.n = n;
       args.m = m;
-      if ((n != 2 || m != 4) && ctx.forced("nm_int8") == "nm_int8:avx2") return;
-      for (const Index k : {1, 3, 16, 77}) check_all(ctx, Groups(21, k, n, m), {1, 4, 5, 16, 35});
+      const auto forced = ctx.forced("nm_int8");
+      if ((n != 2 || m != 4) && forced != "nm_int8:portable" && forced != "nm_int8:ref") return;
+      const bool few = forced == "nm_int8:avx512_vbmi";
+      for (const Index k : {1, 3, 16, 77})
+        check_all(ctx, Groups(21, k, n, m), few ? std::vector<Index>{1, 2, 3, 4} : std::vector<Index>{1, 4, 5, 16, 35});
       if (n != 2) return;
+      if (few) return check_all(threads, Groups(300, 601, n, m), {1, 3});
       check_all(ctx, Groups(130, 601, n, m), {2, 19});
       check_all(threads, Groups(300, 40, n, m), {33});
     });
@@ -265,6 +271,53 @@ TEST(SparseInt8, WrongShapesAreRefused) {
   EXPECT_THROW(product(6, 3, 8, 256), unsupported_error);
   EXPECT_THROW(product(6, 3, 8, -1), unsupported_error);
   EXPECT_NO_THROW(product(6, 0, 8, 0));
+}
+
+template <class T>
+void check_bytes(Order order, Index k, Index n, Index panel, bool narrow) {
+  SCOPED_TRACE(detail::concat(k, "x", n, " order ", int(order), " panels of ", panel, narrow ? ", narrow" : ""));
+  const Numbers<T> X(k, n, order, 8, std::is_same_v<T, std::uint8_t> ? 0 : -128, 127);
+  Buffer<float> scales(n);
+  Int8BytesArgs<T> args;
+  args.X = X.view;
+  args.scales = scales.data();
+  args.to.C = MatrixView<std::int32_t>(nullptr, {1, n}, {n, 1});
+  args.to.cols = k;
+  args.to.byte_panel = panel;
+  args.to.narrow = narrow;
+  Buffer<std::uint8_t> all[2] = {Buffer<std::uint8_t>(args.size()), Buffer<std::uint8_t>(args.size())};
+  for (const auto& kernel : Int8BytesKernels<T>::template entries<Int8BytesArgs<T>>) {
+    if (!kernel.accepts(args)) continue;
+    auto& bytes = all[kernel.isa == Isa::portable ? 0 : 1];
+    std::fill(bytes.begin(), bytes.end(), std::uint8_t{77});
+    args.bytes = bytes.data();
+    kernel.run(args, {0, args.down(), 0});
+    if (kernel.isa != Isa::portable) continue;
+    for (Index j = 0; j < n; ++j)
+      for (Index t = 0; t < k; ++t) {
+        const Index at = j / panel * panel, width = args.to.byte_width(at);
+        const int code = bytes[at * k + t * width + args.to.byte_place(j - at, width)] - args.byte_zero();
+        if constexpr (std::is_same_v<T, float>) {
+          ASSERT_NEAR(static_cast<float>(code) * scales[j], X.view(t, j), 0.5001f * scales[j]);
+        } else {
+          ASSERT_EQ(code, X.view(t, j) - args.zero);
+        }
+      }
+    if (active_isa().has(Isa::avx512) && order != Order::spread) {
+      ASSERT_TRUE(std::equal(all[0].begin(), all[0].end(), all[1].begin()));
+    }
+  }
+}
+
+TEST(SparseInt8, BytesOfEveryKernelAreTheSame) {
+  for (const Order order : {Order::rows, Order::columns, Order::spread})
+    for (const Index n : {1, 4, 5, 16, 17, 40, 64, 70, 130})
+      for (const Index k : {1, 16, 29})
+        for (const Index panel : {32, 64}) {
+          check_bytes<float>(order, k, n, panel, panel == 64);
+          check_bytes<std::uint8_t>(order, k, n, panel, panel == 64);
+          check_bytes<std::int8_t>(order, k, n, panel, panel == 64);
+        }
 }
 
 TEST(SparseInt8, PanelsOfEveryKernelAreTheSame) {

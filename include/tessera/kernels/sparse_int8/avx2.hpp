@@ -22,6 +22,23 @@ namespace detail::sparse_int8_avx2 {
 TESSERA_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TESSERA_INLINE void store(void* p, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
 
+TESSERA_INLINE __m128i four(const std::int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+/// At most 4 columns of 4 sums, rows `apart`, to contiguous ones.
+TESSERA_INLINE void put_columns(const std::int32_t* sums, Index apart, std::int32_t factor, std::int32_t* c,
+                                Index stride, Index count) {
+  const __m128i r0 = four(sums), r1 = four(sums + apart), r2 = four(sums + 2 * apart), r3 = four(sums + 3 * apart);
+  const __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpacklo_epi32(r2, r3);
+  const __m128i d = _mm_unpackhi_epi32(r0, r1), e = _mm_unpackhi_epi32(r2, r3);
+  const __m128i all[4] = {_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b), _mm_unpacklo_epi64(d, e),
+                          _mm_unpackhi_epi64(d, e)};
+  for (Index k = 0; k < 4 && k < count; ++k) {
+    auto* const to = reinterpret_cast<__m128i*>(c + k * stride);
+    __m128i s = all[k];
+    if (factor != 0) s = _mm_add_epi32(s, _mm_mullo_epi32(_mm_loadu_si128(to), _mm_set1_epi32(factor)));
+    _mm_storeu_si128(to, s);
+  }
+}
+
 /// G rows of 16 sums, of columns 0-3 and 8-11, and of 4-7 and 12-15: as VPUNPCK leaves them.
 template <int G>
 struct Sums {
@@ -72,7 +89,7 @@ struct Sums {
     if (cs == 1 && count == 16) return;
     if constexpr (G == 4)
       if (rs == 1 && rows == 4) {
-        for (Index k = 0; k < count; k += 4) columns(sums[0] + k, factor, c + k * cs, cs, count - k);
+        for (Index k = 0; k < count; k += 4) put_columns(sums[0] + k, 16, factor, c + k * cs, cs, count - k);
         return;
       }
     for (Index g = 0; g < rows; ++g)
@@ -82,25 +99,6 @@ struct Sums {
         if (factor != 0) sum += static_cast<std::uint32_t>(factor) * static_cast<std::uint32_t>(to);
         to = static_cast<std::int32_t>(sum);
       }
-  }
-
- private:
-  /// At most 4 columns of 4 sums, 16 apart, to contiguous ones.
-  static TESSERA_INLINE void columns(const std::int32_t* sums, std::int32_t factor, std::int32_t* c, Index stride,
-                                     Index count) {
-    const auto* const from = reinterpret_cast<const __m128i*>(sums);
-    const __m128i r0 = _mm_load_si128(from), r1 = _mm_load_si128(from + 4);
-    const __m128i r2 = _mm_load_si128(from + 8), r3 = _mm_load_si128(from + 12);
-    const __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpacklo_epi32(r2, r3);
-    const __m128i d = _mm_unpackhi_epi32(r0, r1), e = _mm_unpackhi_epi32(r2, r3);
-    const __m128i all[4] = {_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b), _mm_unpacklo_epi64(d, e),
-                            _mm_unpackhi_epi64(d, e)};
-    for (Index k = 0; k < 4 && k < count; ++k) {
-      auto* const to = reinterpret_cast<__m128i*>(c + k * stride);
-      __m128i s = all[k];
-      if (factor != 0) s = _mm_add_epi32(s, _mm_mullo_epi32(_mm_loadu_si128(to), _mm_set1_epi32(factor)));
-      _mm_storeu_si128(to, s);
-    }
   }
 };
 

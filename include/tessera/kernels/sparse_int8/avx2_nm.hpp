@@ -29,6 +29,25 @@ inline constexpr NmInt8Picks nm_int8_picks;
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX2)
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail::sparse_int8_avx2 {
+/// Of each group's code of 4 bits where its pair of rows is, six pairs of `Bytes` a group. Writes whole sixteens.
+template <int Bytes>
+TESSERA_INLINE void pair_places(const std::uint8_t* codes, Index count, std::uint16_t* places) {
+  const __m128i which = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 2, 4, 5, 0);
+  const __m128i low = _mm_set1_epi8(15);
+  __m256i base = _mm256_mullo_epi16(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                    _mm256_set1_epi16(6 * Bytes));
+  for (Index k = 0; k < count; k += 16) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + k / 2));
+    const __m128i each = _mm_unpacklo_epi8(_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
+    const __m256i at =
+        _mm256_mullo_epi16(_mm256_cvtepu8_epi16(_mm_shuffle_epi8(which, each)), _mm256_set1_epi16(Bytes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(places + k), _mm256_add_epi16(base, at));
+    base = _mm256_add_epi16(base, _mm256_set1_epi16(16 * 6 * Bytes));
+  }
+}
+}  // namespace detail::sparse_int8_avx2
+
 /// 2:4: of every 4 rows of a panel the 6 pairs are interleaved once for 128 rows of A; a group's code says which of
 /// them its two values meet. Half the multiplications of the dense product, and no shuffles. Up
 /// to 4 columns are summed along K: VPSHUFB takes the numbers that the codes name.
@@ -109,17 +128,7 @@ struct NmInt8Avx2 {
     for (; k < count; ++k)
       values[k] = static_cast<std::int32_t>((static_cast<std::uint32_t>(v[2 * k + 1]) << 16) |
                                             (static_cast<std::uint32_t>(v[2 * k]) & 0xffffu));
-    const __m128i which = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 2, 4, 5, 0);
-    const __m128i low = _mm_set1_epi8(15);
-    __m256i base = _mm256_mullo_epi16(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                      _mm256_set1_epi16(group));
-    for (k = 0; k < count; k += 16) {
-      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + k / 2));
-      const __m128i each = _mm_unpacklo_epi8(_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
-      const __m256i at = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_shuffle_epi8(which, each)), 6);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(places + k), _mm256_add_epi16(base, at));
-      base = _mm256_add_epi16(base, _mm256_set1_epi16(16 * group));
-    }
+    detail::sparse_int8_avx2::pair_places<64>(codes, count, places);
   }
   /// Rows 0 and 1, 0 and 2, 0 and 3, 1 and 2, 1 and 3, 2 and 3 of each 4; those from `rows` on are zero.
   static void interleave(const std::int16_t* x, Index rows, std::byte* to) {

@@ -115,6 +115,35 @@ struct Int8PanelsAvx2 {
     }
   }
 
+  /// Of at most 16 columns from j on, and what each is multiplied by.
+  static void scales(const Int8PanelArgs<float>& a, Index j, Index count, float* inverse) {
+    const Index K = a.X.rows();
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    const float* const x = a.X.data() + j * a.X.col_stride();
+    if (a.X.row_stride() == 1) {
+      for (Index c = 0; c < count; ++c) {
+        __m256i most = _mm256_setzero_si256();
+        const float* const column = x + c * a.X.col_stride();
+        Index k = 0;
+        for (; k + 8 <= K; k += 8) most = _mm256_max_epi32(most, _mm256_and_si256(magnitude, load(column + k)));
+        std::uint32_t bits = a.most(j + c, k), lanes[8];
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), most);
+        for (const std::uint32_t lane : lanes) bits = lane > bits ? lane : bits;
+        inverse[c] = a.scale(j + c, bits);
+      }
+    } else if (count == 16) {
+      __m256i most[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+      for (Index k = 0; k < K; ++k)
+        for (int v = 0; v < 2; ++v)
+          most[v] = _mm256_max_epi32(most[v], _mm256_and_si256(magnitude, load(x + k * a.X.row_stride() + 8 * v)));
+      std::uint32_t lanes[16];
+      for (int v = 0; v < 2; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes + 8 * v), most[v]);
+      for (Index c = 0; c < 16; ++c) inverse[c] = a.scale(j + c, lanes[c]);
+    } else {
+      for (Index c = 0; c < count; ++c) inverse[c] = a.scale(j + c, a.most(j + c, 0));
+    }
+  }
+
  private:
   /// Eight neighbours as codes; of floats each with its own factor.
   static TESSERA_INLINE __m128i eight(const Int8PanelArgs<float>&, const float* x, const float* inverse) {
@@ -157,33 +186,6 @@ struct Int8PanelsAvx2 {
     for (int c = 0; c < 4; ++c) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 32 * c), _mm_unpacklo_epi16(r[c], r[c + 4]));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 32 * c + 16), _mm_unpackhi_epi16(r[c], r[c + 4]));
-    }
-  }
-  static void scales(const Int8PanelArgs<float>& a, Index j, Index count, float* inverse) {
-    const Index K = a.X.rows();
-    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    const float* const x = a.X.data() + j * a.X.col_stride();
-    if (a.X.row_stride() == 1) {
-      for (Index c = 0; c < count; ++c) {
-        __m256i most = _mm256_setzero_si256();
-        const float* const column = x + c * a.X.col_stride();
-        Index k = 0;
-        for (; k + 8 <= K; k += 8) most = _mm256_max_epi32(most, _mm256_and_si256(magnitude, load(column + k)));
-        std::uint32_t bits = a.most(j + c, k), lanes[8];
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), most);
-        for (const std::uint32_t lane : lanes) bits = lane > bits ? lane : bits;
-        inverse[c] = a.scale(j + c, bits);
-      }
-    } else if (count == 16) {
-      __m256i most[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-      for (Index k = 0; k < K; ++k)
-        for (int v = 0; v < 2; ++v)
-          most[v] = _mm256_max_epi32(most[v], _mm256_and_si256(magnitude, load(x + k * a.X.row_stride() + 8 * v)));
-      std::uint32_t lanes[16];
-      for (int v = 0; v < 2; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes + 8 * v), most[v]);
-      for (Index c = 0; c < 16; ++c) inverse[c] = a.scale(j + c, lanes[c]);
-    } else {
-      for (Index c = 0; c < count; ++c) inverse[c] = a.scale(j + c, a.most(j + c, 0));
     }
   }
   static TESSERA_INLINE __m256i load(const float* x) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)); }

@@ -44,14 +44,28 @@ void sparse_int8_part(Context& ctx, Args args, MatrixView<const T> X, std::int32
   }
   const auto& kernel = SparseInt8List<Args>::type::select(ctx, args);
   Workspace::Scope scope(ctx.workspace);
-  Int8PanelArgs<T> panels;
-  panels.X = X;
-  panels.zero = zero;
-  panels.scales = scales;
-  constexpr Index panel = SparseInt8Args::panel;
-  panels.panels = scope.take<std::int16_t>(panels.down() * panel * X.rows());
-  launch(ctx, Int8PanelKernels<T>::select(ctx, panels), panels, panels.down(), 1);
-  args.panels = panels.panels;
+  if (kernel.isa == Isa::avx512_vnni || kernel.isa == Isa::avx512_vbmi) {
+    Int8BytesArgs<T> panels;
+    panels.X = X;
+    panels.zero = zero;
+    panels.scales = scales;
+    args.byte_panel = args.most_byte_panel;
+    args.narrow = args.takes_narrow;
+    args.zero = panels.byte_zero();
+    panels.to = args;
+    panels.bytes = scope.take<std::uint8_t>(panels.size());
+    launch(ctx, Int8BytesKernels<T>::select(ctx, panels), panels, panels.down(), 1);
+    args.bytes = panels.bytes;
+  } else {
+    Int8PanelArgs<T> panels;
+    panels.X = X;
+    panels.zero = zero;
+    panels.scales = scales;
+    constexpr Index panel = SparseInt8Args::panel;
+    panels.panels = scope.take<std::int16_t>(panels.down() * panel * X.rows());
+    launch(ctx, Int8PanelKernels<T>::select(ctx, panels), panels, panels.down(), 1);
+    args.panels = panels.panels;
+  }
   launch(ctx, kernel, args, args.down(), args.step());
 }
 
