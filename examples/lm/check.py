@@ -138,6 +138,66 @@ def kv_lab():
         refused("kv_lab", "--model", model, "--text", text, "--shares", "nan")
 
 
+def optimizers():
+    """Every optimizer trains the language model and goes on from its state; side by side they lower the loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = os.path.join(folder, "text")
+        os.mkdir(text)
+        write_corpus(text)
+        path = lambda name: os.path.join(folder, name)
+        listed = run("train_lm", "--list-optimizers").decode().splitlines()
+        names = [line.split()[0] for line in listed]
+        assert len(names) >= 40 and len(set(names)) == len(names), names
+        tiny = ["--data", text, "--steps", 4, "--warmup", 1, "--batch", 2, "--dim", 16, "--hidden", 24, "--layers", 1,
+                "--heads", 2, "--kv-heads", 1, "--evaluate-every", 0, "--length", 24]
+        for name in names:
+            given = [*tiny, "--optimizer", name]
+            run("train_lm", *given, "--out", path("whole"), "--threads", 2)
+            run("train_lm", *given, "--out", path("half"), "--threads", 1, "--stop-after", 2)
+            run("train_lm", *given, "--out", path("half"), "--threads", 1, "--resume")
+            for suffix in ("", ".state"):
+                assert read(path("whole" + suffix)) == read(path("half" + suffix)), (name, suffix)
+        run("train_lm", *tiny, "--optimizer", "lion", "--out", path("half"), "--resume", ok=False)
+        run("train_lm", *tiny, "--optimizer", "lion", "--hyper", "b3=1", "--out", path("half"), ok=False)
+        for bad in ("--optimizer=adamv", "--optimizer="):
+            refused("train_lm", *tiny, "--out", path("none"), bad)
+        for bad in ("b1", "b1=", "=1", "b1=x", "b1=nan"):
+            run("train_lm", *tiny, "--out", path("none"), "--hyper", bad, ok=False)
+        lost = [*tiny[:2], "--steps", 12, *tiny[4:], "--rate", 1000, "--weight-decay", 1000, "--out", path("none")]
+        lost = subprocess.run([os.path.join(programs, "train_lm"), *map(str, lost)], capture_output=True)
+        assert lost.returncode == 1, lost
+        assert b"expected a finite one; the first such element is of" in lost.stderr and b"--rate" in lost.stderr, lost
+
+        small = ["--text", text, "--steps", 30, "--tune-steps", 6, "--factors", 0.3, 1, 3, "--batch", 4, "--length", 32,
+                 "--dim", 32, "--hidden", 48, "--layers", 1]
+        tried = ["adamw", "lion", "muon", "adafactor", "adamw_8bit", "sgd=0.1"]
+        files = ["--json", path("t.json"), "--plot", path("t.svg")]
+        printed = run("optim_lab", *small, "--optimizers", *tried, *files).decode()
+        table = json.loads(read(path("t.json")))
+        rows = {row["optimizer"]: row for row in table["rows"]}
+        assert len(rows) == len(tried) and rows["sgd"]["rate"] == 0.1, rows
+        for row in rows.values():
+            assert row["optimizer"] in printed and len(row["losses"]) == 30, row
+            assert row["train"] < row["losses"][0] and row["examples/s"] > 0 and row["step ms"] >= 0, row
+        assert rows["adamw"]["state bytes"] > 8 * table["parameters"] > 4 * rows["adamw_8bit"]["state bytes"] * 0.9, rows
+        assert rows["muon"]["state bytes"] < rows["adamw"]["state bytes"], rows
+        assert read(path("t.svg")).startswith(b"<svg")
+        refused("optim_lab", *small, "--optimizers", "adamv")
+        refused("optim_lab", *small, "--steps", 0)
+        missing = subprocess.run([os.path.join(programs, "optim_lab"), "--task", "mnist", "--mnist", path("none")],
+                                 capture_output=True)
+        assert missing.returncode == 77 and b"skipped" in missing.stdout, missing
+        digits = os.path.join(data, "mnist14x14.safetensors")
+        if not os.path.exists(digits):
+            print(f"without digits: mnist14x14.safetensors is not in {data}")
+            return
+        for units in (0, 32):
+            run("optim_lab", "--task", "mnist", "--mnist", digits, "--hidden-units", units, "--steps", 150, "--batch", 100,
+                "--optimizers", "adamw=0.02", "muon=0.06", "--json", path("m.json"))
+            for row in json.loads(read(path("m.json")))["rows"]:
+                assert row["held out"] < 0.2, row
+
+
 def hostile():
     """Broken models and senseless requests are refused with a message."""
     with tempfile.TemporaryDirectory() as folder:
@@ -263,5 +323,6 @@ def gguf():
         run("generate", "--model", path("q8_0.gguf"), "--tokenizer", tokenizer, ok=False)
 
 
-{"greedy": greedy, "training": training, "compression": compression, "kv_lab": kv_lab, "hostile": hostile, "gguf": gguf}[check]()
+{"greedy": greedy, "training": training, "compression": compression, "kv_lab": kv_lab,
+ "optimizers": optimizers, "hostile": hostile, "gguf": gguf}[check]()
 print("1 passed")

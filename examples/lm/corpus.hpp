@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <tessera/core/error.hpp>
+#include <tessera/core/rng.hpp>
 #include <vector>
 
 namespace lm {
@@ -79,6 +80,20 @@ inline std::vector<std::int32_t> byte_tokens(const std::vector<Document>& docume
     for (const char c : document.text) tokens.push_back(static_cast<unsigned char>(c));
   }
   return tokens;
+}
+
+/// `length` tokens after each of the places drawn by (seed, step, sequence), and their successors.
+inline void draw_batch(const std::vector<std::int32_t>& text, std::uint64_t seed, tessera::Index step,
+                       tessera::Index length, std::vector<std::int32_t>& inputs, std::vector<std::int32_t>& targets) {
+  const tessera::Philox draws(seed, 0xba7c);
+  const auto places = static_cast<std::uint64_t>(text.size()) - static_cast<std::uint64_t>(length);
+  const tessera::Index batch = static_cast<tessera::Index>(inputs.size()) / length;
+  for (tessera::Index b = 0; b < batch; ++b) {
+    const auto start =
+        text.begin() + static_cast<tessera::Index>(draws.below(static_cast<std::uint64_t>(step * batch + b), places));
+    std::copy_n(start, length, inputs.begin() + b * length);
+    std::copy_n(start + 1, length, targets.begin() + b * length);
+  }
 }
 
 }  // namespace lm

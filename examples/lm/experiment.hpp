@@ -17,13 +17,19 @@ struct ExperimentOptions {
   std::string model = LM_DEFAULT_MODEL, tokenizer, text = LM_DEFAULT_TEXT, json, plot;
   tessera::Index threads = static_cast<tessera::Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 2u));
 
-  void add_to(CLI::App& app) {
+  enum Kind { of_a_model, of_training };
+
+  void add_to(CLI::App& app, Kind kind = of_a_model) {
     app.option_defaults()->always_capture_default();
-    app.add_option("--model", model, "A model saved by train_lm, or a llama2.c .bin");
-    app.add_option("--tokenizer", tokenizer, "A llama2.c tokenizer, for models of more than bytes");
+    if (kind == of_a_model) {
+      app.add_option("--model", model, "A model saved by train_lm, or a llama2.c .bin");
+      app.add_option("--tokenizer", tokenizer, "A llama2.c tokenizer, for models of more than bytes");
+    }
     app.add_option("--text", text, "A folder, of which a tenth of the files is held out, or a file: its last tenth");
     app.add_option("--json", json, "Write the tables to this file too");
-    app.add_option("--plot", plot, "Draw quality against bytes into this SVG file");
+    app.add_option("--plot", plot,
+                   kind == of_a_model ? "Draw quality against bytes into this SVG file"
+                                      : "Draw curves of the loss into this SVG file");
     app.add_option("--threads", threads, "The same figures but for speed for any number")->check(CLI::Range(1, 1024));
   }
 };

@@ -12,14 +12,16 @@
 #include <optional>
 #include <string>
 #include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
 #include <tessera/io/atomic_file.hpp>
-#include <tessera/optim/optim.hpp>
+#include <tessera/optim/state_file.hpp>
 #include <thread>
 #include <vector>
 
 #include "checkpoint.hpp"
 #include "corpus.hpp"
 #include "evaluate.hpp"
+#include "optimizers.hpp"
 #include "options.hpp"
 #include "progress.hpp"
 #include "trainer.hpp"
@@ -27,35 +29,43 @@
 namespace {
 
 using namespace lm;
-namespace optim = tessera::optim;
 
 struct Options {
   std::string data = "/usr/include/eigen3";
   std::string out = "model.safetensors";
-  std::string state = "";
+  std::string state = "", optimizer = "adamw";
+  std::vector<std::string> hyper;
   bool resume = false;
   Config model;
   Index steps = 8000, batch = 4, length = 512, warmup = 300, stop_after = 0, save_every = 1000, evaluate_every = 1000,
         held_out_kib = 64;
-  double rate = 2e-3, weight_decay = 0.1, beta2 = 0.99;
+  double rate = 0, weight_decay = 0.1, beta2 = 0.99;  // rate 0: the usual one
   std::uint64_t seed = 1;
   Index threads = static_cast<Index>(std::max(1u, std::thread::hardware_concurrency()));
 
   std::string state_file() const { return state.empty() ? out + ".state" : state; }
 };
 
-auto optimizer(const Options& o) {
-  const optim::warmup_cosine schedule{
-      .init = 0, .peak = o.rate, .warmup_steps = o.warmup, .decay_steps = o.steps, .end = 0.03 * o.rate};
-  return optim::chain(optim::clip_by_global_norm(1.0), optim::scale_by_adam({.b1 = 0.9, .b2 = o.beta2, .eps = 1e-8}),
-                      optim::add_decayed_weights(o.weight_decay, optim::matrices_only{}),
-                      optim::scale_by_learning_rate(schedule));
+double peak_rate(const Options& o) {
+  if (o.rate > 0) return o.rate;
+  return o.optimizer == "adamw" ? 2e-3 : optim::optimizer_hyper_parameters<float>(o.optimizer).at("rate");
 }
 
-optim::Parameters<float> blocks(const Config& config, float* values) {
-  optim::Parameters<float> all;
-  tensors<float>(config, values, [&](const std::string& name, MatrixView<float> t) { all.emplace_back(name, t); });
-  return all;
+/// The optimizer of --optimizer with the hyper-parameters of the options, those that it has.
+optim::AnyOptimizer<float> optimizer(const Options& o) {
+  const double rate = peak_rate(o);
+  const auto has = optim::optimizer_hyper_parameters<float>(o.optimizer);
+  auto hyper = parse_hyper_parameters(o.hyper);
+  const auto add = [&](const char* name, double value) {
+    const bool given = std::any_of(hyper.begin(), hyper.end(), [&](const auto& one) { return one.name == name; });
+    if (!given && has.contains(name)) hyper.emplace_back(name, value);
+  };
+  hyper.emplace_back(
+      "rate", optim::warmup_cosine{
+                  .init = 0, .peak = rate, .warmup_steps = o.warmup, .decay_steps = o.steps, .end = 0.03 * rate});
+  add("weight_decay", o.weight_decay);
+  if (o.optimizer.starts_with("adam")) add("b2", o.beta2);
+  return optim::make_optimizer<float>(o.optimizer, std::move(hyper), decoder_masks());
 }
 
 /// Everything that decides the next steps; a resumed run must be given the same.
@@ -69,29 +79,26 @@ tessera::Metadata run_metadata(const Options& o, const std::vector<std::int32_t>
   metadata["length"] = std::to_string(o.length);
   metadata["warmup"] = std::to_string(o.warmup);
   metadata["seed"] = std::to_string(o.seed);
-  metadata["rate"] = fmt::format("{}", o.rate);
+  metadata["rate"] = fmt::format("{}", peak_rate(o));
+  metadata["optimizer"] = fmt::format("{}{}{}", o.optimizer, o.hyper.empty() ? "" : " ", fmt::join(o.hyper, " "));
   metadata["weight_decay"] = fmt::format("{}", o.weight_decay);
   metadata["beta2"] = fmt::format("{}", o.beta2);
   return metadata;
 }
 
-template <class State>
-void save_state(const Options& o, const tessera::Metadata& run, Model& model, State& state) {
-  std::vector<tessera::Tensor> all;
+void save_state(const Options& o, const tessera::Metadata& run, Model& model, optim::AnyState<float>& state,
+                Index step) {
+  auto all = optim::state_tensors(state, "optimizer.");
   tensors<const float>(model.config, model.values.data(), [&](const std::string& name, MatrixView<const float> t) {
     all.push_back(tessera::as_tensor("model." + name, t));
   });
-  state.for_each_buffer([&](const std::string& name, std::span<float> values) {
-    all.push_back(tessera::as_tensor("optimizer." + name,
-                                     VectorView<const float>(values.data(), static_cast<Index>(values.size()))));
-  });
   auto metadata = run;
-  metadata["step"] = std::to_string(state.count);
+  metadata["step"] = std::to_string(step);
   tessera::write_safetensors(o.state_file(), all, metadata);
 }
 
-template <class State>
-void load_state(const Options& o, const tessera::Metadata& run, Model& model, State& state) {
+/// The step that the file was written after.
+Index load_state(const Options& o, const tessera::Metadata& run, Model& model, optim::AnyState<float>& state) {
   const std::string path = o.state_file();
   const auto file = tessera::read_safetensors(path);
   for (const auto& [key, value] : run) {
@@ -101,28 +108,9 @@ void load_state(const Options& o, const tessera::Metadata& run, Model& model, St
       throw tessera::format_error(
           fmt::format("{}: {} is {}, this run's is {}; expected the same run", path, key, held, value));
   }
-  state.count = metadata_number(file.metadata(), "step", path);
+  optim::read_state(state, file, "optimizer.");
   read_parameters(file, path, model.config, model.values.data(), "model.");
-  state.for_each_buffer([&](const std::string& name, std::span<float> values) {
-    const auto held = file["optimizer." + name].template read<float>();
-    if (held.size() != static_cast<Index>(values.size()))
-      throw tessera::format_error(
-          fmt::format("{}: optimizer.{} has {} elements; expected {}", path, name, held.size(), values.size()));
-    std::copy_n(held.data(), held.size(), values.data());
-  });
-}
-
-/// Sequences of step `step`: windows at places drawn by (seed, step, sequence).
-void draw_batch(const Options& o, const std::vector<std::int32_t>& text, Index step, std::vector<std::int32_t>& inputs,
-                std::vector<std::int32_t>& targets) {
-  const tessera::Philox draws(o.seed, 0xba7c);
-  const auto places = static_cast<std::uint64_t>(text.size()) - static_cast<std::uint64_t>(o.length);
-  for (Index b = 0; b < o.batch; ++b) {
-    const auto start =
-        text.begin() + static_cast<Index>(draws.below(static_cast<std::uint64_t>(step * o.batch + b), places));
-    std::copy_n(start, o.length, inputs.begin() + b * o.length);
-    std::copy_n(start + 1, o.length, targets.begin() + b * o.length);
-  }
+  return metadata_number(file.metadata(), "step", path);
 }
 
 /// Throws unsupported_error where a step needs more than all memory, before the system ends the program for it.
@@ -154,13 +142,13 @@ void train(const Options& o) {
 
   Context ctx = Context::with_threads(o.threads);
   Model model = random_model(o.model, o.seed);
-  progress.log(fmt::format("{} parameters, {} threads", model.values.size(), o.threads));
+  const auto run = run_metadata(o, text);
+  progress.log(fmt::format("{} parameters, {} threads, {}", model.values.size(), o.threads, run.at("optimizer")));
   auto params = blocks(model.config, model.values.data());
   const auto opt = optimizer(o);
   auto state = opt.init(params);
-  const auto run = run_metadata(o, text);
-  if (o.resume) load_state(o, run, model, state);
-  const Index first = state.count;
+  Index step = o.resume ? load_state(o, run, model, state) : 0;
+  const Index first = step;
 
   // A destination that cannot be written is refused before the work.
   for (const std::string& path : {o.out, o.state_file()}) tessera::AtomicFile probe(path);
@@ -175,39 +163,53 @@ void train(const Options& o) {
   const Stopwatch clock;
   double recent = 0;
   const Index last = o.stop_after > 0 ? std::min(o.steps, o.stop_after) : o.steps;
+  // Where the optimizer keeps other parameters to evaluate at.
+  Model evaluated{model.config, Buffer<float>(model.values.size())};
+  const auto at = blocks(model.config, evaluated.values.data());
   const auto save = [&] {
-    save_state(o, run, model, state);
-    save_bf16(o.out, model,
-              {{"step", std::to_string(state.count)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
-    progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), state.count));
+    save_state(o, run, model, state, step);
+    opt.evaluation(ctx, state, params, at);
+    save_bf16(o.out, evaluated, {{"step", std::to_string(step)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
+    progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), step));
   };
-  while (state.count < last && !stop) {
-    draw_batch(o, text, state.count, inputs, targets);
-    const double loss = trainer.step(ctx, weights, gradients, inputs, targets);
-    if (!std::isfinite(loss))
-      throw tessera::unsupported_error(
-          fmt::format("step {}: the loss is {}; expected a finite one: try a smaller --rate. What was saved last stays",
-                      state.count + 1, loss));
-    opt.update(ctx, grads, state, params);
-    const Index done = state.count - first;
+  const optim::Objective objective{.gradient =
+                                       [&] {
+                                         const double loss = trainer.step(ctx, weights, gradients, inputs, targets);
+                                         clip_gradients(ctx, grads, 1.0);
+                                         return loss;
+                                       },
+                                   .loss = [&] { return trainer.loss(ctx, weights, inputs, targets); }};
+  while (step < last && !stop) {
+    draw_batch(text, o.seed, step, o.length, inputs, targets);
+    double loss = 0;
+    try {
+      loss = opt.step(ctx, objective, grads, state, params);
+    } catch (const tessera::property_error& lost) {
+      throw tessera::property_error(
+          fmt::format("step {}: {}: try a smaller --rate. What was saved last stays", step + 1, lost.what()));
+    }
+    ++step;
+    const Index done = step - first;
     recent = done == 1 ? loss : 0.98 * recent + 0.02 * loss;
     const double seconds = clock.seconds();
     const std::string line =
-        fmt::format("step {}/{}  loss {:.4f}  {:.4f} bits/byte  {:.0f} tok/s  {} left", state.count, o.steps, recent,
+        fmt::format("step {}/{}  loss {:.4f}  {:.4f} bits/byte  {:.0f} tok/s  {} left", step, o.steps, recent,
                     recent / std::numbers::ln2, static_cast<double>(done * o.batch * o.length) / seconds,
-                    clock_text(seconds / static_cast<double>(done) * static_cast<double>(last - state.count)));
-    state.count % 100 == 0 ? progress.log(line) : progress.show(line);
-    if (o.save_every > 0 && state.count % o.save_every == 0 && state.count < last) save();
-    if (o.evaluate_every > 0 && state.count % o.evaluate_every == 0 && !corpus.held_out.empty())
-      progress.log(fmt::format("step {}  held out ({} KiB of it): {:.4f} bits/byte", state.count, o.held_out_kib,
-                               bits_per_byte(ctx, model, corpus.held_out, o.held_out_kib * 1024)));
+                    clock_text(seconds / static_cast<double>(done) * static_cast<double>(last - step)));
+    step % 100 == 0 ? progress.log(line) : progress.show(line);
+    if (o.save_every > 0 && step % o.save_every == 0 && step < last) save();
+    if (o.evaluate_every > 0 && step % o.evaluate_every == 0 && !corpus.held_out.empty())
+      progress.log(fmt::format("step {}  held out ({} KiB of it): {:.4f} bits/byte", step, o.held_out_kib, [&] {
+        opt.evaluation(ctx, state, params, at);
+        return bits_per_byte(ctx, evaluated, corpus.held_out, o.held_out_kib * 1024);
+      }()));
   }
   progress.clear();
   save();
-  if (state.count == o.steps && !corpus.held_out.empty()) {
+  if (step == o.steps && !corpus.held_out.empty()) {
     progress.log("evaluating on all held-out text");
     progress.log(fmt::format("held out, {} bytes: {:.4f} bits/byte (as saved, bf16: {:.4f})", bytes(corpus.held_out),
-                             bits_per_byte(ctx, model, corpus.held_out),
+                             bits_per_byte(ctx, evaluated, corpus.held_out),
                              bits_per_byte(ctx, load_model(o.out), corpus.held_out)));
   }
 }
@@ -227,9 +229,29 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch, "Sequences a step")->check(CLI::Range(1, 4096));
   app.add_option("--length", o.length, "Bytes a sequence; also the model's context")->check(CLI::Range(2, 65536));
   app.add_option("--warmup", o.warmup, "Steps of linear warm-up")->check(number_in(0, 1e9));
-  app.add_option("--rate", o.rate, "Peak learning rate")->check(number_in(1e-12, 1e3));
+  app.add_option("--optimizer", o.optimizer, "Its name; see --list-optimizers")->check([](const std::string& name) {
+    const auto names = optim::optimizer_names<float>();
+    return std::find(names.begin(), names.end(), name) != names.end()
+               ? std::string()
+               : fmt::format("no optimizer '{}'; there are: {}", name, fmt::join(names, ", "));
+  });
+  app.add_option("--hyper", o.hyper, "Hyper-parameters of the optimizer, NAME=NUMBER each");
+  app.add_flag_callback(
+      "--list-optimizers",
+      [] {
+        for (const auto& name : optim::optimizer_names<float>()) {
+          fmt::print("{:<18}", name);
+          for (const auto& [hyper, usual] : optim::optimizer_hyper_parameters<float>(name))
+            fmt::print(" {}={:g}", hyper, usual);
+          fmt::print("\n");
+        }
+        throw CLI::Success();
+      },
+      "Print the names and their hyper-parameters with usual values");
+  app.add_option("--rate", o.rate, "Peak learning rate; 2e-3 for adamw, else by default the optimizer's usual one")
+      ->check(number_in(1e-12, 1e3));
   app.add_option("--weight-decay", o.weight_decay, "Decoupled weight decay of matrices")->check(number_in(0, 1e3));
-  app.add_option("--beta2", o.beta2, "Adam's second moment decay")->check(number_in(0, 0.99999999));
+  app.add_option("--beta2", o.beta2, "Second moment decay of Adam and its kin")->check(number_in(0, 0.99999999));
   app.add_option("--seed", o.seed, "Of the initial weights and the batches")->check(natural_number());
   app.add_option("--threads", o.threads, "The same weights for any number")->check(CLI::Range(1, 1024));
   app.add_option("--save-every", o.save_every, "Steps between saves; 0: at the end, Ctrl-C and hang-up alone")

@@ -59,6 +59,13 @@ double Trainer::step(Context& ctx, const Weights& weights, const Gradients& grad
   return loss.mean();
 }
 
+double Trainer::loss(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs,
+                     std::span<const std::int32_t> targets) {
+  forward(ctx, weights, inputs);
+  nn::rmsnorm(ctx, final_, weights.norm, config_.norm_eps, normed_.view(), inv_rms_.column());
+  return nn::fused_linear_cross_entropy(ctx, tessera::DenseView<float>(weights.embedding), normed_, targets).mean();
+}
+
 void Trainer::forward(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs) {
   const Index length = tokens_ / batch_;
   nn::embedding(ctx, weights.embedding, inputs, saved_.empty() ? final_.view() : saved_[0].input.view());

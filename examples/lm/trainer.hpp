@@ -85,6 +85,10 @@ class Trainer {
               std::span<const std::int32_t> inputs,    // (batch·length)
               std::span<const std::int32_t> targets);  // (batch·length)
 
+  /// The loss alone.
+  double loss(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs,
+              std::span<const std::int32_t> targets);
+
  private:
   struct Saved {
     Saved(const Config& c, Index batch, Index tokens)

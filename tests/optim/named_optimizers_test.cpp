@@ -1,3 +1,5 @@
+#include "optim/by_name.hpp"  // whose declaration must come first where tests are compiled together
+
 #include <tessera/optim/by_name.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {

@@ -64,14 +64,20 @@ void check_memory(const Parameters<T>& blocks, const char* what) {
 
 }  // namespace detail
 
-/// One step with whatever looks at the objective the optimizer needs: its own `step`, a `perturb` before the gradient
-/// that counts (sharpness-aware methods), or one gradient. Returns the loss before the step. Throws property_error for
-/// a loss that is not finite, before anything moves.
+/// One step with whatever looks at the objective the optimizer needs: its own `step` of the objective or of the loss
+/// alone (zeroth-order methods), a `perturb` before the gradient that counts (sharpness-aware methods), or one
+/// gradient. Returns the loss before the step. Throws property_error for a loss that is not finite, before anything
+/// moves.
 template <class O, class T, class State>
 double optimizer_step(const O& opt, Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
                       const Parameters<T>& params) {
   if constexpr (requires { opt.step(ctx, objective, grads, state, params); }) {
     return opt.step(ctx, objective, grads, state, params);
+  } else if constexpr (requires { opt.step(ctx, objective.loss, state, params).plus; }) {
+    const auto seen = opt.step(ctx, objective.loss, state, params);
+    const double loss = 0.5 * (seen.plus + seen.minus);
+    detail::require_finite_loss(loss, params, grads);
+    return loss;
   } else {
     const double loss = objective.gradient();
     detail::require_finite_loss(loss, params, grads);

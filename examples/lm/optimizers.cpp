@@ -1,0 +1,46 @@
+#include "optimizers.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <tessera/optim/by_name.hpp>
+
+namespace tessera::inline TESSERA_ABI::optim {
+template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
+}
+
+namespace lm {
+
+optim::RecipeMasks decoder_masks() {
+  return {.decayed = optim::matrices_only{}, .matrices = [](const optim::ParameterInfo& p) {
+            return optim::matrices_only{}(p) && p.name.find("embeddings") == std::string::npos;
+          }};
+}
+
+optim::Parameters<float> blocks(const Config& config, float* values) {
+  optim::Parameters<float> all;
+  tensors<float>(config, values, [&](const std::string& name, MatrixView<float> t) { all.emplace_back(name, t); });
+  return all;
+}
+
+std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std::string>& texts) {
+  std::vector<optim::HyperParameter> all;
+  for (const auto& text : texts) {
+    const auto equals = text.find('=');
+    char* end = nullptr;
+    const double value = equals == std::string::npos ? 0 : std::strtod(text.c_str() + equals + 1, &end);
+    if (equals == 0 || end == nullptr || *end != '\0' || end == text.c_str() + equals + 1)
+      throw tessera::unsupported_error(fmt::format("hyper-parameter '{}'; expected NAME=NUMBER", text));
+    all.emplace_back(text.substr(0, equals), value);
+  }
+  return all;
+}
+
+void clip_gradients(tessera::Context& ctx, const optim::Parameters<float>& grads, double most) {
+  const double norm = optim::global_norm(ctx, grads);
+  if (!std::isfinite(norm) || norm < most) return;  // what is lost is the optimizer's to refuse, by its name
+  for (const auto& g : grads) optim::detail::scale_in_place(ctx, most / norm, g.view());
+}
+
+}  // namespace lm

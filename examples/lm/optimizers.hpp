@@ -1,0 +1,31 @@
+/// Optimizers by name for the programs that train; optimizers.cpp compiles them all.
+#pragma once
+
+#include <string>
+#include <tessera/optim/recipe.hpp>
+#include <vector>
+
+#include "model.hpp"
+
+namespace tessera::inline TESSERA_ABI::optim {
+extern template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
+}
+
+namespace lm {
+
+namespace optim = tessera::optim;
+
+/// Gains do not decay; the embedding, which is the classifier too, is none of the matrices that some methods treat by
+/// themselves.
+optim::RecipeMasks decoder_masks();
+
+/// A decoder's tensors as blocks, with their names.
+optim::Parameters<float> blocks(const Config& config, float* values);
+
+/// "NAME=NUMBER" each. Throws unsupported_error for anything else.
+std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std::string>& texts);
+
+/// Scaled in place to a global norm of `most` where it is more.
+void clip_gradients(tessera::Context& ctx, const optim::Parameters<float>& grads, double most);
+
+}  // namespace lm
