@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -181,6 +182,56 @@ void apollo_row(Index matrices, Index rows, Index cols) {
              {{"sgd", descent}});
 }
 
+struct AddOne {
+  template <class V>
+  TESSERA_INLINE void operator()(V& p) const {
+    p = p + V(1.0f);
+  }
+};
+
+/// Three passes over the parameters, each with normal numbers of its own; the peer draws them with std.
+void mezo_row(Index n) {
+  using Opt = decltype(mezo(constant{}));
+  struct Both {
+    Opt opt = mezo(constant{1e-9}, 1e-3, 1);
+    Context ctx;
+    std::unique_ptr<Model> model;
+    Opt::State state;
+    Model& made() {
+      if (!model) {
+        model = std::make_unique<Model>(n);
+        state = opt.init(model->params);
+      }
+      return *model;
+    }
+    Index n;
+  };
+  auto x = std::make_shared<Both>();
+  x->n = n;
+  const double bytes = 6.0 * sizeof(float) * static_cast<double>(n);
+  const auto roof = [=] {
+    auto& m = x->made();
+    const double start = bench::seconds();
+    for (int pass = 0; pass < 3; ++pass) map(x->ctx, AddOne{}, m.view(m.m));
+    return bytes / (bench::seconds() - start) * 1e-9;
+  };
+  const auto with_std = [=] {
+    auto& m = x->made();
+    for (const float by : {1e-3f, -2e-3f, 1e-3f}) {
+      std::mt19937 words(1);
+      std::normal_distribution<float> normal;
+      for (float& v : m.v) v += by * normal(words);
+    }
+  };
+  bench::row(tessera::detail::concat("mezo/f32/", n), "GBs", bytes, roof,
+             [=] {
+               auto& m = x->made();
+               x->opt.step(
+                   x->ctx, [] { return 0.0; }, x->state, m.params);
+             },
+             {{"std", with_std}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -212,6 +263,7 @@ int main(int argc, char** argv) {
   apollo_row(1, 2500, 4000);
   apollo_row(10, 1000, 1000);
   apollo_row(10, 2000, 500);
+  mezo_row(1000000);
   std::printf("isa %s\n", isa_text(active_isa()).c_str());
   return bench::run_rows(argc, argv);
 }

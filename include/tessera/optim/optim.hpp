@@ -1,4 +1,5 @@
-/// Every part of this module but state_file.hpp, which needs nlohmann-json.
+/// Every part of this module but those that need factorisations or nlohmann-json: bcd, bsvrb, checkpoint, gbnn,
+/// step_law, state_file.
 #pragma once
 
 #include <tessera/optim/accumulate.hpp>
@@ -27,11 +28,14 @@
 #include <tessera/optim/hyper.hpp>
 #include <tessera/optim/layer_wise.hpp>
 #include <tessera/optim/lion.hpp>
+#include <tessera/optim/lion_norms.hpp>
 #include <tessera/optim/lmo.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
 #include <tessera/optim/madgrad.hpp>
 #include <tessera/optim/masked.hpp>
+#include <tessera/optim/mezo.hpp>
+#include <tessera/optim/mezo_mask.hpp>
 #include <tessera/optim/mixed_precision.hpp>
 #include <tessera/optim/moments.hpp>
 #include <tessera/optim/muon.hpp>
@@ -39,6 +43,7 @@
 #include <tessera/optim/nested.hpp>
 #include <tessera/optim/noise.hpp>
 #include <tessera/optim/normal_draws.hpp>
+#include <tessera/optim/normal_groups.hpp>
 #include <tessera/optim/novograd.hpp>
 #include <tessera/optim/offload_schedule.hpp>
 #include <tessera/optim/parameters.hpp>
@@ -57,6 +62,7 @@
 #include <tessera/optim/sophia.hpp>
 #include <tessera/optim/storage.hpp>
 #include <tessera/optim/subspace.hpp>
+#include <tessera/optim/target_surrogate.hpp>
 #include <tessera/optim/trace.hpp>
 #include <tessera/optim/transform.hpp>
 #include <tessera/optim/trust_ratio.hpp>

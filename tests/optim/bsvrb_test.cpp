@@ -1,0 +1,243 @@
+// Many-block bilevel problems: quadratics whose hypergradient is known, and a ridge for each of many regressions.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <tessera/optim/bsvrb.hpp>
+#include <utility>
+#include <vector>
+
+namespace tessera::optim {
+namespace TESSERA_TEST_FILE {
+
+using Vector = Eigen::VectorXd;
+using Matrix = Eigen::MatrixXd;
+
+Matrix draws(Index rows, Index cols, std::uint64_t seed) {
+  const Philox words(seed);
+  return Matrix::NullaryExpr(rows, cols,
+                             [&](Index i, Index j) { return words.normal(static_cast<std::uint64_t>(i * cols + j)); });
+}
+
+/// g_i = ½yᵀA_i y - yᵀ(C_i x + b_i), f_i = ½|y - t_i|² + ½|x|², every sample of A_i times 1 + noise, of b_i and t_i
+/// plus.
+struct Quadratic {
+  static constexpr Index m = 12, n = 3, p = 4;
+  double noise;
+  std::vector<Matrix> A, C;
+  std::vector<Vector> b, t;
+
+  explicit Quadratic(double size) : noise(size) {
+    for (Index i = 0; i < m; ++i) {
+      const auto seed = static_cast<std::uint64_t>(10 * i);
+      const Matrix M = draws(n, n, seed);
+      A.push_back(Matrix::Identity(n, n) + 0.2 * M * M.transpose());
+      C.push_back(draws(n, p, seed + 1));
+      b.emplace_back(draws(n, 1, seed + 2));
+      t.emplace_back(draws(n, 1, seed + 3));
+    }
+  }
+  double mean(const BatchDraw& d, std::uint64_t which) const {
+    double sum = 0;
+    for (Index k = 0; k < d.size; ++k) sum += d.words.normal(which * 1000 + static_cast<std::uint64_t>(k));
+    return noise * sum / static_cast<double>(d.size);
+  }
+  static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+  Matrix sampled(Index i, const BatchDraw& d) const { return A[at(i)] * (1 + 0.3 * std::tanh(mean(d, 0))); }
+
+  static Index blocks() { return m; }
+  static Index upper_size() { return p; }
+  static Index lower_size(Index) { return n; }
+  Vector lower_gradient(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    return sampled(i, d) * y - C[at(i)] * x - b[at(i)] + Vector::Constant(n, mean(d, 1));
+  }
+  Matrix lower_hessian(Index i, const Vector&, const Vector&, const BatchDraw& d) const { return sampled(i, d); }
+  Vector lower_product(Index i, const Vector&, const Vector&, const Vector& v, const BatchDraw& d) const {
+    return sampled(i, d) * v;
+  }
+  Vector cross_product(Index i, const Vector&, const Vector&, const Vector& v, const BatchDraw&) const {
+    return -C[at(i)].transpose() * v;
+  }
+  std::pair<Vector, Vector> upper_gradients(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    return {x, y - t[at(i)] + Vector::Constant(n, mean(d, 2))};
+  }
+  Vector hypergradient(const Vector& x) const {
+    Vector sum = Vector::Zero(p);
+    for (Index i = 0; i < m; ++i) {
+      const auto llt = A[at(i)].llt();
+      const Vector y = llt.solve(C[at(i)] * x + b[at(i)]);
+      sum += x + C[at(i)].transpose() * llt.solve(y - t[at(i)]);
+    }
+    return sum / m;
+  }
+};
+
+TEST(Bsvrb, TrackersConvergeToTheHypergradientByInversesAndByProducts) {
+  const Quadratic problem(0);
+  const Vector one = Vector::Ones(Quadratic::p);
+  Vector end[2];
+  for (const bool products : {false, true}) {
+    BsvrbOptions options{.blocks = Quadratic::m, .rate = 0.05, .lower_rate = 0.1, .products = products};
+    Bsvrb<Quadratic> all(problem, options, one);
+    for (int step = 0; step < 500; ++step) all.step();
+    EXPECT_LT((all.hypergradient() - problem.hypergradient(all.x())).norm(), 1e-5) << products;
+    EXPECT_LT(problem.hypergradient(all.x()).norm(), 1e-5) << products;
+    end[products] = all.x();
+    options.rate = 0;  // where x stays the tracker's limit is the closed form
+    Bsvrb<Quadratic> still(problem, options, one);
+    for (int step = 0; step < 300; ++step) still.step();
+    EXPECT_LT((still.hypergradient() - problem.hypergradient(one)).norm(), 1e-8) << products;
+    // With some of the blocks what is left is their difference from each other, √β of it.
+    Bsvrb<Quadratic> some(problem, {.blocks = 4, .rate = 0.02, .lower_rate = 0.05, .beta = 0.005, .products = products},
+                          one);
+    for (int step = 0; step < 1200; ++step) some.step();
+    const double left = problem.hypergradient(some.x()).norm();
+    std::printf("4 of 12 blocks: |grad F| %.4f of %.4f, tracker off by %.4f\n", left, problem.hypergradient(one).norm(),
+                (some.hypergradient() - problem.hypergradient(some.x())).norm());
+    EXPECT_LT(left, 0.1 * problem.hypergradient(one).norm()) << products;
+  }
+  EXPECT_LT((end[0] - end[1]).norm(), 1e-5);
+}
+
+/// The mean of |∇F| over the second half of 400 steps, from 2 seeds.
+double accuracy(BsvrbOptions options) {
+  const Quadratic problem(1);
+  double sum = 0;
+  for (options.seed = 0; options.seed < 2; ++options.seed) {
+    Bsvrb<Quadratic> opt(problem, options, Vector::Ones(Quadratic::p));
+    for (int step = 0; step < 400; ++step) {
+      opt.step();
+      if (step >= 200) sum += problem.hypergradient(opt.x()).norm() / 400;
+    }
+  }
+  return sum;
+}
+
+TEST(Bsvrb, MoreBlocksAndMoreSamplesAreMoreAccurate) {
+  BsvrbOptions options{.rate = 0.1, .lower_rate = 0.05, .alpha = 0.05, .beta = 0.01};
+  const auto with = [&](Index I, Index B) {
+    options.blocks = I, options.samples = B;
+    return accuracy(options);
+  };
+  const double two = with(2, 1), four = with(4, 1), twelve = with(12, 1), twelve16 = with(12, 16);
+  options.variance_reduction = false;
+  const double plain = with(4, 1);
+  options.variance_reduction = true;
+  options.products = true;
+  const double products = with(4, 1);
+  std::printf("I=2 %.4f, 4 %.4f, 12 %.4f, 12 with B=16 %.4f; plain %.4f; products %.4f\n", two, four, twelve, twelve16,
+              plain, products);
+  EXPECT_LT(four, 0.8 * two);
+  EXPECT_LT(twelve, 0.8 * four);
+  EXPECT_LT(twelve16, 0.5 * twelve);
+  EXPECT_LT(four, 0.7 * plain);
+  EXPECT_LT(products, 1.5 * four);
+}
+
+/// Task i: ½ mean (a·y - b)² + ½r(x_i)·|y|² on what it is trained with, validation error above. x (tasks).
+struct Ridges {
+  static constexpr Index m = 10, n = 6, rows = 24;
+  std::vector<Matrix> train, held;  // (rows, n + 1), the target last
+  Ridges() {
+    for (Index i = 0; i < m; ++i) {
+      const auto seed = static_cast<std::uint64_t>(900 + 10 * i);
+      const Vector truth = draws(n, 1, seed);
+      for (auto* set : {&train, &held}) {
+        Matrix data = draws(rows, n + 1, seed + (set == &train ? 1 : 2));
+        data.col(n) = data.leftCols(n) * truth + (0.5 + 0.3 * static_cast<double>(i)) * data.col(n);
+        set->push_back(data);
+      }
+    }
+  }
+  static double ridge(double x) { return 2 / (1 + std::exp(-x)); }
+  static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+  static Matrix pick(const Matrix& data, const BatchDraw& d, std::uint64_t which) {
+    Matrix some(d.size, data.cols());
+    for (Index k = 0; k < d.size; ++k)
+      some.row(k) = data.row(static_cast<Index>(
+          d.words.below(which * 1000 + static_cast<std::uint64_t>(k), static_cast<std::uint64_t>(rows))));
+    return some;
+  }
+  static Vector slope(const Matrix& data, const Vector& y) {
+    return data.leftCols(n).transpose() * (data.leftCols(n) * y - data.col(n)) / static_cast<double>(data.rows());
+  }
+  static Index blocks() { return m; }
+  static Index upper_size() { return m; }
+  static Index lower_size(Index) { return n; }
+  Vector lower_gradient(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    return slope(pick(train[at(i)], d, 0), y) + ridge(x[i]) * y;
+  }
+  Matrix lower_hessian(Index i, const Vector& x, const Vector&, const BatchDraw& d) const {
+    const Matrix a = pick(train[at(i)], d, 0).leftCols(n);
+    return a.transpose() * a / static_cast<double>(d.size) + ridge(x[i]) * Matrix::Identity(n, n);
+  }
+  Vector lower_product(Index i, const Vector& x, const Vector& y, const Vector& v, const BatchDraw& d) const {
+    return lower_hessian(i, x, y, d) * v;
+  }
+  static Vector cross_product(Index i, const Vector& x, const Vector& y, const Vector& v, const BatchDraw&) {
+    Vector out = Vector::Zero(m);
+    out[i] = ridge(x[i]) * (1 - ridge(x[i]) / 2) * y.dot(v);
+    return out;
+  }
+  std::pair<Vector, Vector> upper_gradients(Index i, const Vector&, const Vector& y, const BatchDraw& d) const {
+    return {Vector::Zero(m), slope(pick(held[at(i)], d, 1), y)};
+  }
+  /// Mean validation error of the exact solutions.
+  double value(const Vector& x) const {
+    double sum = 0;
+    for (Index i = 0; i < m; ++i) {
+      const Matrix a = train[at(i)].leftCols(n);
+      const Vector y = (a.transpose() * a / rows + ridge(x[i]) * Matrix::Identity(n, n))
+                           .llt()
+                           .solve(a.transpose() * train[at(i)].col(n) / rows);
+      sum += (held[at(i)].leftCols(n) * y - held[at(i)].col(n)).squaredNorm() / (2 * rows * m);
+    }
+    return sum;
+  }
+};
+
+TEST(Bsvrb, FindsARidgeForEachTaskBetterThanPlainStochasticStepsSlow) {
+  const Ridges problem;
+  double excess[2][2] = {};
+  Vector grid = Vector::Constant(Ridges::m, -8);
+  for (Index i = 0; i < Ridges::m; ++i) {  // tasks do not see each other's x
+    double least = 1e9, best = 0;
+    for (double at = -8; at < 3; at += 0.05) {
+      Vector x = grid;
+      x[i] = at;
+      if (const double f = problem.value(x); f < least) least = f, best = at;
+    }
+    grid[i] = best;
+  }
+  const double least = problem.value(grid), start = problem.value(Vector::Zero(Ridges::m)) - least;
+  for (const bool reduced : {false, true})
+    for (const bool products : {false, true}) {
+      for (std::uint64_t seed = 0; seed < 4; ++seed) {
+        Bsvrb<Ridges> opt(problem,
+                          {.blocks = 3,
+                           .samples = 4,
+                           .rate = 0.2,
+                           .lower_rate = 0.02,
+                           .alpha = 0.05,
+                           .beta = 0.02,
+                           .products = products,
+                           .curvature = 0.3,
+                           .variance_reduction = reduced,
+                           .seed = seed},
+                          Vector::Zero(Ridges::m));
+        for (int step = 0; step < 3000; ++step) opt.step();
+        excess[reduced][products] += (problem.value(opt.x()) - least) / 4;
+      }
+    }
+  std::printf("over the best: at first %.4f, plain %.4f %.4f, reduced %.4f %.4f\n", start, excess[0][0], excess[0][1],
+              excess[1][0], excess[1][1]);
+  for (const bool products : {false, true}) {
+    EXPECT_LT(excess[1][products], 0.1 * start);
+    EXPECT_LT(excess[1][products], 0.8 * excess[0][products]);
+  }
+  EXPECT_THROW((Bsvrb<Ridges>(problem, {.blocks = 11}, Vector::Zero(Ridges::m))), unsupported_error);
+  EXPECT_THROW((Bsvrb<Ridges>(problem, {}, Vector::Zero(3))), shape_error);
+  EXPECT_THROW((Bsvrb<Ridges>(problem, {.alpha = 1}, Vector::Zero(Ridges::m))), unsupported_error);
+}
+
+}  // namespace
+}  // namespace tessera::optim
