@@ -1,7 +1,9 @@
 /// Attention against a naive one in Eigen (compiled for this machine), one thread each.
 ///   attention/f32/<heads>h<kv heads>kv<d>d/<tokens>    causal prefill, useful flops (the causal half), FMA roof
+///   attention/bf16/…                                   the same with bf16 keys and values, queries and softmax weights
+///   rounded to bf16
 ///   attention_decode/<codec>/<shape>/<context>         one query over a KV cache, bytes that the cache holds, read
-///   roof
+///   roof; …/int8: queries and softmax weights rounded to 8 bits
 ///   attention_shared/f32/<shape>/<prefix>/<sequences>  one query of each sequence over a prefix that all share and 64
 ///   tokens of its own, FMA roof; apart: each sequence by itself over the same memory, parts merged
 #include <algorithm>
@@ -73,6 +75,35 @@ void prefill(Shape shape, Index n) {
       {x->eigen(true, x)});
 }
 
+/// The peers: the same keys and values with nothing rounded, and f32.
+void prefill_bf16(Shape shape, Index n) {
+  auto x = std::make_shared<Operands>(Operands{shape, n, n, {}, {}, {}, {}});
+  auto halves = std::make_shared<Buffer<bf16>>();
+  auto ctx = std::make_shared<Context>();
+  const double pairs = static_cast<double>(n) * static_cast<double>(n + 1) / 2;
+  const auto run = [=](AttentionPrecision precision) {
+    x->make();
+    if (halves->size() == 0) {
+      *halves = Buffer<bf16>(2 * x->k.size());
+      for (Index i = 0; i < x->k.size(); ++i) {
+        (*halves)[i] = bf16(x->k[i]);
+        (*halves)[x->k.size() + i] = bf16(x->v[i]);
+      }
+    }
+    const View<const bf16, 3> K(halves->data(), x->K().extents()), V(halves->data() + x->k.size(), x->V().extents());
+    attention<float>(*ctx, x->Q(), K, V, x->O(), score_mods(), {.scale = {}, .causal = true, .precision = precision});
+  };
+  bench::row(
+      detail::concat("attention/bf16/", shape.text(), '/', n), "GFLOPs",
+      4 * pairs * static_cast<double>(shape.heads * shape.d), [] { return bench::fma_roof<float>(); },
+      [=] { run(AttentionPrecision::bfloat16); },
+      {{"exact", [=] { run(AttentionPrecision::exact); }}, {"f32", [=] {
+                                                              x->make();
+                                                              attention(*ctx, x->Q(), x->K(), x->V(), x->O(),
+                                                                        {.scale = {}, .causal = true});
+                                                            }}});
+}
+
 /// Counted as what it needs, 2.5 times the forward pass's flops; the peer is that forward pass.
 void backward(Shape shape, Index n) {
   auto x = std::make_shared<Operands>(Operands{shape, n, n, {}, {}, {}, {}});
@@ -105,7 +136,8 @@ void backward(Shape shape, Index n) {
       {{"forward", forward}});
 }
 
-void decode(const std::string& codec, Shape shape, Index context) {
+void decode(const std::string& codec, Shape shape, Index context,
+            AttentionPrecision precision = AttentionPrecision::exact) {
   auto x = std::make_shared<Operands>(Operands{shape, 1, context, {}, {}, {}, {}});
   auto ctx = std::make_shared<Context>();
   auto cache = std::make_shared<kv::AnyKvCache>(kv::make_kv_cache(codec, shape.kv_heads, shape.d));
@@ -122,7 +154,9 @@ void decode(const std::string& codec, Shape shape, Index context) {
     counted.append(*ctx, Z, Z);
     const auto bytes = static_cast<double>(counted.bytes());
     bench::row(
-        detail::concat("attention_decode/", codec, '/', shape.text(), '/', context), "GBs", bytes,
+        detail::concat("attention_decode/", codec, '/', shape.text(), '/', context,
+                       precision == AttentionPrecision::exact ? "" : "/int8"),
+        "GBs", bytes,
         [=] {
           // As many bytes as the cache holds: the same level of memory.
           if (memory->size() == 0) *memory = Buffer<float>(std::max<Index>(static_cast<Index>(bytes) / 4, 1 << 14));
@@ -130,7 +164,7 @@ void decode(const std::string& codec, Shape shape, Index context) {
         },
         [=] {
           fill();
-          cache->attend(*ctx, x->Q(), x->O());
+          cache->attend(*ctx, x->Q(), x->O(), {.scale = {}, .causal = true, .precision = precision});
         },
         {x->eigen(false, x)});
   }
@@ -181,12 +215,17 @@ int main(int argc, char** argv) {
   for (const Index n : {512, 1024, 2048}) prefill({8, 8, 128}, n);
   prefill({32, 8, 128}, 1024);
   prefill({8, 8, 64}, 1024);
+  for (const Index n : {512, 2048}) prefill_bf16({8, 8, 128}, n);
   backward({8, 8, 128}, 2048);
   prefill({8, 4, 32}, 512);
   for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2"}) {
     for (const Index context : {4096, 16384, 32768}) decode(codec, {32, 8, 128}, context);
     decode(codec, {8, 8, 128}, 16384);
     decode(codec, {8, 4, 32}, 512);
+  }
+  for (const char* codec : {"int8", "int4", "int2"}) {
+    for (const Index context : {4096, 16384, 32768}) decode(codec, {32, 8, 128}, context, AttentionPrecision::int8);
+    decode(codec, {8, 8, 128}, 16384, AttentionPrecision::int8);
   }
   shared({32, 8, 128}, 16384, 64);
   shared({32, 32, 128}, 4096, 64);

@@ -6,6 +6,7 @@
 #include <tessera/core/config.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
+#include <tessera/kernels/attention/unpack/args.hpp>
 #include <tessera/kernels/kernel.hpp>
 
 // Register tiles live in arrays, which only stay in registers when their loops are unrolled.
@@ -20,7 +21,8 @@
 namespace tessera::inline TESSERA_ABI {
 
 /// How the rows of TokenCodes are coded. Whole blocks of 32 channels for 4 and 2 bits, in the planes of UnpackArgs,
-/// with a scale and a zero point a channel (the same for all rows) or a token and block.
+/// with a scale and a zero point a channel (the same for all rows) or a token and block. Scales and factors are not
+/// negative.
 enum class TokenCode { none, bfloat16, float16, int8, channels4, channels2, blocks4, blocks2 };
 
 /// Rows of codes where they lie, for kernels that widen them in registers: row j at codes + j * row_bytes.
@@ -35,11 +37,42 @@ struct TokenCodes {
   const f16* zero = nullptr;
 };
 
+/// What attention may round besides the sums of f32. Kernels that round are taken where they are faster, and where the
+/// processor has them. With s a score, p a softmax weight and "half a step" max/254 of a query's numbers (times
+/// scales):
+///   bfloat16      s by (2^-7 + 2^-16) Σ|q||k|·scale, p v by 2^-7 + 2^-16 of itself; of q, k and v that are bf16: s by
+///                 nothing, p v by 2^-8
+///   int8_queries  s by half a step times Σ|codes| of its key
+///   int8          and a result by max(p·step)/510 over a tile of at most 64 tokens, times Σ|codes| of its values
+enum class AttentionPrecision {
+  exact,         // nothing
+  bfloat16,      // queries, keys, values and softmax weights to bf16, where there are many queries
+  int8_queries,  // queries to 8 bits, times the scales of keys that are codes, where there are few queries
+  int8,          // and softmax weights to 8 bits, times the scales of values that are codes
+};
+
 /// For lanes that read tiles only.
 struct NoTokenCodes {
   static constexpr bool available = false;
   template <class... Any>
   static void load(Any...) = delete;
+  template <class... Any>
+  static void sums(Any...) = delete;
+};
+
+/// For lanes that multiply in f32 only.
+struct NoPairProducts {
+  static constexpr bool available = false;
+};
+struct NoIntegerDots {
+  template <int R, class... Any>
+  static constexpr bool scores(const Any&...) {
+    return false;
+  }
+  template <int R, class... Any>
+  static constexpr bool mix(const Any&...) {
+    return false;
+  }
 };
 
 /// The keys or the values, a tile of tokens at a time, however they are stored.
@@ -117,6 +150,7 @@ struct AttentionArgs : KernelArgs {
   const Index* visible = nullptr;  // (kv_heads, n): query i sees tokens [0, visible); overrides `causal`
   bool causal = false;             // query i sees tokens [0, length - n + i]
   T scale = 1;
+  AttentionPrecision precision = AttentionPrecision::exact;
   Index splits = 1, split_tokens = 0;
   Index out_split = 0, lse_split = 0;
 

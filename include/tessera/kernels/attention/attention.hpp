@@ -23,8 +23,9 @@
 namespace tessera::inline TESSERA_ABI {
 
 struct AttentionOptions {
-  std::optional<double> scale = {};  // of the scores; 1/sqrt(d) unless given
-  bool causal = false;               // query i of n sees keys 0 to m - n + i of m
+  std::optional<double> scale = {};                          // of the scores; 1/sqrt(d) unless given
+  bool causal = false;                                       // query i of n sees keys 0 to m - n + i of m
+  AttentionPrecision precision = AttentionPrecision::exact;  // what may be rounded
 };
 
 /// What attention can return for each query beside the result: (heads, n) each, or no data.
@@ -169,6 +170,7 @@ AttentionArgs<T> attention_args(View<const T, 3> Q, const std::array<Index, 3>& 
   args.d = d;
   args.m = keys[1];
   args.causal = options.causal;
+  args.precision = options.precision;
   args.scale =
       static_cast<T>(options.scale ? *options.scale : 1 / std::sqrt(static_cast<double>(std::max<Index>(d, 1))));
   return args;

@@ -5,12 +5,14 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string_view>
 #include <type_traits>
 
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/token_runs.hpp>
 #include <tessera/kernels/attention/unpack/avx2.hpp>
 #include <tessera/simd/target.hpp>
 
@@ -46,15 +48,34 @@ struct TokenLoads {
     return {UnpackAvx2::lifted_codes<Bits, Part>(p), 0};
   }
   template <int Bits, int Part>
-  static constexpr int lift = UnpackAvx2::lift<Bits, Part>;
+  static V unlifted() {
+    return V(1.0f / static_cast<float>(1 << UnpackAvx2::lift<Bits, Part>));
+  }
+  /// The sum of each of eight, in their order.
+  template <class R>
+  TESSERA_INLINE static V sums(const R (&x)[8]) {
+    const __m256 low = fours(x[0], x[1], x[2], x[3]), high = fours(x[4], x[5], x[6], x[7]);
+    return {_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)), 0};
+  }
   template <class E>
   static V load(const E* p, Index n) {
     E all[8] = {};
     for (Index i = 0; i < n; ++i) all[i] = p[i];
     return load(all);
   }
+
+ private:
+  /// Sums of fours, a to d, in each half.
+  template <class R>
+  TESSERA_INLINE static __m256 fours(const R& a, const R& b, const R& c, const R& d) {
+    const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v));
+    const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c.v, d.v), _mm256_unpackhi_ps(c.v, d.v));
+    return _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  }
 };
 
+using IntegerDots = NoIntegerDots;
+using PairProducts = NoPairProducts;
 #include <tessera/kernels/attention/tiles.inl>
 #include <tessera/kernels/attention/tiles_coded.inl>
 }  // namespace detail::attention_avx2

@@ -3,6 +3,8 @@
 
 #include <tessera/kernels/attention/avx2.hpp>
 #include <tessera/kernels/attention/avx512.hpp>
+#include <tessera/kernels/attention/avx512_bf16.hpp>
+#include <tessera/kernels/attention/avx512_vnni.hpp>
 #include <tessera/kernels/attention/ref.hpp>
 #include <tessera/kernels/attention/xsimd.hpp>
 #include <tessera/kernels/kernel.hpp>
@@ -17,7 +19,8 @@ struct AttentionList {
 #if TESSERA_X86
 template <>
 struct AttentionList<float> {
-  using type = KernelList<AttentionAvx512, AttentionAvx2, AttentionXsimd<>, AttentionRef>;
+  using type = KernelList<AttentionAvx512Bf16, AttentionAvx512Vnni, AttentionAvx512, AttentionAvx2, AttentionXsimd<>,
+                          AttentionRef>;
 };
 #endif
 }  // namespace detail

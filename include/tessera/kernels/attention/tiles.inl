@@ -11,6 +11,26 @@ struct AttentionShape {
   static constexpr Index few_rows = wide ? 8 : 4;  // at most so many rows go along d
 };
 
+/// One V of a register tile. Arrays of V are zeroed by a loop first, which g++ 12 does not unroll: the tile then stays
+/// in memory, and few rows take half as long again.
+template <class V>
+struct AttentionRegister {
+  decltype(V::v) v;
+  operator V() const {  // NOLINT(google-explicit-constructor): it is one
+    if constexpr (requires(const AttentionRegister& x) { V(x.v, 0); })
+      return V(v, 0);
+    else
+      return V(v);
+  }
+  AttentionRegister& operator=(const V& x) {
+    v = x.v;
+    return *this;
+  }
+};
+
+template <class>
+struct PairProductsFor : PairProducts {};
+
 #include <tessera/kernels/attention/weight_exp.inl>
 
 /// What both ways share: the types, and where row r of a kv head is read and written.
@@ -60,12 +80,23 @@ struct AttentionTiles {
            sizeof(T);
   }
 
+  static constexpr Index few_rows = AttentionShape<V, 1>::few_rows;
+
+  /// Where no piece has more rows.
+  static void run_few(const Args& a, RowRange pieces) noexcept {
+    T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));
+    for (Index p = pieces.begin; p < pieces.end; ++p) AttentionFewRows<V>::run(a, a.piece(p), k, k + tile * a.d);
+  }
+  static void run_many(const Args& a, RowRange pieces) noexcept {
+    T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));
+    for (Index p = pieces.begin; p < pieces.end; ++p) AttentionManyRows<V>::run(a, a.piece(p), k, k + tile * a.d);
+  }
   static void run(const Args& a, RowRange pieces) noexcept {
     T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));
     T* const v = k + tile * a.d;
     for (Index p = pieces.begin; p < pieces.end; ++p) {
       const auto piece = a.piece(p);
-      if (piece.rows <= AttentionShape<V, 1>::few_rows)
+      if (piece.rows <= few_rows)
         AttentionFewRows<V>::run(a, piece, k, v);
       else
         AttentionManyRows<V>::run(a, piece, k, v);

@@ -4,14 +4,19 @@
 template <class V>
 struct AttentionFewCoded;  // 4 and 2 bits, where the lane has TokenLoads: tiles_coded.inl
 
+#include <tessera/kernels/attention/few_products.inl>
+
 template <class V>
 struct AttentionFewRows {
+  using Products = AttentionFewProducts<V>;
   using Rows = AttentionRows<V>;
   using T = typename Rows::T;
   using Args = typename Rows::Args;
   using Piece = typename Args::Piece;
   static constexpr Index W = Rows::W, tile = Rows::tile, block = Rows::block;
   static constexpr T infinity = Rows::infinity;
+  using Tokens = AttentionTokens<T>;
+  using Runs = AttentionRuns<T>;
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
     const Index d = a.d, dv = a.dv(), h = piece.kv_head, rows = piece.rows;
@@ -31,28 +36,34 @@ struct AttentionFewRows {
     std::fill_n(out, rows * os, T(0));
     for (Index j = piece.begin, count = 0; j < piece.end; j += count) {
       count = std::min(tile, piece.end - j);
-      TokenCodes k = codes_of(a.keys, h, j, count), v = codes_of(a.values, h, j, count);
+      TokenCodes v;
+      if constexpr (TokenLoads::available) v = Tokens::codes_of(a.values, h, j, count);
+      Runs k = Runs::find(a.keys, h, j, count, TokenLoads::available);
       ScoreTile<T> part = a.score_tile(h, piece.row, rows, j, count);
       part.seen = a.meets(part);
       if (part.seen == Seen::none) continue;
       const bool changed = a.changes(part.seen);
-      const bool k_near = take_tile(a.keys, h, j, count, k_tile, k),
-                 v_near = take_tile(a.values, h, j, count, v_tile, v);
+      const bool k_near = Tokens::take_tile(a.keys, h, j, count, k_tile, k.of[0]),
+                 v_near = Tokens::take_tile(a.values, h, j, count, v_tile, v);
       for (Index r = 0; r < rows; ++r)
         seen[r] = std::clamp<Index>(a.visible_to(h, (piece.row + r) / a.group) - j, 0, count);
       for (Index r = 0; r < rows; r += part.rows) {
         part.row = piece.row + r;
         part.rows = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
         const State state{seen + r, top + r, total + r, alpha + r, surplus + r};
+        AttentionAhead next_values, next_keys;
+        if (r == 0) {
+          if (!v_near) next_values = Tokens::ahead_of(v, dv, 0);
+          if (!k_near) next_keys = Tokens::ahead_of(k.of[k.count - 1], d, count - k.begin[k.count - 1]);
+        }
+        const Keys keys{k, k_tile, next_values};
+        const Tokens values{v, v_tile, next_keys};
         if (part.rows == 4)
-          few_tile<4>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
-                      state);
+          few_tile<4>(a, part, changed, keys, values, q + r * qs, qs, y, out + r * os, os, state);
         else if (part.rows == 2)
-          few_tile<2>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
-                      state);
+          few_tile<2>(a, part, changed, keys, values, q + r * qs, qs, y, out + r * os, os, state);
         else
-          few_tile<1>(a, part, changed, {k, k_near, k_tile}, {v, v_near, v_tile}, q + r * qs, qs, y, out + r * os, os,
-                      state);
+          few_tile<1>(a, part, changed, keys, values, q + r * qs, qs, y, out + r * os, os, state);
       }
     }
     for (Index r = 0; r < rows; ++r) {
@@ -64,142 +75,15 @@ struct AttentionFewRows {
   }
 
  private:
+  struct Keys {
+    const Runs& runs;
+    T* scratch;
+    AttentionAhead ahead;
+  };
   struct State {  // of the rows of a tile
     const Index* seen;
     T *top, *total, *alpha, *surplus;
   };
-
-  /// Tokens to prefetch ahead: keys and values take turns, a tile each, which hardware prefetchers follow badly.
-  static constexpr Index ahead = 16;
-
-  struct Tokens {  // of a tile
-    const TokenCodes& of;
-    bool near;   // unpacked just now
-    T* scratch;  // free where codes are read where they lie
-  };
-  /// The codes of tokens from `begin` on; `count` no further than they go. Short runs are not worth their set-up.
-  static TokenCodes codes_of(const TileSource<T>& source, Index h, Index begin, Index& count) {
-    if constexpr (TokenLoads::available) {
-      if (source.codes != nullptr) {
-        const TokenCodes found = source.codes(source.state, h, begin);
-        if (found.code != TokenCode::none && found.count >= std::min<Index>(count, 8)) {
-          count = std::min(count, found.count);
-          return found;
-        }
-      }
-    }
-    return {};
-  }
-  /// Reads a tile where there are no codes; whether it was unpacked.
-  static bool take_tile(const TileSource<T>& source, Index h, Index begin, Index count, T* scratch, TokenCodes& to) {
-    if (to.code != TokenCode::none) return false;
-    Index stride = 0;
-    to.codes = source.tile(source.state, h, begin, count, scratch, stride);
-    to.row_bytes = stride * static_cast<Index>(sizeof(T));
-    return to.codes == scratch;
-  }
-
-  template <class E>
-  TESSERA_INLINE static V load(const E* p) {
-    if constexpr (std::is_same_v<E, T>)
-      return V::load(p);
-    else
-      return TokenLoads::load(p);
-  }
-  template <class E>
-  TESSERA_INLINE static V load(const E* p, Index n) {
-    if constexpr (std::is_same_v<E, T>)
-      return V::load(p, n);
-    else
-      return TokenLoads::load(p, n);
-  }
-  template <class E>
-  TESSERA_INLINE static void prefetch_row(const E* row, Index d) {
-    const auto* const bytes = reinterpret_cast<const char*>(row);
-    for (Index b = 0; b < d * static_cast<Index>(sizeof(E)); b += 64) __builtin_prefetch(bytes + b);
-  }
-
-  /// y (R rows, stride tile) of N keys.
-  template <int R, int N, class E>
-  static void dots(const T* q, Index qs, const E* k, Index ks, Index d, Index count, bool near, T* y) {
-    for (; count >= N; count -= N, k += N * ks, y += N) {
-      V acc[N][R];
-      TESSERA_ATTENTION_UNROLL
-      for (int j = 0; j < N; ++j) {
-        if (!near) prefetch_row(k + (j + ahead) * ks, d);
-        TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < R; ++r) acc[j][r] = V(T(0));
-      }
-      Index c = 0;
-      for (; c + W <= d; c += W) {
-        V rows[R];
-        TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < R; ++r) rows[r] = V::load(q + r * qs + c);
-        TESSERA_ATTENTION_UNROLL
-        for (int j = 0; j < N; ++j) {
-          const V key = load(k + j * ks + c);
-          TESSERA_ATTENTION_UNROLL
-          for (int r = 0; r < R; ++r) acc[j][r] = fma(rows[r], key, acc[j][r]);
-        }
-      }
-      if (c < d) {
-        TESSERA_ATTENTION_UNROLL
-        for (int j = 0; j < N; ++j) {
-          const V key = load(k + j * ks + c, d - c);
-          TESSERA_ATTENTION_UNROLL
-          for (int r = 0; r < R; ++r) acc[j][r] = fma(V::load(q + r * qs + c), key, acc[j][r]);
-        }
-      }
-      TESSERA_ATTENTION_UNROLL
-      for (int j = 0; j < N; ++j) {
-        TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < R; ++r) y[r * tile + j] = reduce_add(acc[j][r]);
-      }
-    }
-    if constexpr (N > 1) {
-      if (count > 0) dots<R, 1>(q, qs, k, ks, d, count, near, y);
-    }
-  }
-
-  /// out (R rows, stride os) = alpha * out + y (R, count; stride tile) * v; Z vectors of channels at a time.
-  template <int R, int Z, class E>
-  static void blend(const T* y, const E* v, Index vs, Index d, Index count, bool near, const T* alpha, T* out,
-                    Index os) {
-    for (; d >= Z * W; d -= Z * W, v += Z * W, out += Z * W) {
-      V acc[R][Z];
-      TESSERA_ATTENTION_UNROLL
-      for (int r = 0; r < R; ++r) {
-        TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) acc[r][z] = V::load(out + r * os + z * W) * V(alpha[r]);
-      }
-      for (Index j = 0; j < count; ++j) {
-        if (!near) prefetch_row(v + (j + ahead) * vs, Z * W);
-        V channels[Z];
-        TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) channels[z] = load(v + j * vs + z * W);
-        TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < R; ++r) {
-          const V weight(y[r * tile + j]);
-          TESSERA_ATTENTION_UNROLL
-          for (int z = 0; z < Z; ++z) acc[r][z] = fma(weight, channels[z], acc[r][z]);
-        }
-      }
-      TESSERA_ATTENTION_UNROLL
-      for (int r = 0; r < R; ++r) {
-        TESSERA_ATTENTION_UNROLL
-        for (int z = 0; z < Z; ++z) acc[r][z].store(out + r * os + z * W);
-      }
-    }
-    if constexpr (Z > 1) {
-      blend<R, Z / 2>(y, v, vs, d, count, near, alpha, out, os);
-    } else if (d > 0) {
-      for (int r = 0; r < R; ++r) {
-        V acc = V::load(out + r * os) * V(alpha[r]);
-        for (Index j = 0; j < count; ++j) acc = fma(V(y[r * tile + j]), load(v + j * vs, d), acc);
-        acc.store(out + r * os);  // rows are padded to a whole vector
-      }
-    }
-  }
 
   /// One row's scores to weights; y is padded to whole vectors with -inf.
   template <bool Surplus>
@@ -223,32 +107,23 @@ struct AttentionFewRows {
     top = most;
   }
 
-  /// y (R rows, stride tile) times one factor a token.
-  template <int R>
-  static void scale_tokens(T* y, Index count, const float* factor) {
-    for (Index j = 0; j < count; j += W) {
-      const Index width = std::min(W, count - j);
-      const V one = V::load(factor + j, width);
-      for (int r = 0; r < R; ++r) (V::load(y + r * tile + j) * one).store(y + r * tile + j, width);
-    }
-  }
-
   template <int R, class E>
   static void dots_of(const Args& a, const Tokens& k, const T* q, Index qs, Index count, T* y) {
-    constexpr int N = R == 4 && !AttentionShape<V, 1>::wide ? 2 : 4;
-    dots<R, N>(q, qs, static_cast<const E*>(k.of.codes), k.of.row_bytes / static_cast<Index>(sizeof(E)), a.d, count,
-               k.near, y);
+    constexpr int N = TokenLoads::available ? static_cast<int>(W) / R : R == 4 && !AttentionShape<V, 1>::wide ? 2 : 4;
+    Products::template dots<R, N>(q, qs, static_cast<const E*>(k.of.codes),
+                                  k.of.row_bytes / static_cast<Index>(sizeof(E)), a.d, count, k.ahead, y);
   }
   template <int R, class E>
   static void blend_of(const Args& a, const Tokens& v, const T* y, Index count, const T* alpha, T* out, Index os) {
     constexpr bool wide = AttentionShape<V, 1>::wide;
-    blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(y, static_cast<const E*>(v.of.codes),
-                                                           v.of.row_bytes / static_cast<Index>(sizeof(E)), a.dv(),
-                                                           count, v.near, alpha, out, os);
+    Products::template blend<R, (wide ? (R == 4 ? 4 : 8) : (R == 4 ? 2 : 4))>(
+        y, static_cast<const E*>(v.of.codes), v.of.row_bytes / static_cast<Index>(sizeof(E)), a.dv(), count, v.ahead,
+        alpha, out, os);
   }
 
   template <int R>
   static void score_tile(const Args& a, const Tokens& k, const T* q, Index qs, Index count, T* y) {
+    if (IntegerDots::template scores<R>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y)) return;
     if constexpr (TokenLoads::available) {
       using Coded = AttentionFewCoded<V>;
       switch (k.of.code) {
@@ -260,15 +135,15 @@ struct AttentionFewRows {
           return dots_of<R, f16>(a, k, q, qs, count, y);
         case TokenCode::int8:
           dots_of<R, std::int8_t>(a, k, q, qs, count, y);
-          return scale_tokens<R>(y, count, k.of.factor);
+          return Products::template scale_tokens<R>(y, count, k.of.factor);
         case TokenCode::channels4:
-          return Coded::template dots_of_channels<R, 4>(k.of, q, qs, a.d, count, k.scratch, y);
+          return Coded::template dots_of_channels<R, 4>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::channels2:
-          return Coded::template dots_of_channels<R, 2>(k.of, q, qs, a.d, count, k.scratch, y);
+          return Coded::template dots_of_channels<R, 2>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::blocks4:
-          return Coded::template dots_of_blocks<R, 4>(k.of, q, qs, a.d, count, k.scratch, y);
+          return Coded::template dots_of_blocks<R, 4>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::blocks2:
-          return Coded::template dots_of_blocks<R, 2>(k.of, q, qs, a.d, count, k.scratch, y);
+          return Coded::template dots_of_blocks<R, 2>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
       }
     } else {
       dots_of<R, T>(a, k, q, qs, count, y);
@@ -276,6 +151,9 @@ struct AttentionFewRows {
   }
   template <int R>
   static void mix_tile(const Args& a, const Tokens& v, T* y, Index count, const T* alpha, T* out, Index os) {
+    if (a.precision == AttentionPrecision::int8 &&
+        IntegerDots::template mix<R>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os))
+      return;
     if constexpr (TokenLoads::available) {
       using Coded = AttentionFewCoded<V>;
       switch (v.of.code) {
@@ -286,16 +164,16 @@ struct AttentionFewRows {
         case TokenCode::float16:
           return blend_of<R, f16>(a, v, y, count, alpha, out, os);
         case TokenCode::int8:
-          scale_tokens<R>(y, count, v.of.factor);
+          Products::template scale_tokens<R>(y, count, v.of.factor);
           return blend_of<R, std::int8_t>(a, v, y, count, alpha, out, os);
         case TokenCode::channels4:
-          return Coded::template blend_of_channels<R, 4>(v.of, y, a.dv(), count, alpha, out, os);
+          return Coded::template blend_of_channels<R, 4>(v.of, v.ahead, y, a.dv(), count, alpha, out, os);
         case TokenCode::channels2:
-          return Coded::template blend_of_channels<R, 2>(v.of, y, a.dv(), count, alpha, out, os);
+          return Coded::template blend_of_channels<R, 2>(v.of, v.ahead, y, a.dv(), count, alpha, out, os);
         case TokenCode::blocks4:
-          return Coded::template blend_of_blocks<R, 4>(v.of, y, a.dv(), count, v.scratch, alpha, out, os);
+          return Coded::template blend_of_blocks<R, 4>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os);
         case TokenCode::blocks2:
-          return Coded::template blend_of_blocks<R, 2>(v.of, y, a.dv(), count, v.scratch, alpha, out, os);
+          return Coded::template blend_of_blocks<R, 2>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os);
       }
     } else {
       blend_of<R, T>(a, v, y, count, alpha, out, os);
@@ -303,10 +181,13 @@ struct AttentionFewRows {
   }
 
   template <int R>
-  static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const Tokens& k, const Tokens& v, const T* q,
+  static void few_tile(const Args& a, ScoreTile<T> part, bool changed, const Keys& k, const Tokens& v, const T* q,
                        Index qs, T* y, T* out, Index os, const State& s) {
     const Index count = part.count;
-    score_tile<R>(a, k, q, qs, count, y);
+    for (int i = 0; i < k.runs.count; ++i) {
+      const Index at = k.runs.begin[i];
+      score_tile<R>(a, Tokens{k.runs.of[i], k.scratch, k.ahead.from(at)}, q, qs, k.runs.begin[i + 1] - at, y + at);
+    }
     part.scores = y;
     part.row_stride = tile;
     part.token_stride = 1;

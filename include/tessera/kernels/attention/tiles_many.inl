@@ -9,6 +9,8 @@ struct AttentionManyRows {
   using Piece = typename Args::Piece;
   static constexpr Index W = Rows::W, tile = Rows::tile, block = Rows::block;
   static constexpr T infinity = Rows::infinity;
+  using Register = AttentionRegister<V>;
+  using Pairs = PairProductsFor<V>;  // dependent, so that lanes without them need none of its members
 
   static void run(const Args& a, const Piece& piece, T* k_tile, T* v_tile) {
     const Index d = a.d, dv = a.dv(), h = piece.kv_head;
@@ -27,7 +29,10 @@ struct AttentionManyRows {
         total[s + r] = surplus[s + r] = 0;
         if (s + r < piece.rows) {
           const T* const row = Rows::query(a, h, piece.row + s + r);
-          for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = row[c] * a.scale;
+          if constexpr (Pairs::available)
+            Pairs::put_query(row, d, q + s * d, ld, r);
+          else
+            for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = row[c] * a.scale;
         } else {
           for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = 0;
         }
@@ -42,8 +47,14 @@ struct AttentionManyRows {
       if (part.seen == Seen::none) continue;
       const bool changed = a.changes(part.seen);
       Index ks = 0, vs = 0;
-      const T* const k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
-      const T* const v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
+      const T *k, *v;
+      if constexpr (Pairs::available) {
+        k = Pairs::keys(a.keys, h, j, count, d, k_tile, ks);
+        v = Pairs::values(a.values, h, j, count, dv, v_tile, vs);
+      } else {
+        k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
+        v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
+      }
       for (Index s = 0; s < piece.rows;) {
         const Index ld = strip_rows(piece.rows - s);
         bool all = true, any = false;
@@ -93,32 +104,40 @@ struct AttentionManyRows {
     T *top, *total, *alpha, *surplus;
   };
 
+  /// Terms of a sum that one `add` takes are one element of its factors.
+  TESSERA_INLINE static V add(const V& a, const V& b, const V& sum) {
+    if constexpr (Pairs::available)
+      return Pairs::add(a, b, sum);
+    else
+      return fma(a, b, sum);
+  }
+
   /// y (count, ld) = x (count, d; stride xs) * q (d, ld), ld = NR * W.
   template <int NR, int N>
   static void scores(const T* q, const T* x, Index xs, Index d, Index count, T* y) {
     constexpr Index ld = NR * W;
     for (; count >= N; count -= N, x += N * xs, y += N * ld) {
-      V acc[N][NR];
+      Register acc[N][NR];
       TESSERA_ATTENTION_UNROLL
       for (int j = 0; j < N; ++j) {
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < NR; ++r) acc[j][r] = V(T(0));
       }
       for (Index c = 0; c < d; ++c) {
-        V rows[NR];
+        Register rows[NR];
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < NR; ++r) rows[r] = V::load(q + c * ld + r * W);
         TESSERA_ATTENTION_UNROLL
         for (int j = 0; j < N; ++j) {
           const V one(x[j * xs + c]);
           TESSERA_ATTENTION_UNROLL
-          for (int r = 0; r < NR; ++r) acc[j][r] = fma(one, rows[r], acc[j][r]);
+          for (int r = 0; r < NR; ++r) acc[j][r] = add(one, rows[r], acc[j][r]);
         }
       }
       TESSERA_ATTENTION_UNROLL
       for (int j = 0; j < N; ++j) {
         TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < NR; ++r) acc[j][r].store(y + j * ld + r * W);
+        for (int r = 0; r < NR; ++r) V(acc[j][r]).store(y + j * ld + r * W);
       }
     }
     if constexpr (N > 1) {
@@ -131,27 +150,27 @@ struct AttentionManyRows {
   static void mix(const T* y, const T* x, Index xs, Index d, Index count, const T* alpha, T* out) {
     constexpr Index ld = NR * W;
     for (; d >= N; d -= N, x += N, out += N * ld) {
-      V acc[N][NR];
+      Register acc[N][NR];
       TESSERA_ATTENTION_UNROLL
       for (int c = 0; c < N; ++c) {
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < NR; ++r) acc[c][r] = V::load(out + c * ld + r * W) * V::load(alpha + r * W);
       }
       for (Index j = 0; j < count; ++j) {
-        V rows[NR];
+        Register rows[NR];
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < NR; ++r) rows[r] = V::load(y + j * ld + r * W);
         TESSERA_ATTENTION_UNROLL
         for (int c = 0; c < N; ++c) {
           const V one(x[j * xs + c]);
           TESSERA_ATTENTION_UNROLL
-          for (int r = 0; r < NR; ++r) acc[c][r] = fma(one, rows[r], acc[c][r]);
+          for (int r = 0; r < NR; ++r) acc[c][r] = add(one, rows[r], acc[c][r]);
         }
       }
       TESSERA_ATTENTION_UNROLL
       for (int c = 0; c < N; ++c) {
         TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < NR; ++r) acc[c][r].store(out + c * ld + r * W);
+        for (int r = 0; r < NR; ++r) V(acc[c][r]).store(out + c * ld + r * W);
       }
     }
     if constexpr (N > 1) {
@@ -199,7 +218,12 @@ struct AttentionManyRows {
     constexpr Index ld = NR * W;
     constexpr int N = AttentionShape<V, NR>::cols;
     const Index count = part.count;
-    scores<NR, N>(q, k, ks, a.d, count, y);
+    if constexpr (Pairs::available) {
+      scores<NR, N>(q, k, ks, Pairs::count(a.d), count, y);
+      for (Index i = 0; i < count * ld; i += W) (V::load(y + i) * V(a.scale)).store(y + i);
+    } else {
+      scores<NR, N>(q, k, ks, a.d, count, y);
+    }
     part.scores = y;
     part.row_stride = 1;
     part.token_stride = ld;
@@ -212,7 +236,12 @@ struct AttentionManyRows {
         weigh<true>(y, ld, count, r, state);
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
-    mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
+    if constexpr (Pairs::available) {
+      Pairs::weights(y, ld, count);
+      mix<NR, N>(y, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
+    } else {
+      mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
+    }
   }
 
   static Index strip_rows(Index left) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include <tessera/kernels/attention/args.hpp>
+#include <tessera/kernels/attention/token_runs.hpp>
 #include <tessera/simd/math.hpp>
 #include <tessera/simd/pack.hpp>
 
@@ -16,6 +17,8 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail::attention_portable {
 using TokenLoads = NoTokenCodes;
+using IntegerDots = NoIntegerDots;
+using PairProducts = NoPairProducts;
 using simd::Vec;
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_portable

@@ -88,7 +88,7 @@ struct F32 : PlainCodec<float> {
   static constexpr std::string_view name = "f32";
 };
 
-/// Each number within 2^-9 of itself, to nearest even. 2 bytes a number.
+/// Each number within 2^-8 of itself, to nearest even. 2 bytes a number.
 struct Bf16 : PlainCodec<bf16> {
   static constexpr std::string_view name = "bf16";
 };

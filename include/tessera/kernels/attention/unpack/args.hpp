@@ -10,6 +10,10 @@
 
 namespace tessera::inline TESSERA_ABI {
 
+/// Asks for a line of keys or values that lies ahead, into L2: into L1 it would take one of the few buffers that loads
+/// wait in, and halve what a Zen 4 reads from memory.
+TESSERA_INLINE void prefetch_token(const void* line) { __builtin_prefetch(line, 0, 2); }
+
 /// Rows of d codes:
 ///   bits 16  bf16, or f16 where `half`
 ///   bits 8   int8, times row_scale of the row

@@ -58,7 +58,7 @@ struct UnpackAvx2 {
     const std::uint8_t* p = a.codes + rows.begin * row_bytes + c * Bits / 8;
     float* out = a.out + rows.begin * d + c + 8 * Part;
     for (Index r = rows.begin; r < rows.end; ++r, p += row_bytes, out += d) {
-      if constexpr (Part == 0) __builtin_prefetch(p + ahead);
+      if constexpr (Part == 0) prefetch_token(p + ahead);
       _mm256_storeu_ps(out, _mm256_fmadd_ps(codes<Bits, Part>(p), s, z));
     }
   }
@@ -82,7 +82,7 @@ struct UnpackAvx2 {
       Index c = 0;
       for (Index b = 0; c + block <= a.d; c += block, ++b) {
         const std::uint8_t* const p = a.codes + r * a.row_bytes + c * Bits / 8;
-        __builtin_prefetch(p + ahead);
+        prefetch_token(p + ahead);
         const Index meta = r * a.meta_stride + b;
         const __m256 s = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(a.scale[meta].bits)));
         const __m256 z = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(a.zero[meta].bits)));
@@ -103,7 +103,7 @@ struct UnpackAvx2 {
       const __m256 s = _mm256_set1_ps(a.row_scale[r]);
       Index c = 0;
       for (; c + 8 <= a.d; c += 8) {
-        __builtin_prefetch(p + c + ahead);
+        prefetch_token(p + c + ahead);
         const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + c)));
         _mm256_storeu_ps(out + c, _mm256_mul_ps(_mm256_cvtepi32_ps(wide), s));
       }
@@ -118,7 +118,7 @@ struct UnpackAvx2 {
       float* const out = a.out + r * a.d;
       Index c = 0;
       for (; c + 8 <= a.d; c += 8) {
-        __builtin_prefetch(p + 2 * c + ahead);
+        prefetch_token(p + 2 * c + ahead);
         const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * c));
         _mm256_storeu_ps(out + c, Half ? _mm256_cvtph_ps(codes)
                                        : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16)));

@@ -63,7 +63,7 @@ struct UnpackAvx512 {
       float* out = a.out + rows.begin * d + c;
       for (Index r = rows.begin; r < rows.end; ++r, p += row_bytes, out += d) {
         __m512i low, high;
-        __builtin_prefetch(p + ahead);
+        prefetch_token(p + ahead);
         codes<Bits>(p, low, high);
         _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_and_si512(low, mask)), s0, z0));
         _mm512_storeu_ps(out + 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_and_si512(high, mask)), s1, z1));
@@ -87,7 +87,7 @@ struct UnpackAvx512 {
       for (Index b = 0; b < whole; ++b) {
         const __m512 table = _mm512_fmadd_ps(code, all(scale + b), all(zero + b));
         __m512i low, high;
-        __builtin_prefetch(p + b * (block * Bits / 8) + ahead);
+        prefetch_token(p + b * (block * Bits / 8) + ahead);
         codes<Bits>(p + b * (block * Bits / 8), low, high);
         _mm512_storeu_ps(out + b * block, _mm512_permutexvar_ps(low, table));
         _mm512_storeu_ps(out + b * block + 16, _mm512_permutexvar_ps(high, table));
@@ -113,7 +113,7 @@ struct UnpackAvx512 {
       const __m512 s = _mm512_set1_ps(scale[r]);
       Index c = 0;
       for (; c + 16 <= d; c += 16) {
-        __builtin_prefetch(p + c + ahead);
+        prefetch_token(p + c + ahead);
         const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + c)));
         _mm512_storeu_ps(out + c, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), s));
       }
@@ -132,7 +132,7 @@ struct UnpackAvx512 {
     for (Index r = rows.begin; r < rows.end; ++r, p += row_bytes, out += d) {
       Index c = 0;
       for (; c + 16 <= d; c += 16) {
-        __builtin_prefetch(p + 2 * c + ahead);
+        prefetch_token(p + 2 * c + ahead);
         const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * c)));
         _mm512_storeu_ps(out + c, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
       }
