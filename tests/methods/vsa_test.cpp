@@ -277,6 +277,7 @@ TEST(Gf2Hash, RefusesWordsThatDoNotHoldTheBits) {
   BitVector seed(1000), message(873);
   EXPECT_EQ(gf2_toeplitz_hash(seed, message, 128).words, (std::vector<std::uint64_t>(2)));
   EXPECT_THROW(gf2_toeplitz_hash(seed, message, std::numeric_limits<Index>::max()), shape_error);
+  EXPECT_THROW(BitVector(-1), shape_error);
   message.words.resize(3);
   EXPECT_THROW(gf2_toeplitz_hash(seed, message, 128), shape_error);
   seed.words.clear();

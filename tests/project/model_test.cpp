@@ -140,6 +140,8 @@ TEST(ModeGpt, RefusesWhatHasNoShares) {
     EXPECT_THROW(allocate_sparsity(importance, sparsity), unsupported_error) << sparsity;
   for (const double temperature : {0.0, -1.0, nan})
     EXPECT_THROW(allocate_sparsity(importance, 0.5, temperature), unsupported_error) << temperature;
+  for (const double least : {-0.1, 0.6, nan})
+    EXPECT_THROW(allocate_sparsity(importance, 0.5, 0.1, least), unsupported_error) << least;
   EXPECT_THROW(allocate_sparsity(Eigen::VectorXd::Constant(4, nan), 0.5), unsupported_error);
   EXPECT_THROW(svd_vo_compress(drawn(6, 8, 1), drawn(4, 6, 2), Eigen::MatrixXd(Eigen::MatrixXd::Identity(8, 8)), 5),
                shape_error);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <tessera/kernels/attention/attention.hpp>
 #include <tessera/nn/attention_backward.hpp>
 #include <tessera/nn/gdn.hpp>
 #include <tessera/nn/norm.hpp>
@@ -158,15 +159,6 @@ void check_scc(const char* what, View<const T, 3> Q, View<const T, 3> K, View<co
                              " and ", text(out), ": expected twice (heads, n, d) and twice (heads, n, dv)"));
 }
 
-/// Heads by threads where there are enough; who runs a head never shows in its bits.
-template <class F>
-void for_each_head(Context& ctx, Index heads, F&& f) {
-  if (heads >= 2 * ctx.concurrency())
-    for_each_chunk(ctx, heads, 1, [&](Context& worker, Index h, Index) { f(worker, h); });
-  else
-    for (Index h = 0; h < heads; ++h) f(ctx, h);
-}
-
 }  // namespace detail
 
 /// out = V + φ(Q) (φ(K)ᵀ V) / √n in each head, φ(x) = (x - x̄)² / |(x - x̄)²| by channels: the numerator and denominator
@@ -184,7 +176,7 @@ void scc_linear_attention(Context& ctx, std::type_identity_t<View<const T, 3>> Q
     for (Index h = 0; h < out.extent(0); ++h) copy<T>(ctx, V[h], out[h]);
     return;
   }
-  detail::for_each_head(ctx, Q.extent(0), [&](Context& worker, Index h) {
+  tessera::detail::for_each_sequence(ctx, Q.extent(0), [&](Context& worker, Index h) {
     detail::SccHead<T>{worker, keys, Q[h], K[h], V[h]}.forward(out[h]);
   });
 }
@@ -210,7 +202,7 @@ void scc_linear_attention_backward(Context& ctx, std::type_identity_t<View<const
     }
     return;
   }
-  detail::for_each_head(ctx, Q.extent(0), [&](Context& worker, Index h) {
+  tessera::detail::for_each_sequence(ctx, Q.extent(0), [&](Context& worker, Index h) {
     detail::SccHead<T>{worker, keys, Q[h], K[h], V[h]}.backward(dO[h], dQ[h], dK[h], dV[h]);
   });
 }

@@ -64,7 +64,7 @@ struct StructureDecay {
     Index kept = m;
     __extension__ using Wide = __int128;
     const Wide passed = Wide(step) - begin, all = Wide(end) - begin;
-    for (Index s = 0; s < passed * stages / all; ++s) kept = std::max(n, kept / 2);
+    for (Index s = 0; kept > n && s < passed * stages / all; ++s) kept = std::max(n, kept / 2);
     return kept;
   }
 };

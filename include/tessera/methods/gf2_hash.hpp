@@ -22,7 +22,8 @@ struct BitVector {
   std::vector<std::uint64_t> words;
 
   BitVector() = default;
-  explicit BitVector(Index count) : bits(count), words(static_cast<std::size_t>((count + 63) / 64)) {}
+  /// Zeros. Throws shape_error for fewer than none.
+  explicit BitVector(Index count) : bits(count), words(words_of(count)) {}
   bool get(Index i) const { return (words[static_cast<std::size_t>(i / 64)] >> (i % 64) & 1) != 0; }
   void set(Index i, bool value) {
     auto& word = words[static_cast<std::size_t>(i / 64)];
@@ -30,6 +31,12 @@ struct BitVector {
     word = value ? word | bit : word & ~bit;
   }
   friend bool operator==(const BitVector&, const BitVector&) = default;
+
+ private:
+  static std::size_t words_of(Index count) {
+    if (count < 0) throw shape_error(detail::concat("tessera: a vector of ", count, " bits; expected 0 or more"));
+    return static_cast<std::size_t>(count / 64 + (count % 64 != 0 ? 1 : 0));
+  }
 };
 
 namespace detail {

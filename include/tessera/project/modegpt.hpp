@@ -136,13 +136,17 @@ CompressedVo svd_vo_compress(const Matrix& value, const Matrix& output, const Ma
 
 /// Shares of units kept by layers of given importance (larger: kept more), their mean 1 - sparsity: a softmax of
 /// importance at `temperature` over the sparsities, clipped to at least `least` kept. Equation 11.
-/// Throws unsupported_error unless the sparsity is in [0, 1), the temperature positive and their quotients finite.
+/// Throws unsupported_error unless the sparsity is in [0, 1), the temperature positive, `least` from 0 to
+/// 1 - sparsity, and the quotients of importance and temperature finite.
 template <class Scores>
 Eigen::VectorXd allocate_sparsity(const Scores& importance, double sparsity, double temperature = 0.1,
                                   double least = 0.1) {
   if (!(sparsity >= 0 && sparsity < 1) || !(temperature > 0))
     throw unsupported_error(detail::concat("tessera: allocate_sparsity of ", sparsity, " at temperature ", temperature,
                                            ": expected a sparsity in [0, 1) and a positive temperature"));
+  if (!(least >= 0 && least <= 1 - sparsity))
+    throw unsupported_error(detail::concat("tessera: allocate_sparsity: at least ", least, " kept at a sparsity of ",
+                                           sparsity, "; expected 0 to ", 1 - sparsity));
   if (importance.size() == 0) return {};
   const Eigen::VectorXd score = -importance / temperature;
   if (!score.allFinite())
