@@ -218,6 +218,46 @@ using KroneckerTypes =
                      KhatriRaoCase<double>, KhatriRaoCase<bf16>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(KroneckerFamily, OperatorLaws, KroneckerTypes);
 
+TEST(Kronecker, ProductsHaveGradients) {  // what does not fit: of both; what is merged: of the merged factors
+  using Two = Kronecker<Dense<double>, Dense<double>>;
+  const auto draws = random_buffer<double>(12, 50);
+  const MatrixView<const double> X(draws.data(), 2, 3), dY(draws.data() + 6, 2, 3);
+  const auto as_eigen = [](MatrixView<const double> m) { return detail::eigen_map(m).eval(); };
+  Context ctx;
+  Two AB(random_factor<double>(1, 2, 45), random_factor<double>(2, 5, 46));
+  Two CD(random_factor<double>(5, 1, 47), random_factor<double>(2, 2, 48));
+  const auto product = AB * CD;
+  ASSERT_EQ(product.merged(), nullptr);
+  std::vector<double> gradient(static_cast<std::size_t>(product.parameter_count()), 1);
+  product.grad(ctx, X, dY, 0.5, gradient);
+  const auto value = [&] {
+    const Eigen::MatrixXd y = to_dense(AB) * to_dense(CD) * as_eigen(X);
+    return y.cwiseProduct(as_eigen(dY)).sum();
+  };
+  const double before = value();
+  std::size_t k = 0;
+  const auto check = [&](Dense<double>& factor) {  // linear in each entry
+    for (double& entry : factor.parameters()) {
+      entry += 1;
+      EXPECT_NEAR(gradient.at(k++), 0.5 + value() - before, 1e-12);
+      entry -= 1;
+    }
+  };
+  check(AB.factor<0>());
+  check(AB.factor<1>());
+  check(CD.factor<0>());
+  check(CD.factor<1>());
+  EXPECT_EQ(k, gradient.size());
+
+  const Two EF(random_factor<double>(2, 1, 49), random_factor<double>(5, 2, 50));
+  const auto merged = AB * EF;
+  ASSERT_NE(merged.merged(), nullptr);
+  std::vector<double> mine(static_cast<std::size_t>(merged.parameter_count())), its(mine.size());
+  merged.grad(ctx, X, dY, 0, mine);
+  merged.merged()->grad(ctx, X, dY, 0, its);
+  EXPECT_EQ(mine, its);
+}
+
 TEST(Kronecker, ProductsMergeFactorByFactor) {  // (A⊗B)(C⊗D) = AC ⊗ BD
   const auto A = random_factor<double>(3, 4, 1), B = random_factor<double>(2, 5, 2);
   const auto C = random_factor<double>(4, 2, 3), D = random_factor<double>(5, 3, 4);

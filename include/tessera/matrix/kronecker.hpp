@@ -195,6 +195,22 @@ class KroneckerPair : public OperatorBase<KroneckerPair<L, R, Merged>> {
       pair().second.apply(ctx, op, alpha, T, beta, Y);
     }
   }
+  /// Those of AC and BD where they are merged, else of the first product's factors and then the second's.
+  Index parameter_count() const requires(Trainable<Merged>&& Trainable<L>&& Trainable<R>) {
+    return merged() ? merged()->parameter_count() : pair().first.parameter_count() + pair().second.parameter_count();
+  }
+  void grad(Context& ctx, MatrixView<const Scalar> X, MatrixView<const Scalar> dY, Scalar beta,
+            std::span<Scalar> dparams) const requires(Trainable<Merged>&& Trainable<L>&& Trainable<R>) {
+    check_grad(*this, X, dY, dparams);
+    if (merged()) return merged()->grad(ctx, X, dY, beta, dparams);
+    const auto& [first, second] = pair();
+    Workspace::Scope scope(ctx.workspace);
+    const MatrixView<Scalar> Z(scope.take<Scalar>(first.cols() * X.cols()), first.cols(), X.cols());
+    second.apply(ctx, Op::none, Scalar(1), X, Scalar(0), Z);
+    grad_next<L, Scalar>(first, ctx, Z, dY, beta, dparams);
+    first.apply(ctx, Op::transpose, Scalar(1), dY, Scalar(0), Z);
+    grad_next<R, Scalar>(second, ctx, X, Z, beta, dparams);
+  }
   template <class F>
   void for_each_buffer(F&& f) const {
     if (merged()) return merged()->for_each_buffer(f);
