@@ -166,25 +166,21 @@ void run(const Options& o) {
     ++done;
   }
 
-  Table kv_table(fmt::format("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block"),
-                 "cache");
-  for (const auto& format : caches) {
-    Row row{format.name, false, 0, 1, {}, 0, 0};
-    row.quality = evaluate(ctx, full, format, text, 64, &reference, nullptr, tick("cache " + format.name));
-    row.bytes = row.quality.kv_bytes;
-    row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
-    kv_table.add(std::move(row));
-    ++done;
-  }
+  const auto measure = [&](Table& table, const auto& formats, const char* what, Index block,
+                           double Evaluation::*bytes) {
+    for (const auto& format : formats) {
+      Row row{format.name, false, 0, 1, {}, 0, 0};
+      row.quality = evaluate(ctx, full, format, text, block, &reference, nullptr, tick(what + format.name));
+      row.bytes = row.quality.*bytes;
+      row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
+      table.add(std::move(row));
+      ++done;
+    }
+  };
+  Table kv_table("KV cache (weights f32), read in blocks of 64 tokens; bytes: the most held after a block", "cache");
+  measure(kv_table, caches, "cache ", 64, &Evaluation::kv_bytes);
   Table attention_table("Attention (weights and cache f32); bytes: read for a token", "attention", true);
-  for (const auto& format : attentions) {
-    Row row{format.name, false, 0, 1, {}, 0, 0};
-    row.quality = evaluate(ctx, full, format, text, 0, &reference, nullptr, tick("attention " + format.name));
-    row.bytes = row.quality.bytes_read;
-    row.decode = decode_speed(ctx, full, format, speed_tokens, context - context / 8);
-    attention_table.add(std::move(row));
-    ++done;
-  }
+  measure(attention_table, attentions, "attention ", 0, &Evaluation::bytes_read);
   progress.clear();
   weight_table.arrange();
   weight_table.print();

@@ -39,6 +39,18 @@ void restore(State& state, const std::map<std::string, std::vector<std::byte>>& 
   });
 }
 
+/// The state after the steps that `obeys` does.
+constexpr Index law_steps = 4;
+template <class Opt>
+auto trained(Context& ctx, const Opt& opt, Model<double>& model) {
+  auto state = opt.init(model.params);
+  for (Index step = 0; step < law_steps; ++step) {
+    model.draw(step);
+    opt.update(ctx, model.grads, state, model.params);
+  }
+  return state;
+}
+
 inline void nothing_else(Index, Parameters<double>&) {}
 
 /// Runs `opt` beside `plain(step, grads, params)`, which moves params as the formulas say, in double; again with three
@@ -47,7 +59,7 @@ template <class Opt, class F, class Change = void (*)(Index, Parameters<double>&
 void obeys(const Opt& opt, F plain, double bound, Change change = nothing_else, Index rows = 190, Index cols = 181) {
   Model<double> alone(rows, cols), threaded(rows, cols), resumed(rows, cols);
   auto expected = plain_of(alone.params);
-  constexpr Index steps = 4, half = 2;
+  constexpr Index steps = law_steps, half = 2;
   Context one;
   auto three = Context::with_threads(3);
   auto state = opt.init(alone.params), state3 = opt.init(threaded.params), first = opt.init(resumed.params);

@@ -110,12 +110,8 @@ void near_adam(const Opt& opt, double share) {
       },
       10);  // only the bits; how near, below
   Model<double> model(190, 181);
-  auto state = opt.init(model.params);
   Context ctx;
-  for (Index step = 0; step < 4; ++step) {
-    model.draw(step);
-    opt.update(ctx, model.grads, state, model.params);
-  }
+  trained(ctx, opt, model);
   for (std::size_t i = 0; i < m.size(); ++i) {
     off += std::pow(model.w[static_cast<Index>(i)] - last[0][i], 2);
     moved += std::pow(last[0][i] - start[i], 2);

@@ -58,12 +58,8 @@ TEST(Lookahead, AndAnAverageBesideIt) {
       },
       1e-14);
   Model<double> model(190, 181);
-  auto state = opt.init(model.params);
   Context ctx;
-  for (Index step = 0; step < 4; ++step) {
-    model.draw(step);
-    opt.update(ctx, model.grads, state, model.params);
-  }
+  auto state = trained(ctx, opt, model);
   const auto last = model.w;
   opt.swap(state, model.params);
   for (Index i = 0; i < last.size(); ++i) ASSERT_NEAR(model.w[i], average[0][static_cast<std::size_t>(i)], 1e-14);
@@ -109,12 +105,8 @@ TEST(ScheduleFree, FollowsItsFormulas) {
       },
       1e-11);
   Model<double> model(190, 181);
-  auto state = opt.init(model.params);
   Context ctx;
-  for (Index step = 0; step < 4; ++step) {
-    model.draw(step);
-    opt.update(ctx, model.grads, state, model.params);
-  }
+  auto state = trained(ctx, opt, model);
   opt.evaluation(ctx, state, model.params, model.params);
   for (Index i = 0; i < model.w.size(); ++i) ASSERT_NEAR(model.w[i], x[0][static_cast<std::size_t>(i)], 1e-11);
   EXPECT_THROW(schedule_free(sgd(rate), rate, 0), unsupported_error);
