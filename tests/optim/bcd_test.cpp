@@ -218,7 +218,7 @@ LinearObjective<SquaredLoss> grid_labels(Index side) {
 }
 
 TEST(Bcd, ForestBlocksByMessagesAreThoseByCholesky) {
-  const Index side = 12, n = side * side;
+  const Index side = 10, n = side * side;
   auto messages = grid_labels(side), cholesky = grid_labels(side), small = grid_labels(side);
   BcdOptions options{.rule = BcdRule::gsd, .update = BcdUpdate::newton, .message_passing = true, .max_iterations = 20};
   std::vector<std::vector<Index>> chosen;
@@ -237,7 +237,7 @@ TEST(Bcd, ForestBlocksByMessagesAreThoseByCholesky) {
   options.message_passing = false;
   const auto blocks = bcd_minimize(small, variable_blocks{4}, options);  // as dear an iteration by Cholesky
   EXPECT_TRUE(forest.converged && blocks.converged);
-  std::printf("forest of 72: %td, 4: %td\n", forest.iterations, blocks.iterations);
+  std::printf("forest of 50: %td, 4: %td\n", forest.iterations, blocks.iterations);
   EXPECT_LT(2 * forest.iterations, blocks.iterations);
   options.message_passing = true;
   auto fresh = grid_labels(side);

@@ -15,10 +15,10 @@
 #include "optim/model.hpp"
 
 namespace {
-std::atomic<std::size_t> allocated{0};  // bytes, by Buffer and Workspace: whatever asks for an alignment
+std::atomic<std::size_t> aligned_allocated{0};  // bytes, by Buffer and Workspace: whatever asks for an alignment
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t align) {
-  allocated += bytes;
+  aligned_allocated += bytes;
   const auto unit = static_cast<std::size_t>(align);
   if (void* memory = std::aligned_alloc(unit, unit + (bytes + unit - 1) / unit * unit)) return memory;
   throw std::bad_alloc();
@@ -111,14 +111,14 @@ TEST(Mezo, AllocatesNothingThatGrowsWithTheModel) {
   const auto run = [](Index rows) {
     Model<float> model(rows, 1000);
     const auto opt = sparse_mezo(constant{1e-3}, smallest{0.5});
-    const std::size_t before = allocated;
+    const std::size_t before = aligned_allocated;
     auto state = opt.init(model.params);
     Context ctx;
     for (int step = 0; step < 3; ++step)
       opt.step(
           ctx, [&] { return bowl(model.params); }, state, model.params);
     EXPECT_LT(state.state_bytes(), 64u);
-    return static_cast<std::size_t>(allocated) - before;
+    return static_cast<std::size_t>(aligned_allocated) - before;
   };
   const std::size_t small = run(10);
   EXPECT_GT(small, 0u);
