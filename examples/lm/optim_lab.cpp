@@ -31,7 +31,7 @@ struct Options : ExperimentOptions {
                                       "adopt",     "lion",       "mars",  "lamb",  "adam_mini", "sophia",
                                       "adafactor", "adamw_8bit", "muon",  "scion", "prodigy",   "schedule_free"};
   std::vector<double> factors{0.1, 0.3, 1, 3};
-  Index steps = 200, tune_steps = 60, batch = 8, hidden_units = 64;
+  Index steps = 200, tune_steps = 200, batch = 8, hidden_units = 64;
   Config model{.dim = 64, .hidden = 176, .layers = 2, .heads = 4, .kv_heads = 2, .context = 128};
   std::uint64_t seed = 1;
 };
@@ -121,20 +121,19 @@ Entry parse(const std::string& text) {
   return {rate.name, rate.value};
 }
 
-/// The rate among the usual one's multiples whose short run ends lowest.
-double tuned(Context& ctx, OptimTask& task, const Options& o, const std::string& name, Progress& progress) {
-  const double usual = optim::optimizer_hyper_parameters<float>(name).at("rate");
-  if (o.tune_steps == 0 || o.factors.size() < 2) return usual * (o.factors.empty() ? 1 : o.factors.front());
-  double best = usual, lowest = std::numeric_limits<double>::infinity();
-  for (const double factor : o.factors) {
-    progress.show(fmt::format("{}: rate {:.3g}", name, factor * usual));
-    const double loss = train(ctx, task, name, factor * usual, o.tune_steps).train;
-    if (loss < lowest) {
-      lowest = loss;
-      best = factor * usual;
-    }
-  }
-  return best;
+/// The run at the rate that is given, or at the multiple of the usual one whose run of --tune-steps ends lowest.
+Row best_run(Context& ctx, OptimTask& task, const Options& o, const Entry& entry, Progress& progress) {
+  const double usual = optim::optimizer_hyper_parameters<float>(entry.name).at("rate");
+  const auto at = [&](double rate, Index steps) {
+    progress.show(fmt::format("{}: rate {:.3g}, {} steps", entry.name, rate, steps));
+    return train(ctx, task, entry.name, rate, steps);
+  };
+  if (entry.rate || o.tune_steps == 0) return at(entry.rate.value_or(usual), o.steps);
+  const Index steps = std::min(o.tune_steps, o.steps);
+  Row best = at(o.factors.front() * usual, steps);
+  for (std::size_t i = 1; i < o.factors.size(); ++i)
+    if (Row other = at(o.factors[i] * usual, steps); other.train < best.train) best = std::move(other);
+  return steps == o.steps ? best : at(best.rate, o.steps);
 }
 
 nlohmann::json as_json(const std::vector<Row>& rows) {
@@ -191,9 +190,7 @@ int run(const Options& o) {
   Progress progress;
   std::vector<Row> rows;
   for (const auto& entry : entries) {
-    const double rate = entry.rate ? *entry.rate : tuned(ctx, *task, o, entry.name, progress);
-    progress.show(entry.name);
-    rows.push_back(train(ctx, *task, entry.name, rate, o.steps));
+    rows.push_back(best_run(ctx, *task, o, entry, progress));
     const Row& r = rows.back();
     progress.clear();
     fmt::print("{:<18}{:>10.3g}{:>13}{:>9.2f}{:>12.4f}{:>12.4f}{:>12.0f}{:>10.3f}\n", r.optimizer, r.rate,
@@ -232,7 +229,8 @@ int main(int argc, char** argv) {
   app.add_option("--mnist", o.mnist, "The digits; where they are not there, the task is skipped");
   app.add_option("--optimizers", o.optimizers, "NAME, or NAME=RATE to take that rate as it is");
   app.add_option("--steps", o.steps, "Of each optimizer")->check(CLI::Range(1, 1000000));
-  app.add_option("--tune-steps", o.tune_steps, "Of each run that tunes a rate; 0: the usual rates")
+  app.add_option("--tune-steps", o.tune_steps,
+                 "Of each run that tunes a rate: shorter ones than --steps choose higher rates; 0: the usual rates")
       ->check(number_in(0, 1e6));
   app.add_option("--factors", o.factors, "Multiples of the usual rate to choose from")->check(number_in(1e-9, 1e9));
   app.add_option("--batch", o.batch, "Sequences or images a step")->check(CLI::Range(1, 4096));
