@@ -8,6 +8,7 @@
 #include <tessera/optim/first_order.hpp>
 #include <tessera/optim/layer_wise.hpp>
 #include <tessera/optim/lookahead.hpp>
+#include <tessera/optim/low_memory.hpp>
 #include <tessera/optim/prodigy.hpp>
 #include <tessera/optim/recipe.hpp>
 #include <tessera/optim/sam.hpp>
@@ -35,6 +36,15 @@ auto decayed_descent(Recipe& h, Direction direction, double rate = 1e-3) {
 inline AnySchedule times(double factor, AnySchedule rate) {
   return [factor, rate = std::move(rate)](Index step) { return factor * rate(step); };
 }
+inline ApolloOptions apollo_options(Recipe& h, ApolloOptions usual, bool ranked) {
+  return {ranked ? h.whole("rank", usual.rank, 1) : 1, h("scale", usual.scale), h.whole("refresh", usual.refresh, 1),
+          h("growth", usual.growth)};
+}
+inline LowRankOptions low_rank_options(Recipe& h) {
+  const LowRankOptions usual;
+  return {h.whole("rank", usual.rank, 1), h("scale", usual.scale), h.whole("refresh", usual.refresh, 1)};
+}
+inline std::uint64_t seed_of(Recipe& h) { return static_cast<std::uint64_t>(h.whole("seed", 0)); }
 inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
   DistanceOptions<AnySchedule> o{.rate = h.rate(1)};
   o.b1 = h("b1", o.b1);
@@ -138,6 +148,27 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                      h.matrices(), adam_options(h));
        }},
       {"scion", [](R& h) { return scion(h.rate(1e-2), h("radius", 30), h("momentum", 0.9), scion_norms{}); }},
+      // with little state
+      {"apollo",
+       [](R& h) {
+         return apollo(h.rate(1e-2), apollo_options(h, {}, true), h("weight_decay", 0), seed_of(h), h.matrices(),
+                       adam_options(h), h.decayed());
+       }},
+      {"apollo_mini",
+       [](R& h) {
+         return apollo_mini(h.rate(1e-2), apollo_options(h, {.scale = std::sqrt(128.0)}, false), h("weight_decay", 0),
+                            seed_of(h), h.matrices(), adam_options(h), h.decayed());
+       }},
+      {"flora",
+       [](R& h) {
+         return flora(h.rate(1e-2), low_rank_options(h), h("weight_decay", 0), seed_of(h), h.matrices(),
+                      adam_options(h), h.decayed());
+       }},
+      {"frugal",
+       [](R& h) {
+         return frugal(h.rate(1e-3), {h("density", 0.25), h.whole("refresh", 200, 1), seed_of(h)}, h("weight_decay", 0),
+                       h("free_rate", 1), h.matrices(), adam_options(h), h.decayed());
+       }},
       // around others
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
       {"schedule_free",

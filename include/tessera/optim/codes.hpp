@@ -142,13 +142,17 @@ TESSERA_INLINE __m256i dynamic8_round(__m256i bits, __m256 inverse, __m256i draw
   const __m256i code = _mm256_sub_epi32(_mm256_srli_epi32(up, 20), word(first_code));
   return _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi32(bits, 24), word(128)));
 }
-inline float dynamic8_encode(const float* in, std::uint8_t* codes, std::uint32_t key, std::uint32_t at) {
+/// Of the largest magnitude of a block: NaN and infinity above all numbers.
+TESSERA_INLINE std::uint32_t largest_bits(const float* in) {
   __m256i all = _mm256_setzero_si256();
   for (Index j = 0; j < block; j += 8) all = _mm256_max_epi32(all, _mm256_and_si256(load(in + j), word(0x7FFFFFFFu)));
   __m128i four = _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
   four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
-  const auto most = static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
+}
+inline float dynamic8_encode(const float* in, std::uint8_t* codes, std::uint32_t key, std::uint32_t at) {
+  const std::uint32_t most = largest_bits(in);
   if (most >= 0x7F800000u) {
     for (Index j = 0; j < block; j += 32)
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j), _mm256_setzero_si256());

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -124,9 +125,14 @@ inline constexpr bool is_coded = requires {
 template <class T, class Codec, std::size_t Slots>
 struct CodedState {
   std::vector<std::array<Codec, Slots>> blocks;
-  explicit CodedState(const Parameters<T>& params) : blocks(params.size()) {
+  /// Codecs that look at what a slot is called take its name too.
+  CodedState(const Parameters<T>& params, const std::array<std::string_view, Slots>& names) : blocks(params.size()) {
     for (std::size_t b = 0; b < blocks.size(); ++b)
-      for (auto& slot : blocks[b]) slot = Codec(params[b].size());
+      for (std::size_t s = 0; s < Slots; ++s)
+        if constexpr (std::is_constructible_v<Codec, Index, std::string_view>)
+          blocks[b][s] = Codec(params[b].size(), names[s]);
+        else
+          blocks[b][s] = Codec(params[b].size());
   }
 };
 
@@ -181,7 +187,7 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
 template <class T, class Link>
 auto init_link(const Link& link, const Parameters<T>& params) {
   if constexpr (is_coded<Link>)
-    return CodedState<T, typename Link::storage, Link::slots.size()>(params);
+    return CodedState<T, typename Link::storage, Link::slots.size()>(params, Link::slots);
   else if constexpr (ElementwiseTransform<Link>)
     return SlotState<T, Link::slots.size()>(params);
   else

@@ -1,5 +1,5 @@
 /// Standard normal numbers by index, many at a time, for what replays its draws instead of keeping them: f32 only, and
-/// not the numbers of Philox::normal, which are normal_draws.hpp's.
+/// not the numbers of Philox::normal.
 #pragma once
 
 #include <bit>

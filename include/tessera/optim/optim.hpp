@@ -23,6 +23,8 @@
 #include <tessera/optim/factored.hpp>
 #include <tessera/optim/finite.hpp>
 #include <tessera/optim/first_order.hpp>
+#include <tessera/optim/frugal.hpp>
+#include <tessera/optim/frugal_blocks.hpp>
 #include <tessera/optim/gradient_filters.hpp>
 #include <tessera/optim/half_codes.hpp>
 #include <tessera/optim/hyper.hpp>
@@ -32,6 +34,7 @@
 #include <tessera/optim/lmo.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
+#include <tessera/optim/low_rank_state.hpp>
 #include <tessera/optim/madgrad.hpp>
 #include <tessera/optim/masked.hpp>
 #include <tessera/optim/mezo.hpp>
@@ -42,7 +45,6 @@
 #include <tessera/optim/named.hpp>
 #include <tessera/optim/nested.hpp>
 #include <tessera/optim/noise.hpp>
-#include <tessera/optim/normal_draws.hpp>
 #include <tessera/optim/normal_groups.hpp>
 #include <tessera/optim/novograd.hpp>
 #include <tessera/optim/offload_schedule.hpp>
@@ -61,6 +63,7 @@
 #include <tessera/optim/sm3.hpp>
 #include <tessera/optim/sophia.hpp>
 #include <tessera/optim/storage.hpp>
+#include <tessera/optim/storage4.hpp>
 #include <tessera/optim/subspace.hpp>
 #include <tessera/optim/target_surrogate.hpp>
 #include <tessera/optim/trace.hpp>

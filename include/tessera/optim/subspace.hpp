@@ -13,7 +13,7 @@
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/optim/block_state.hpp>
 #include <tessera/optim/nested.hpp>
-#include <tessera/optim/normal_draws.hpp>
+#include <tessera/optim/normal_groups.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -112,9 +112,17 @@ struct gaussian_projection {
   std::uint64_t seed = 0;
   template <class T>
   void operator()(Context& ctx, MatrixView<const T>, std::size_t block, Index drawn, MatrixView<T> P) const {
-    const auto stream = (static_cast<std::uint64_t>(drawn) << 24) + block;
-    detail::fill_normal(ctx, seed, stream, 1 / std::sqrt(static_cast<double>(P.rows())),
-                        VectorView<T>(P.data(), P.size()));
+    constexpr Index group = NormalDraws::group;
+    const NormalDraws draws(ctx, seed, static_cast<std::uint64_t>(drawn), static_cast<std::uint32_t>(block));
+    const double deviation = 1 / std::sqrt(static_cast<double>(P.rows()));
+    for_each_chunk(ctx, (P.size() + group - 1) / group, 16, [&](Context& worker, Index begin, Index end) {
+      float z[group];
+      for (Index g = begin; g < end; ++g) {
+        draws(worker, g, z);
+        for (Index i = g * group; i < std::min(P.size(), (g + 1) * group); ++i)
+          P.data()[i] = static_cast<T>(deviation * static_cast<double>(z[i - g * group]));
+      }
+    });
   }
 };
 
