@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <support/forwarding.hpp>
 #include <support/oracle.hpp>
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
@@ -72,24 +73,11 @@ MatrixXd dense_of_size(Index rows, Index cols, std::uint64_t seed) {
   return Eigen::Map<const MatrixXd>(values.data(), rows, cols) / std::sqrt(static_cast<double>(cols));
 }
 
-/// What a tree asks of a leaf and no more: an AnyOperator of the type itself would take in its gradient and all its
-/// closed forms.
+/// What a tree asks of a leaf.
 template <class A>
-struct Leaf : OperatorBase<Leaf<A>> {
-  using Scalar = scalar_of<A>;
-  A a;
-  explicit Leaf(A held) : a(std::move(held)) {}
-  Index rows() const { return a.rows(); }
-  Index cols() const { return a.cols(); }
-  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    a.apply(ctx, op, alpha, X, beta, Y);
-  }
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    a.for_each_buffer(f);
-  }
-  std::string describe() const { return tessera::describe(a); }
-  double flops(Index columns) const { return tessera::flops(a, columns); }
+struct Leaf : Forwarding<Leaf<A>, A> {
+  using Forwarding<Leaf, A>::Forwarding;
+  double flops(Index columns) const { return tessera::flops(this->a, columns); }
 };
 template <class S, class... As>
 std::vector<AnyOperator<S>> erased(As... all) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <Eigen/Dense>
+#include <support/forwarding.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/detail/thin_qr.hpp>
 
@@ -26,25 +27,11 @@ inline Eigen::MatrixXd dense_exp(const Eigen::MatrixXd& a) {
 
 /// Any operator, of which nothing is known: what is left are iterations.
 template <class S>
-class Hidden : public OperatorBase<Hidden<S>> {
- public:
-  using Scalar = S;
+struct Hidden : Forwarding<Hidden<S>, AnyOperator<S>> {
   static constexpr bool is_view = true;
   template <LinearOperator A>
-  requires(!std::same_as<A, Hidden>) Hidden(A a) : a_(std::move(a)) {}
-  Index rows() const { return a_.rows(); }
-  Index cols() const { return a_.cols(); }
-  void apply(Context& ctx, Op op, S alpha, MatrixView<const S> X, S beta, MatrixView<S> Y) const {
-    a_.apply(ctx, op, alpha, X, beta, Y);
-  }
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    a_.for_each_buffer(f);
-  }
-  std::string describe() const { return "hidden " + a_.describe(); }
-
- private:
-  AnyOperator<S> a_;
+  requires(!std::same_as<A, Hidden>) Hidden(A held) : Forwarding<Hidden, AnyOperator<S>>(std::move(held)) {}
+  std::string describe() const { return "hidden " + this->a.describe(); }
 };
 
 }  // namespace tessera::test

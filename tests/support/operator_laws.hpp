@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include <support/forwarding.hpp>
 #include <support/oracle.hpp>
 #include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
@@ -145,22 +146,12 @@ Eigen::MatrixXd in_double(MatrixView<S> X) {
   return value;
 }
 
-/// What the laws ask of an A and no more: an AnyOperator of A itself would take in all its closed forms.
+/// What the laws ask of an A.
 template <class A>
-struct Lawful : OperatorBase<Lawful<A>> {
+struct Lawful : Forwarding<Lawful<A>, A> {
+  using Forwarding<Lawful, A>::a;
   using Scalar = scalar_of<A>;
-  A a;
-  explicit Lawful(const A& held) : a(held) {}
-  Index rows() const { return a.rows(); }
-  Index cols() const { return a.cols(); }
-  void apply(Context& ctx, Op op, Scalar alpha, MatrixView<const Scalar> X, Scalar beta, MatrixView<Scalar> Y) const {
-    a.apply(ctx, op, alpha, X, beta, Y);
-  }
-  template <class F>
-  void for_each_buffer(F&& f) const {
-    a.for_each_buffer(f);
-  }
-  std::string describe() const { return tessera::describe(a); }
+  explicit Lawful(const A& held) : Forwarding<Lawful, A>(held) {}
   std::size_t bytes() const { return tessera::bytes(a); }
   double flops(Index n) const { return tessera::flops(a, n); }
   std::span<Scalar> parameters() requires requires(A& held) { std::span<Scalar>(held.parameters()); }
