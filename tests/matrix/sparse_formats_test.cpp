@@ -281,7 +281,7 @@ MatrixView<S> placed(Buffer<S>& memory, Index rows, Index cols, bool by_rows, st
 }
 
 template <class Kernels, class Args, class A, class T>
-void check(const A& a, const Csr<T>& csr) {
+void check(const A& a, const Csr<T>& csr, std::initializer_list<Index> columns = {1, 4, 8, 19, 33}) {
   using S = accum_t<T>;
   Buffer<T> dense = to_dense(to_coo(csr));
   int turn = 0;
@@ -289,7 +289,7 @@ void check(const A& a, const Csr<T>& csr) {
     if (!active_isa().has(kernel.isa)) continue;
     Context ctx;
     ctx.force(std::string(kernel.name));
-    for (const Index n : {1, 4, 8, 19, 33})
+    for (const Index n : columns)
       for (const bool by_rows : {true, false}) {
         SCOPED_TRACE(detail::concat(kernel.name, ' ', describe(a), " n ", n, " by rows ", int(by_rows)));
         const S alpha = turn % 2 == 0 ? S(1) : S(-3), beta = static_cast<S>(turn % 3);
@@ -342,11 +342,20 @@ TEST(SparseKernels, AllAgree) {
   check_all<double>();
 }
 
+// Several panels of X at once, the last of each width; tiles that are nearly empty, nearly full and between.
+TEST(SparseKernels, ManyColumnsAgree) {
+  for (const double density : {0.02, 0.3, 0.9}) {
+    const auto A = csr_from_coo<float>(scattered<float>(70, 131, density));
+    check<CslKernels, CslArgs<float>>(tiled_csl_from_csr(A), A, {16, 40, 100});
+    for (const Index r : {1, 4, 6}) check<BsrKernels, BsrArgs<float>>(bsr_from_csr(A, r, 1), A, {24, 50, 65, 130, 512});
+  }
+}
+
 TEST(SparseKernels, AbsentEntriesMeetNoInfinity) {
   auto A = csr_from_coo<float>(filled<float>(66, 70, [](Index i, Index j) { return (i + j) % 5 != 0; }));
   std::fill(A.values().begin(), A.values().end(), 1.0f);
   const auto expect_few = [](const auto& a) {
-    for (const Index n : {1, 2, 20}) {
+    for (const Index n : {1, 2, 4, 20}) {
       Context ctx;
       Buffer<float> x(70 * n), y(66 * n);
       std::fill(x.begin(), x.end(), 1.0f);
@@ -370,8 +379,13 @@ TEST(SparseKernels, GroupsAgree) {
         const Index g = j / m, p = j % m;
         return (p + g + i) % m < n && (i + j) % 11 != 0;
       }));
-      check<NmKernels, NmArgs<float>>(nm_from_csr(A, n, m), A);
+      check<NmKernels, NmArgs<float>>(nm_from_csr(A, n, m), A, {1, 2, 3, 4, 8});
     }
+  for (const auto& [n, m] : {std::pair<Index, Index>{1, 4}, {2, 8}, {1, 16}, {3, 29}, {5, 32}}) {
+    const auto A = csr_from_coo<float>(
+        filled<float>(9, 777, [n = n, m = m](Index i, Index j) { return (j % m + j / m * 7 + i) % m < n; }));
+    check<NmKernels, NmArgs<float>>(nm_from_csr(A, n, m), A, {1, 3});
+  }
 }
 
 }  // namespace

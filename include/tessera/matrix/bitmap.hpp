@@ -50,21 +50,14 @@ class Bitmap : public detail::SparseRows<Bitmap<T>, T> {
     detail::show_buffers(f, words_, values_, starts_);
   }
 
-  /// A vector; more columns take the kernels of compressed rows.
+  /// Up to 4 columns; more take the kernels of compressed rows.
   bool apply_forward(Context& ctx, accum_t<T> alpha, MatrixView<const accum_t<T>> X, accum_t<T> beta,
                      MatrixView<accum_t<T>> Y) const {
-    if (Y.cols() != 1) return false;
+    if (Y.cols() > 4) return false;
     Workspace::Scope scope(ctx.workspace);
-    const BitmapArgs<T> args{{},
-                             rows_,
-                             cols_,
-                             words_.data(),
-                             starts_.data(),
-                             values_.data(),
-                             alpha,
-                             beta,
-                             detail::columns_of(ctx, scope, X).data(),
-                             VectorView<accum_t<T>>(Y.data(), {rows_}, {Y.row_stride()})};
+    const auto x = detail::columns_of(ctx, scope, X);
+    const BitmapArgs<T> args{
+        {}, rows_, cols_, words_.data(), starts_.data(), values_.data(), alpha, beta, x.data(), x.col_stride(), Y};
     launch(ctx, BitmapKernels::select(ctx, args), args, rows_, 64);
     return true;
   }

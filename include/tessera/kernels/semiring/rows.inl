@@ -38,6 +38,10 @@ struct SemiringRows {
     for (Index i = range.begin; i < range.end; ++i) {
       Index j = 0;
       for (; j + 4 * W <= a.Y.cols(); j += 4 * W) row<4>(a, i, j);
+      if (j + 2 * W <= a.Y.cols()) {
+        row<2>(a, i, j);
+        j += 2 * W;
+      }
       for (; j + W <= a.Y.cols(); j += W) row<1>(a, i, j);
       if (j < a.Y.cols()) tail(a, i, j, a.Y.cols() - j);
     }

@@ -86,8 +86,8 @@ struct NmArgs : KernelArgs {
   }
 };
 
-/// Words of bits as Bitmap stores them, the values of row i from starts[i] on; y (M) = alpha * A * x (K) + beta * y, x
-/// contiguous. A RowRange is one of rows.
+/// Words of bits as Bitmap stores them, the values of row i from starts[i] on; columns of X are contiguous, `stride`
+/// apart. A RowRange is one of rows.
 template <class T>
 struct BitmapArgs : KernelArgs {
   using S = accum_t<T>;
@@ -97,10 +97,11 @@ struct BitmapArgs : KernelArgs {
   const T* values = nullptr;
   S alpha = 1, beta = 0;
   const S* x = nullptr;
-  VectorView<S> y;
+  Index stride = 0;
+  MatrixView<S> Y;
 
   Index line() const { return (cols + 63) / 64; }
-  void put(Index i, S sum) const { y(i) = beta == S(0) ? alpha * sum : alpha * sum + beta * y(i); }
+  void put(Index i, Index j, S sum) const { Y(i, j) = beta == S(0) ? alpha * sum : alpha * sum + beta * Y(i, j); }
   /// The sum of one word's values, from `value` on, with what x has there.
   static S dot(std::uint64_t bits, const T* value, const S* x) {
     S even = 0, odd = 0;

@@ -41,12 +41,13 @@ struct BitmapAvx2 {
   template <class T>
   static void run(const BitmapArgs<T>& a, RowRange rows) noexcept {
     if constexpr (std::floating_point<T>)
-      for (Index i = rows.begin; i < rows.end; ++i) a.put(i, row(a, i));
+      for (Index i = rows.begin; i < rows.end; ++i)
+        for (Index j = 0; j < a.Y.cols(); ++j) a.put(i, j, row(a, i, a.x + j * a.stride));
   }
 
  private:
   template <class T>
-  static T row(const BitmapArgs<T>& a, Index i) {
+  static T row(const BitmapArgs<T>& a, Index i, const T* x) {
     const Index line = a.line(), whole = a.cols / 64, last = a.starts[a.rows] - 8;
     const std::uint64_t* const words = a.words + i * line;
     Index at = a.starts[i];
@@ -57,9 +58,9 @@ struct BitmapAvx2 {
       if (bits == 0) continue;
       const Index next = at + __builtin_popcountll(bits);
       if (w < whole && next <= last)
-        sums.add(bits, a.values + at, a.x + 64 * w);
+        sums.add(bits, a.values + at, x + 64 * w);
       else
-        rest += a.dot(bits, a.values + at, a.x + 64 * w);
+        rest += a.dot(bits, a.values + at, x + 64 * w);
       at = next;
     }
     return sums.total() + rest;

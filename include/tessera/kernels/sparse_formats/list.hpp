@@ -3,17 +3,20 @@
 
 #include <tessera/kernels/sparse_formats/avx2.hpp>
 #include <tessera/kernels/sparse_formats/avx2_bitmap.hpp>
+#include <tessera/kernels/sparse_formats/avx512.hpp>
+#include <tessera/kernels/sparse_formats/avx512_bitmap.hpp>
+#include <tessera/kernels/sparse_formats/avx512_nm.hpp>
 #include <tessera/kernels/sparse_formats/ref.hpp>
 #include <tessera/kernels/sparse_formats/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 #if TESSERA_X86
-using BsrKernels = KernelList<BsrAvx2, BsrXsimd, BsrRef>;
-using CslKernels = KernelList<CslAvx2, CslXsimd, CslRef>;
+using BsrKernels = KernelList<BsrAvx512, BsrAvx2, BsrXsimd, BsrRef>;
+using CslKernels = KernelList<CslAvx512, CslAvx2, CslXsimd, CslRef>;
 using SellKernels = KernelList<SellAvx2, SellXsimd, SellRef>;
-using NmKernels = KernelList<NmAvx2, NmRef>;
-using BitmapKernels = KernelList<BitmapAvx2, BitmapRef>;
+using NmKernels = KernelList<NmAvx512, NmAvx2, NmRef>;
+using BitmapKernels = KernelList<BitmapAvx512, BitmapAvx2, BitmapRef>;
 #else
 using BsrKernels = KernelList<BsrXsimd, BsrRef>;
 using CslKernels = KernelList<CslXsimd, CslRef>;

@@ -29,16 +29,23 @@ struct TileLoop {
   static TESSERA_INLINE void finish(const A& a, Index i, Index rows, Index j, Index count,
                                     const Reg<S> (&total)[G][V]) {
     constexpr Index W = Reg<S>::width;
-    if (a.Y.col_stride() == 1 && rows >= G && count == V * W) {
+    if (a.Y.col_stride() == 1) {
       const Reg<S> alpha(a.alpha), beta(a.beta);
       TESSERA_SPMM_UNROLL
       for (int g = 0; g < G; ++g) {
+        if (g >= rows) break;
         S* const y = a.Y.data() + (i + g) * a.Y.row_stride() + j;
         TESSERA_SPMM_UNROLL
         for (int v = 0; v < V; ++v) {
+          const Index left = count - v * W;
           Reg<S> out = alpha * total[g][v];
-          if (a.beta != S(0)) out = fma(beta, Reg<S>::load(y + v * W), out);
-          out.store(y + v * W);
+          if (left >= W) {
+            if (a.beta != S(0)) out = fma(beta, Reg<S>::load(y + v * W), out);
+            out.store(y + v * W);
+          } else if (left > 0) {
+            if (a.beta != S(0)) out = fma(beta, Reg<S>::load(y + v * W, left), out);
+            out.store(y + v * W, left);
+          }
         }
       }
       return;
@@ -137,7 +144,7 @@ struct CslLoop {
     }
   }
 
- private:
+ protected:
   static constexpr Index tile = 64;
 
   template <class T>
@@ -197,7 +204,9 @@ struct CslLoop {
   static bool finite(const S* x, Index count) {
     using R = simd::Vec<S, Lane>;
     R sum;
-    for (Index k = 0; k < count; k += R::width) sum = fma(R(S(0)), R::load(x + k), sum);
+    Index k = 0;
+    for (; k + R::width <= count; k += R::width) sum = fma(R(S(0)), R::load(x + k), sum);
+    if (k < count) sum = fma(R(S(0)), R::load(x + k, count - k), sum);
     S lanes[static_cast<std::size_t>(R::width)];
     sum.store(lanes);
     for (const S lane : lanes)

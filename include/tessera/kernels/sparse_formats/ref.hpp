@@ -107,16 +107,17 @@ struct BitmapRef {
   }
   template <class T>
   static void run(const BitmapArgs<T>& a, RowRange rows) noexcept {
-    for (Index i = rows.begin; i < rows.end; ++i) {
-      const T* value = a.values + a.starts[i];
-      accum_t<T> sum = 0;
-      for (Index w = 0; w < a.line(); ++w) {
-        const std::uint64_t bits = a.words[i * a.line() + w];
-        sum += a.dot(bits, value, a.x + 64 * w);
-        value += std::popcount(bits);
+    for (Index i = rows.begin; i < rows.end; ++i)
+      for (Index j = 0; j < a.Y.cols(); ++j) {
+        const T* value = a.values + a.starts[i];
+        accum_t<T> sum = 0;
+        for (Index w = 0; w < a.line(); ++w) {
+          const std::uint64_t bits = a.words[i * a.line() + w];
+          sum += a.dot(bits, value, a.x + j * a.stride + 64 * w);
+          value += std::popcount(bits);
+        }
+        a.put(i, j, sum);
       }
-      a.put(i, sum);
-    }
   }
 };
 

@@ -2,7 +2,7 @@
 ///
 /// A pair of blocks meets two rows of X, interleaved in registers: two loads and two shuffles serve 4 rows of 16 sums.
 /// VPMADDUBSW of four columns saturates at 255 * 127 * 2 and needs a second multiplication to widen what it adds, as
-/// many in all. VPDPBUSD would take four blocks a step: the codes of Bsr are in its order already.
+/// many in all.
 #pragma once
 
 #include <algorithm>

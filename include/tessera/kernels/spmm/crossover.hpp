@@ -92,8 +92,22 @@ inline SpmmRates rates_at(const SpmmCosts::Table& table, double columns) {
 /// Best of two runs beside compilers, processor time, columns contiguous. f64 without AVX2 is taken for half of f32
 /// (0.3 to 0.95 where measured).
 template <class S>
-SpmmCosts zen3_costs(bool avx2) {
-  if (!avx2) {
+SpmmCosts measured_costs(IsaSet isa) {
+  if (isa.has(Isa::avx512)) {
+    if constexpr (sizeof(S) == 8)
+      return {"Zen 4, AVX-512",
+              {{{{{1, 20, 5.8, 5.4}, {4, 28, 12, 11}, {16, 55, 28, 25}, {64, 43, 28, 24}, {256, 51, 26, 19}}},
+                {{{1, 21, 4.5, 5}, {4, 31, 5.5, 5.4}, {16, 54, 14, 13}, {64, 55, 13, 12}, {256, 46, 13, 12}}}}},
+              {{{{{1, 7.3, 2.1, 1.8}, {4, 14, 6.3, 5.5}, {16, 50, 20, 17}, {64, 37, 27, 18}, {256, 47, 27, 13}}},
+                {{{1, 6.4, 2, 1.7}, {4, 9.3, 4.5, 4.6}, {16, 24, 13, 11}, {64, 41, 12, 11}, {256, 46, 12, 11}}}}}};
+    else
+      return {"Zen 4, AVX-512",
+              {{{{{1, 44, 6, 5.6}, {4, 92, 12, 11}, {16, 110, 47, 40}, {64, 95, 63, 43}, {256, 99, 55, 33}}},
+                {{{1, 39, 4.8, 4.8}, {4, 66, 5.8, 5.3}, {16, 110, 22, 18}, {64, 110, 27, 20}, {256, 99, 27, 20}}}}},
+              {{{{{1, 14, 3.9, 5.1}, {4, 37, 7.9, 7.8}, {16, 89, 30, 35}, {64, 79, 58, 39}, {256, 96, 56, 29}}},
+                {{{1, 13, 2.8, 4.2}, {4, 21, 5.2, 5.1}, {16, 53, 21, 19}, {64, 100, 26, 23}, {256, 97, 26, 22}}}}}};
+  }
+  if (!isa.has(Isa::avx2)) {
     SpmmCosts c{
         "Zen 3, SSE2",
         {{{{{1, 26, 4.4, 4.1}, {4, 6.5, 13, 10}, {16, 15, 21, 19}, {64, 18, 18, 14}, {256, 21, 11, 18}}},
@@ -124,7 +138,7 @@ SpmmCosts zen3_costs(bool avx2) {
 template <class S>
 struct SpmmCostsInUse {
   std::mutex access;
-  SpmmCosts costs = zen3_costs<S>(active_isa().has(Isa::avx2));
+  SpmmCosts costs = measured_costs<S>(active_isa());
   static SpmmCostsInUse& get() {
     static SpmmCostsInUse all;
     return all;
@@ -133,8 +147,8 @@ struct SpmmCostsInUse {
 
 }  // namespace detail
 
-/// The rates that outlooks are made of: those of one core of a Zen 3, by AVX2 where the processor has it (none with
-/// AVX-512, where dense products gain more, was measured), until others are set. tune/spmm.hpp measures this machine's.
+/// The rates that outlooks are made of: those of one core of a Zen 4 where the processor has AVX-512, else of a Zen 3,
+/// by AVX2 or not, until others are set. tune/spmm.hpp measures this machine's.
 template <std::floating_point S>
 SpmmCosts spmm_costs() {
   auto& all = detail::SpmmCostsInUse<S>::get();

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <tessera/kernels/spmm/avx2.hpp>
+#include <tessera/kernels/spmm/avx512.hpp>
 #include <tessera/kernels/spmm/ref.hpp>
 #include <tessera/kernels/spmm/xsimd.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
 #if TESSERA_X86
-using SpmmKernels = KernelList<SpmmAvx2, SpmmXsimd, SpmmRef>;
+using SpmmKernels = KernelList<SpmmAvx512, SpmmAvx2, SpmmXsimd, SpmmRef>;
 #else
 using SpmmKernels = KernelList<SpmmXsimd, SpmmRef>;
 #endif
