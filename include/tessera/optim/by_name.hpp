@@ -9,6 +9,7 @@
 #include <tessera/optim/layer_wise.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
+#include <tessera/optim/mezo.hpp>
 #include <tessera/optim/prodigy.hpp>
 #include <tessera/optim/recipe.hpp>
 #include <tessera/optim/sam.hpp>
@@ -168,6 +169,13 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        [](R& h) {
          return frugal(h.rate(1e-3), {h("density", 0.25), h.whole("refresh", 200, 1), seed_of(h)}, h("weight_decay", 0),
                        h("free_rate", 1), h.matrices(), adam_options(h), h.decayed());
+       }},
+      // by values of the loss alone
+      {"mezo", [](R& h) { return mezo(h.rate(1e-3), h("eps", 1e-3), static_cast<std::uint64_t>(h.whole("seed", 0))); }},
+      {"sparse_mezo",
+       [](R& h) {
+         return sparse_mezo(h.rate(1e-3), smallest{h("share", 0.25)}, h("eps", 1e-3),
+                            static_cast<std::uint64_t>(h.whole("seed", 0)));
        }},
       // around others
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
