@@ -232,6 +232,39 @@ void mezo_row(Index n) {
              {{"std", with_std}});
 }
 
+/// AdamW with bf16 gradients and parameters: 14 bytes read and 14 written a parameter.
+void mixed_row(Index n) {
+  struct Mixed {
+    Buffer<bf16> grad, param;
+    Buffer<float> master, mu, nu;
+    Context ctx;
+    Index count = 0;
+    explicit Mixed(Index size) : grad(size), param(size), master(size), mu(size), nu(size) {
+      const Philox draws(1);
+      for (Index i = 0; i < size; ++i) grad[i] = bf16(draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f);
+    }
+  };
+  auto x = std::make_shared<std::unique_ptr<Mixed>>();
+  const auto made = [=]() -> Mixed& {
+    if (!*x) *x = std::make_unique<Mixed>(n);
+    return **x;
+  };
+  const double bytes = 28.0 * static_cast<double>(n);
+  const auto roof = [=] {
+    auto& o = made();
+    const auto view = [](Buffer<float>& b) { return VectorView<float>(b.data(), b.size()); };
+    const double start = bench::seconds();
+    map(o.ctx, AddTo2{}, view(o.mu), VectorView<const float>(o.master.data(), n), view(o.nu));
+    return 20.0 * static_cast<double>(n) / (bench::seconds() - start) * 1e-9;
+  };
+  bench::row(tessera::detail::concat("adamw_mixed/bf16/", n), "GBs", bytes, roof, [=] {
+    auto& o = made();
+    adamw_step_subgroup(o.ctx, MixedAdamW{.weight_decay = 0.01}, o.count++,
+                        Subgroup<bf16>{std::span<const bf16>(o.grad), std::span<float>(o.master),
+                                       std::span<float>(o.mu), std::span<float>(o.nu), std::span<bf16>(o.param)});
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -260,6 +293,7 @@ int main(int argc, char** argv) {
              })});
   }
   for (Index n : {256, 1024}) muon_row(n);
+  mixed_row(10000000);
   apollo_row(1, 2500, 4000);
   apollo_row(10, 1000, 1000);
   apollo_row(10, 2000, 500);

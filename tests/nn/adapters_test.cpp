@@ -13,6 +13,7 @@
 #include <tessera/optim/proximal.hpp>
 #include <vector>
 
+#include "nn/gradient_check.hpp"
 #include "support/oracle.hpp"
 
 namespace tessera::nn {
@@ -25,27 +26,12 @@ MatrixView<T> view(Buffer<T>& x, Index rows, Index cols) {
   return {x.data(), rows, cols};
 }
 
-/// Σ of the products of two matrices' entries.
-template <class A, class B>
-double dot(const A& a, const B& b) {
-  double sum = 0;
-  for (Index i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return sum;
-}
+using test::inner;
 
-/// ∂f/∂x by central differences is what `gradient` says.
 template <class F>
-void expect_gradient(const F& f, Buffer<double>& x, const Buffer<double>& gradient, double bound = 1e-7) {
-  ASSERT_EQ(x.size(), gradient.size());
-  for (Index i = 0; i < x.size(); i += 3) {
-    const double at = x[i], h = 1e-5;
-    x[i] = at + h;
-    const double above = f();
-    x[i] = at - h;
-    const double below = f();
-    x[i] = at;
-    EXPECT_NEAR((above - below) / (2 * h), gradient[i], bound) << i;
-  }
+void expect_gradient(const F& f, Buffer<double>& x, const Buffer<double>& gradient) {
+  test::expect_gradient("x", std::span<double>(x),
+                        std::span<const double>(gradient.data(), static_cast<std::size_t>(gradient.size())), f);
 }
 
 TEST(Lora, GradientsAndMerging) {
@@ -56,14 +42,14 @@ TEST(Lora, GradientsAndMerging) {
   auto x = random_buffer<double>(n * in, 1), dy = random_buffer<double>(n * out, 2);
   Buffer<double> y(n * out), dx(n * in), da(r * in), db(out * r);
   lora.forward(ctx, view(x, n, in), view(y, n, out));
-  EXPECT_EQ(dot(y, y), 0);  // new
+  EXPECT_EQ(inner(y, y), 0);  // new
   const auto drawn = random_buffer<double>(out * r, 3);
   std::copy(drawn.begin(), drawn.end(), lora.B().data());
   lora.backward(ctx, view(x, n, in), view(dy, n, out), view(dx, n, in), 0, view(da, r, in), view(db, out, r));
   const auto loss = [&] {
     std::fill(y.begin(), y.end(), 0.0);
     lora.forward(ctx, view(x, n, in), view(y, n, out));
-    return dot(y, dy);
+    return inner(y, dy);
   };
   expect_gradient(loss, x, dx);
   for (auto [values, gradient] : {std::pair{lora.A(), &da}, std::pair{lora.B(), &db}})
@@ -190,7 +176,7 @@ TEST(Mosa, PartsArePartsOfOneAdapter) {
     expect_gradient(
         [&] {
           mosa_forward<double>(ctx, view(x, n, in), view(w, out, in), split, part, 0, view(whole, n, out));
-          return dot(whole, dy);
+          return inner(whole, dy);
         },
         x, dx);
   }

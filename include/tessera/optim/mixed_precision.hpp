@@ -29,7 +29,7 @@ struct MixedAdamW {
 };
 
 /// master ← AdamW's step from grad, param ← master to nearest even, for step `count` (done before: the first is 0). One
-/// pass: 16 bytes read and 14 written a parameter, gradients widened and masters narrowed in the first cache. The bits
+/// pass: 14 bytes read and 14 written a parameter, gradients widened and masters narrowed in the first cache. The bits
 /// are adamw's on widened gradients, whatever the subgroups, their order and the threads. Throws shape_error.
 template <class H>
 void adamw_step_subgroup(Context& ctx, const MixedAdamW& o, Index count, const Subgroup<H>& group) {
@@ -42,8 +42,8 @@ void adamw_step_subgroup(Context& ctx, const MixedAdamW& o, Index count, const S
   const auto links = std::tuple{scale(o.grad_factor), scale_by_adam(o.adam), add_decayed_weights(o.weight_decay),
                                 scale_by_learning_rate(o.rate)};
   const auto steps = detail::step_list<0, 4, float>(links, count, block);
-  constexpr Index piece = 2048;
-  for_each_chunk(ctx, static_cast<Index>(n), 8 * piece, [&](Context& worker, Index begin, Index end) {
+  constexpr Index piece = 512;  // with 2048 reads of memory wait for phases of coding
+  for_each_chunk(ctx, static_cast<Index>(n), 32 * piece, [&](Context& worker, Index begin, Index end) {
     float wide[piece];
     for (Index from = begin; from < end; from += piece) {
       const Index some = std::min(piece, end - from);

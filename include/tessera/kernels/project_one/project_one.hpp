@@ -33,7 +33,8 @@ double project_one(Context& ctx, bool down, std::type_identity_t<VectorView<cons
   args.r = r.data();
   args.down = down;
   args.tile = std::max<Index>(1, (Index{1} << 12) / n);
-  const Index rows = down ? 64 : 64 * args.tile;  // at a time
+  constexpr Index most = 4 * ProjectOneArgs<T>::panel, room = (Index{1} << 19) / static_cast<Index>(sizeof(T));
+  const Index rows = down ? std::max<Index>(4, room / std::min(n, most) / 4 * 4) : 64 * args.tile;  // at a time
   args.last = std::min(m, rows);
   Workspace::Scope scope(ctx.workspace);
   args.squares = scope.take<double>(args.pieces());
@@ -42,7 +43,7 @@ double project_one(Context& ctx, bool down, std::type_identity_t<VectorView<cons
   for (Index first = (m - 1) / rows * rows; first >= 0; first -= rows) {
     args.first = first;
     args.last = std::min(m, first + rows);
-    launch(ctx, kernel, args, args.pieces(), down ? 1 : 4);
+    launch(ctx, kernel, args, args.pieces(), down && ctx.concurrency() > 1 ? 1 : 4);
     for (Index c = 0; c < args.pieces(); ++c) sum += args.squares[c];
   }
   return sum;
