@@ -158,6 +158,7 @@
 #include <tessera/optim/gbnn.hpp>
 #include <tessera/optim/gbnn_network.hpp>
 #include <tessera/optim/optim.hpp>
+#include <tessera/optim/second_order.hpp>
 #include <tessera/optim/step_law.hpp>
 #include <tessera/project/best.hpp>
 #include <tessera/project/block_diagonal.hpp>

@@ -128,6 +128,13 @@ double norm_of(Context& ctx, VectorView<T> x) {
   return std::sqrt(sum_squares(ctx, VectorView<const std::remove_const_t<T>>(x)));
 }
 
+/// x ← x·length/|x|; zero stays zero.
+template <class T>
+void rescale(Context& ctx, VectorView<T> x, double length) {
+  const double norm = norm_of(ctx, x);
+  if (norm != 0) scale_in_place(ctx, length / norm, x);
+}
+
 /// `f(worker, r)` for each of `count` runs of `length` elements, side by side where they are short.
 template <class F>
 void for_each_run(Context& ctx, Index count, Index length, F&& f) {

@@ -13,6 +13,7 @@
 #include <tessera/optim/prodigy.hpp>
 #include <tessera/optim/recipe.hpp>
 #include <tessera/optim/sam.hpp>
+#include <tessera/optim/second_order.hpp>
 #include <tessera/optim/storage.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
@@ -177,6 +178,25 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return sparse_mezo(h.rate(1e-3), smallest{h("share", 0.25)}, h("eps", 1e-3),
                             static_cast<std::uint64_t>(h.whole("seed", 0)));
        }},
+      // more of the curvature
+      {"shampoo",
+       [](R& h) {
+         return shampoo(h.rate(1e-3),
+                        {.b2 = h("b2", 1), .every = h.whole("every", 10, 1), .max_dim = h.whole("max_dim", 1024)},
+                        h("momentum", 0.9), h("weight_decay", 1e-4), h.decayed());
+       }},
+      {"soap",
+       [](R& h) {
+         return soap(h.rate(3e-3),
+                     {.b1 = h("b1", 0.95),
+                      .b2 = h("b2", 0.95),
+                      .eps = h("eps", 1e-8),
+                      .every = h.whole("every", 10, 1),
+                      .max_dim = h.whole("max_dim", 4096)},
+                     h("weight_decay", 1e-4), h.decayed());
+       }},
+      {"lbfgs",
+       [](R& h) { return chain(scale_by_lbfgs(h.whole("memory", 10, 1)), scale_by_learning_rate(h.rate(1e-1))); }},
       // around others
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
       {"schedule_free",
