@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include <tessera/kernels/sparse_int8/avx2_nm.hpp>
-#include <tessera/kernels/sparse_int8/avx512_vnni.hpp>
+#include <tessera/kernels/sparse_int8/avx512_vnni_tiles.hpp>
 
 #if TESSERA_X86
 
