@@ -67,7 +67,7 @@ std::string message_of(F&& f) {
 
 TEST(ByName, UnknownNamesListWhatIsKnown) {
   const auto names = optimizer_names<double>();
-  EXPECT_GE(names.size(), 40u);
+  EXPECT_GE(names.size(), 53u);
   const auto unknown = message_of<unsupported_error>([] { make_optimizer<double>("adamv"); });
   for (const auto& name : names) {
     EXPECT_SAYS(unknown, name);
@@ -103,7 +103,8 @@ TEST(ByName, UnknownNamesListWhatIsKnown) {
 TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
   for (const auto& name : optimizer_names<double>()) {
     SCOPED_TRACE(name);
-    Training whole(made(name)), first(made(name)), second(made(name));
+    const auto opt = made(name, {{"refresh", 3}});
+    Training whole(opt), first(opt), second(opt);
     whole.steps(0, 7);
     first.steps(0, 4);
     const auto file = saved(first.state);
@@ -166,7 +167,9 @@ TEST(ByName, DecayTakesWhatItsMaskTakes) {
         name == "dadapt_adam")
       continue;  // all that decays there decays whatever the mask
     ++decaying;
-    Training run(make_optimizer<double>(name, {{"rate", 0.25}, {"weight_decay", 0.5}},
+    std::vector<HyperParameter> wanted{{"rate", 0.25}, {"weight_decay", 0.5}};
+    if (has.contains("refresh")) wanted.emplace_back("refresh", 1.0);
+    Training run(make_optimizer<double>(name, std::move(wanted),
                                         {.decayed = [](const ParameterInfo& p) { return p.name == "b"; }}));
     const auto w = run.model.w, b = run.model.b;
     run.steps(0, 3, 0);
@@ -198,10 +201,13 @@ TEST(ByName, MisuseSaysWhichParameterAndWhatWasExpected) {
   EXPECT_SAYS(refused(model.grads, other), "'c' with 3 elements, of optimizer state 'b' with 3");
   other = model.params;
   std::swap(other[0].rows, other[0].cols);
-  EXPECT_SAYS(refused(model.grads, other), "parameter 'w' is (3x4), in the optimizer state (4x3)");
+  EXPECT_SAYS(refused(model.grads, other), "block 0 of parameters, 'w', is (3x4), of optimizer state (4x3)");
   other = model.grads;
   other[1].cols = 2;
   EXPECT_SAYS(refused(other, model.params), "block 1 of gradients is 'b' with 2 elements, of parameters 'b' with 3");
+  other = model.grads;
+  std::swap(other[0].rows, other[0].cols);
+  EXPECT_SAYS(refused(other, model.params), "block 0 of gradients, 'w', is (3x4), of parameters (4x3)");
   other = model.grads;
   other[0].data = nullptr;
   EXPECT_SAYS(refused(other, model.params), "gradient of 'w' (4x3) has no memory");
@@ -239,6 +245,33 @@ TEST(ByName, FilesOfOtherStatesAreRefusedByName) {
   MemoryFile other;
   write_safetensors(other, tensors);
   EXPECT_SAYS(refused(adam, other), "is I64 of 63 elements in the file; expected F64 of 63");
+
+  // Whose turn it is decides what is kept.
+  Training blocks(made("badam", {{"refresh", 2}})), later(made("badam", {{"refresh", 2}}));
+  blocks.steps(0, 2);
+  later.steps(0, 3);
+  tensors = state_tensors(later.state, "optimizer.");
+  tensors.pop_back();
+  MemoryFile cut;
+  write_safetensors(cut, tensors);
+  EXPECT_SAYS(refused(blocks, cut), "is not in the file");
+}
+
+TEST(ByName, CountsOfSpoiltFilesStayInBounds) {
+  for (const auto& name : optimizer_names<double>())
+    for (const Index count : {Index{-7}, Index{1} << 40}) {
+      Training run(made(name));
+      run.steps(0, 2);
+      run.state.for_each_buffer([&](const std::string&, auto values) {
+        if constexpr (std::is_same_v<decltype(values), std::span<Index>>)
+          std::fill(values.begin(), values.end(), count);
+      });
+      try {
+        run.steps(2, 4);
+      } catch (const std::exception& refused) {
+        EXPECT_SAYS(std::string(refused.what()), "tessera: ") << name;
+      }
+    }
 }
 
 TEST(ByName, ParametersToEvaluateAt) {

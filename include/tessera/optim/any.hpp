@@ -235,13 +235,7 @@ class AnyOptimizer {
     if (!self_->owns(*state.self_))
       throw unsupported_error(detail::concat("tessera: ", name_, ": the state is of '", state.optimizer_,
                                              "'; expected the one that its own init(params) gave"));
-    detail::check_same_blocks(state.blocks_, "optimizer state", params, "parameters");
-    for (std::size_t b = 0; b < params.size(); ++b)
-      if (params[b].rows != state.blocks_[b].rows)
-        throw shape_error(
-            detail::concat("tessera: ", name_, ": parameter '", params[b].name, "' is (",
-                           tessera::detail::shape_text(params[b].rows, params[b].cols), "), in the optimizer state (",
-                           tessera::detail::shape_text(state.blocks_[b].rows, state.blocks_[b].cols), ")"));
+    detail::check_state_of(state.blocks_, params);
     detail::check_same_blocks(params, "parameters", grads, "gradients");
     detail::check_memory(params, "parameter");
     detail::check_memory(grads, "gradient of");

@@ -6,6 +6,7 @@
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/dadapt.hpp>
 #include <tessera/optim/first_order.hpp>
+#include <tessera/optim/galore.hpp>
 #include <tessera/optim/layer_wise.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
@@ -15,6 +16,7 @@
 #include <tessera/optim/sam.hpp>
 #include <tessera/optim/second_order.hpp>
 #include <tessera/optim/storage.hpp>
+#include <tessera/optim/storage4.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -47,6 +49,9 @@ inline LowRankOptions low_rank_options(Recipe& h) {
   return {h.whole("rank", usual.rank, 1), h("scale", usual.scale), h.whole("refresh", usual.refresh, 1)};
 }
 inline std::uint64_t seed_of(Recipe& h) { return static_cast<std::uint64_t>(h.whole("seed", 0)); }
+inline FrugalOptions frugal_options(Recipe& h, Index refresh = 200) {
+  return {h("density", 0.25), h.whole("refresh", refresh, 1)};
+}
 inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
   DistanceOptions<AnySchedule> o{.rate = h.rate(1)};
   o.b1 = h("b1", o.b1);
@@ -117,6 +122,7 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        }},
       {"adamw_bf16", [](R& h) { return decayed_descent(h, in_bf16(scale_by_adam(adam_options(h)))); }},
       {"adamw_8bit", [](R& h) { return decayed_descent(h, in_dynamic8(scale_by_adam(adam_options(h)))); }},
+      {"adamw_4bit", [](R& h) { return decayed_descent(h, in_dynamic4(scale_by_adam(adam_options(h)))); }},
       // by layers, rows or all blocks
       {"sign_sgd", [](R& h) { return sign_sgd(h.rate(1e-3)); }},
       {"signum", [](R& h) { return signum(h.rate(1e-3), h("momentum", 0.9)); }},
@@ -168,8 +174,28 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        }},
       {"frugal",
        [](R& h) {
-         return frugal(h.rate(1e-3), {h("density", 0.25), h.whole("refresh", 200, 1), seed_of(h)}, h("weight_decay", 0),
-                       h("free_rate", 1), h.matrices(), adam_options(h), h.decayed());
+         auto options = frugal_options(h);
+         options.seed = seed_of(h);
+         return frugal(h.rate(1e-3), options, h("weight_decay", 0), h("free_rate", 1), h.matrices(), adam_options(h),
+                       h.decayed());
+       }},
+      {"frugal_blocks",
+       [](R& h) {
+         return chain(scale_by_frugal_blocks(scale_by_adam(adam_options(h)), frugal_options(h),
+                                             chain(scale_by_sign(), scale(h("free_rate", 1)))),
+                      add_decayed_weights(h("weight_decay", 0), h.decayed()), scale_by_learning_rate(h.rate(1e-3)));
+       }},
+      {"badam",
+       [](R& h) {
+         const auto adam =
+             chain(scale_by_adam(adam_options(h)), add_decayed_weights(h("weight_decay", 0), h.decayed()));
+         return chain(scale_by_frugal_blocks(adam, frugal_options(h, 100), freeze()),
+                      scale_by_learning_rate(h.rate(1e-3)));
+       }},
+      {"galore",
+       [](R& h) {
+         return galore(h.rate(1e-2), low_rank_options(h), h("weight_decay", 0), h.matrices(), adam_options(h),
+                       h.decayed());
        }},
       // by values of the loss alone
       {"mezo", [](R& h) { return mezo(h.rate(1e-3), h("eps", 1e-3), static_cast<std::uint64_t>(h.whole("seed", 0))); }},

@@ -99,7 +99,7 @@ class Chain {
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, ChainState<T, Links...>& state,
               const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    detail::check_state_of(state.blocks, params);
     detail::check_same_blocks(params, "parameters", grads, "gradients");
     Workspace::Scope scope(ctx.workspace);
     auto* updates = scope.take<VectorView<const T>>(static_cast<Index>(grads.size()));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,24 +40,39 @@ struct ScaleByFrugalBlocks {
   Rest rest;
   LayerOf layer_of;
 
+  /// What the layers whose turn it is keep, and the others.
   template <class T>
-  struct State {
-    ScaleByFrugalBlocks link;
-    Index count = 0, turn = -1;
-    std::vector<Index> layer;  // of each block
-    Index layers = 0;
-    Parameters<T> all;  // for their names and sizes
+  struct Turn {
+    Index number;
     detail::Part<T> taken, others;
     detail::inner_state_t<Inner, T> inner;
     detail::inner_state_t<Rest, T> rest;
+    Turn(const ScaleByFrugalBlocks& link, const Parameters<T>& all, Index its, const std::vector<Index>& layer,
+         Index layers)
+        : number(its),
+          taken(all, which(link, its, layer, layers, true)),
+          others(all, which(link, its, layer, layers, false)),
+          inner(link.inner.init(taken.params)),
+          rest(link.rest.init(others.params)) {}
+    static std::vector<std::size_t> which(const ScaleByFrugalBlocks& link, Index its, const std::vector<Index>& layer,
+                                          Index layers, bool with) {
+      const Index k = link.at_a_time(layers);
+      std::vector<std::size_t> blocks;
+      for (std::size_t b = 0; b < layer.size(); ++b)
+        if ((((layer[b] - its % layers * k) % layers + layers) % layers < k) == with) blocks.push_back(b);
+      return blocks;
+    }
+  };
 
-    State(const ScaleByFrugalBlocks& of, const Parameters<T>& params)
-        : link(of),
-          all(params),
-          taken(params, {}),
-          others(params, {}),
-          inner(of.inner.init(taken.params)),
-          rest(of.rest.init(others.params)) {
+  template <class T>
+  struct State {
+    ScaleByFrugalBlocks link;
+    Index count = 0, layers = 0;
+    std::vector<Index> layer;            // of each block
+    Parameters<T> all;                   // for their names and sizes
+    std::optional<Turn<T>> now, before;  // before: until the next step, where a file is refused and the count put back
+
+    State(const ScaleByFrugalBlocks& of, const Parameters<T>& params) : link(of), all(params) {
       std::vector<std::string> names;
       for (const auto& p : params) {
         const std::string own = link.layer_of(static_cast<const ParameterInfo&>(p));
@@ -69,28 +85,24 @@ struct ScaleByFrugalBlocks {
     }
     /// Whose turn it is follows from the count: a state read back finds its blocks when its count is there.
     void settle() {
-      const Index k = detail::share(link.options.density, layers);
-      const Index now = k == layers ? 0 : count / link.options.refresh;
-      if (now == std::exchange(turn, now)) return;
-      std::vector<std::size_t> with, without;
-      for (std::size_t b = 0; b < all.size(); ++b) {
-        const Index since = ((layer[b] - now * k) % layers + layers) % layers;
-        (since < k ? with : without).push_back(b);
-      }
-      taken = detail::Part<T>(all, std::move(with));
-      others = detail::Part<T>(all, std::move(without));
-      inner = link.inner.init(taken.params);
-      rest = link.rest.init(others.params);
+      const Index number = link.at_a_time(layers) == layers ? 0 : count / link.options.refresh;
+      if (now && now->number == number) return;
+      std::swap(now, before);
+      if (!now || now->number != number) now.emplace(link, all, number, layer, layers);
     }
     template <class F>
     void for_each_buffer(const std::string& prefix, const std::vector<ParameterInfo>&, F&& f) {
       detail::list_value(f, prefix + "count", count);
       settle();
-      inner.list_buffers(prefix + "taken.", f);
-      rest.list_buffers(prefix + "rest.", f);
+      now->inner.list_buffers(prefix + "taken.", f);
+      now->rest.list_buffers(prefix + "rest.", f);
     }
   };
 
+  /// Layers with state; one at least unless density is 0.
+  Index at_a_time(Index layers) const {
+    return std::max(detail::share(options.density, layers), std::min<Index>(layers, options.density > 0 ? 1 : 0));
+  }
   template <class T>
   State<T> init(const Parameters<T>& params) const {
     detail::check_density(name, options);
@@ -100,8 +112,10 @@ struct ScaleByFrugalBlocks {
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,
                  const Parameters<T>& params) const {
     state.settle();
-    state.taken.transform(inner, ctx, updates, state.inner, params);
-    state.others.transform(rest, ctx, updates, state.rest, params);
+    state.before.reset();
+    auto& now = *state.now;
+    now.taken.transform(inner, ctx, updates, now.inner, params);
+    now.others.transform(rest, ctx, updates, now.rest, params);
     ++state.count;
   }
 };

@@ -61,7 +61,7 @@ struct Mezo {
   /// normal draws a number; a few kB of ctx.workspace a thread. Throws shape_error for other blocks than `init` saw.
   template <class T, class Loss>
   MezoStep step(Context& ctx, Loss&& loss, State& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    detail::check_state_of(state.blocks, params);
     double at = 0;  // where params are, in eps·z
     const auto move = [&](double to, double by) {
       for (std::size_t b = 0; b < params.size(); ++b) {

@@ -85,7 +85,7 @@ struct WrapperState : ListedState<Self> {
     for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), kept[b].data());
   }
   /// Throws shape_error unless these are the blocks that `init` saw.
-  void check(const Parameters<T>& params) const { check_same_blocks(blocks, "optimizer state", params, "parameters"); }
+  void check(const Parameters<T>& params) const { check_state_of(blocks, params); }
   void check(const Parameters<T>& params, const Parameters<T>& grads) const {
     check(params);
     check_same_blocks(params, "parameters", grads, "gradients");

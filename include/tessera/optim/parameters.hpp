@@ -69,6 +69,21 @@ void check_same_blocks(const std::vector<A>& expected, const char* expected_what
     if (expected[i].size() != got[i].size() || expected[i].name != got[i].name)
       throw shape_error(concat("tessera: block ", i, " of ", got_what, " is '", got[i].name, "' with ", got[i].size(),
                                " elements, of ", expected_what, " '", expected[i].name, "' with ", expected[i].size()));
+    else if (expected[i].rows != got[i].rows && got[i].rows != 1)  // one row: the same numbers in the same order
+      throw shape_error(concat("tessera: block ", i, " of ", got_what, ", '", got[i].name, "', is (",
+                               tessera::detail::shape_text(got[i].rows, got[i].cols), "), of ", expected_what, " (",
+                               tessera::detail::shape_text(expected[i].rows, expected[i].cols), ")"));
+}
+
+/// Of the parameters that a state was made for, also where sizes are the same: states may go by rows and columns.
+template <class A, class B>
+void check_state_of(const std::vector<A>& state_blocks, const std::vector<B>& params) {
+  check_same_blocks(state_blocks, "optimizer state", params, "parameters");
+  for (std::size_t i = 0; i < params.size(); ++i)
+    if (params[i].rows != state_blocks[i].rows)
+      throw shape_error(concat(
+          "tessera: parameter '", params[i].name, "' is (", tessera::detail::shape_text(params[i].rows, params[i].cols),
+          "), in the optimizer state (", tessera::detail::shape_text(state_blocks[i].rows, state_blocks[i].cols), ")"));
 }
 
 }  // namespace detail

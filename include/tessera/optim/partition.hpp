@@ -102,7 +102,7 @@ struct Partition {
 
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    detail::check_state_of(state.blocks, params);
     detail::check_same_blocks(params, "parameters", grads, "gradients");
     each([&](auto index) {
       auto& part = state.parts[index];

@@ -32,7 +32,27 @@ std::vector<Tensor> state_tensors(State& state, const std::string& prefix = "") 
 /// in the file under this prefix and not in the state; each by its name.
 template <class State>
 void read_state(State& state, const Safetensors& file, const std::string& prefix = "") {
-  const auto fail = [](const std::string& name, const auto&... pieces) {
+  // Counts first: what is kept may depend on them. Where the file is refused they are put back.
+  std::vector<std::byte> were;
+  const auto counts = [&](auto&& f) {
+    state.list_buffers(prefix, [&](const std::string& name, auto values) {
+      using T = std::remove_const_t<typename decltype(values)::element_type>;
+      if constexpr (std::is_same_v<T, Index>)
+        if (values.size() == 1) f(name, std::as_writable_bytes(values));
+    });
+  };
+  counts([&](const std::string& name, std::span<std::byte> count) {
+    were.insert(were.end(), count.begin(), count.end());
+    const Tensor* held = file.find(name);
+    if (held != nullptr && held->dtype == dtype_of<Index> && held->size() == 1)
+      std::copy(held->data.begin(), held->data.end(), count.begin());
+  });
+  const auto fail = [&](const std::string& name, const auto&... pieces) {
+    auto from = were.begin();
+    counts([&](const std::string&, std::span<std::byte> count) {
+      std::copy_n(from, count.size(), count.begin());
+      from += static_cast<std::ptrdiff_t>(count.size());
+    });
     throw format_error(tessera::detail::concat("tessera: optimizer state ", tessera::detail::quote(name), pieces...));
   };
   std::set<std::string, std::less<>> expected;

@@ -60,7 +60,7 @@ struct Lbfgs {
   /// `f(params, grads)` returns the value at params and writes the gradients. Params end at the best point found.
   template <class T, class F>
   LbfgsStatus minimize(Context& ctx, F&& f, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", params, "parameters");
+    detail::check_state_of(state.blocks, params);
     const Index d = detail::total_size(params);
     Buffer<T> all(5 * d);
     const auto vector = [&](Index i) { return VectorView<T>(all.data() + i * d, d); };

@@ -34,19 +34,19 @@ template <class T>
 class LbfgsMemory {
  public:
   LbfgsMemory(Index dim, Index memory) : d_(dim), m_(memory), s_(dim * memory), y_(dim * memory), inner_(3 * memory) {}
-  Index size() const { return places_[1]; }
+  Index size() const { return std::clamp<Index>(places_[1], 0, m_); }
 
   /// Takes a pair unless its curvature is too small: sᵀy <= ε·|s||y| or not finite; false then.
   bool push(Context& ctx, VectorView<const T> s, VectorView<const T> y) {
     const double sy = detail::dot(ctx, s, y), ss = detail::dot(ctx, s, s), yy = detail::dot(ctx, y, y);
     const double least = static_cast<double>(std::numeric_limits<T>::epsilon()) * std::sqrt(ss * yy);
     if (!(sy > least) || !std::isfinite(yy) || !std::isfinite(ss) || yy == 0) return false;
-    const Index at = places_[0];
+    const Index at = next();
     detail::copy_to(s, s_.data() + at * d_);
     detail::copy_to(y, y_.data() + at * d_);
     inner_[3 * at] = sy;
     inner_[3 * at + 1] = yy;
-    places_ = {(at + 1) % m_, std::min(m_, places_[1] + 1)};
+    places_ = {(at + 1) % m_, std::min(m_, size() + 1)};
     return true;
   }
   void clear() { places_ = {}; }
@@ -79,7 +79,9 @@ class LbfgsMemory {
   }
 
  private:
-  Index place(Index i) const { return (places_[0] + m_ - 1 - i) % m_; }  // of the i-th newest
+  /// In bounds whatever a file had.
+  Index next() const { return std::clamp<Index>(places_[0], 0, m_ - 1); }
+  Index place(Index i) const { return (next() + m_ - 1 - i) % m_; }  // of the i-th newest
   VectorView<const T> s(Index i) const { return {s_.data() + place(i) * d_, d_}; }
   VectorView<const T> y(Index i) const { return {y_.data() + place(i) * d_, d_}; }
 

@@ -41,7 +41,7 @@ class MFacDynamic {
     check(g.extent(0));
     Workspace::Scope scope(ctx.workspace);
     double* k = products(ctx, g, scope);
-    const Index at = places_[0];
+    const Index at = next();
     k[at] = detail::dot(ctx, g, g);
     for (Index i = 0; i < m_; ++i)
       if (!std::isfinite(k[i])) return false;
@@ -59,7 +59,7 @@ class MFacDynamic {
   }
   /// y ← F⁻¹ g of the gradient pushed last, whose products with the others are known: G is read once.
   void ihvp_newest(Context& ctx, VectorView<T> y) {
-    const Index at = (places_[0] + m_ - 1) % m_;
+    const Index at = (next() + m_ - 1) % m_;
     combine(ctx, VectorView<const T>(rows_.data() + at * d_, d_),
             Eigen::Map<const Eigen::VectorXd>(gram_.data() + at * m_, m_), y);
   }
@@ -75,6 +75,8 @@ class MFacDynamic {
   // Columns: x's strip stays in cache while rows pass, which are read in runs that the processor can foresee.
   static constexpr Index strip = 16384, piece = 4 * strip;
 
+  /// In bounds whatever a file had.
+  Index next() const { return std::clamp<Index>(places_[0], 0, m_ - 1); }
   static Index checked(Index dim, Index window, double lambda) {
     if (dim < 0 || window < 1 || !(lambda > 0))
       throw unsupported_error(tessera::detail::concat("tessera: M-FAC with a window of ", window, ", lambda = ", lambda,
