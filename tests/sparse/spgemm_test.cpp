@@ -183,6 +183,36 @@ TEST(Spgemm, Semirings) {
   expect_semiring_laws(OrAnd<double>{}, A);
 }
 
+// Each sum in the order of the row's entries, so that results are equal to the bit.
+template <class S>
+void expect_semiring_of_every_pattern(const S& semiring) {
+  Context ctx = Context::with_threads(2);
+  for (const auto& [name, list] : test::sparse_patterns<double>())
+    for (const Index n : {1, 5, 37}) {
+      SCOPED_TRACE(detail::concat(name, " n ", n));
+      const Sparse A = csr_from_coo<double>(list);
+      Buffer<double> x(A.cols() * n), y(A.rows() * n);
+      for (Index k = 0; k < x.size(); ++k) x[k] = static_cast<double>(k % 7 - 3);
+      semiring_product(ctx, semiring, A, MatrixView<const double>(x.data(), A.cols(), n),
+                       MatrixView<double>(y.data(), A.rows(), n));
+      const auto rows = sparse_rows(A);
+      for (Index i = 0; i < A.rows(); ++i)
+        for (Index j = 0; j < n; ++j) {
+          double sum = semiring.zero();
+          for (Index e = rows.row_ptr[i]; e < rows.row_ptr[i + 1]; ++e)
+            sum = semiring.add(sum, semiring.multiply(rows.values[e], x[rows.col_idx[e] * n + j]));
+          ASSERT_EQ(y[i * n + j], sum) << i << ' ' << j;
+        }
+    }
+}
+
+TEST(Spgemm, SemiringsOfEveryPattern) {
+  expect_semiring_of_every_pattern(PlusTimes<double>{});
+  expect_semiring_of_every_pattern(MinPlus<double>{});
+  expect_semiring_of_every_pattern(MaxPlus<double>{});
+  expect_semiring_of_every_pattern(OrAnd<double>{});
+}
+
 template <class T, class S>
 void expect_same_semiring(const S& semiring) {
   Csr<T> A = csr_from_coo<T>(test::scattered<T>(37, 29, 0.3));
