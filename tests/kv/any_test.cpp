@@ -139,6 +139,11 @@ TEST(KvCache, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(cache.attend(ctx, Q.view(), out.view()), shape_error);
   EXPECT_THROW(KvCache<>(0, 8), shape_error);
   EXPECT_THROW(KvCache<Kivi<2>>(1, 8, {.group = 0, .recent = 1}), unsupported_error);
+  constexpr Index huge = std::numeric_limits<Index>::max();
+  EXPECT_THROW(KvCache<Kivi<2>>(1, 8, {.recent = huge}), unsupported_error);
+  EXPECT_THROW(KvCache<Kivi<4>>(1, 8, {.group = huge}), unsupported_error);
+  EXPECT_THROW(KvCache<>(1, Index{1} << 61), shape_error);
+  EXPECT_THROW(KvCache<>(huge, 1), shape_error);
   EXPECT_EQ(cache.tokens(), 0);
   Tokens zeros(2, 1, 8, 29);  // nothing cached: zeros
   cache.attend(ctx, K.part(0, 1), zeros.view());

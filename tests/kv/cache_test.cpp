@@ -151,6 +151,8 @@ TYPED_TEST(CodecLaws, ListsOfTokensThatAreNotHeldAreRefused) {
   EXPECT_THROW(cache.retain(2, std::vector<Index>{1}), shape_error);
   EXPECT_THROW(cache.retain(-1, std::vector<Index>{1}), shape_error);
   EXPECT_THROW(cache.demote(0, std::vector<Index>{50}), shape_error);
+  for (const Index room : {Index{-1}, Index{1} << 31, std::numeric_limits<Index>::max()})
+    EXPECT_THROW(cache.retain(0, std::vector<Index>{1, 2, 3}, room), shape_error);
   EXPECT_EQ(cache.tokens(), 100);
 }
 

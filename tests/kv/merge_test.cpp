@@ -404,6 +404,17 @@ TEST(EmsMerge, BeatsEvictionOnRedundantHeadsAndKeepsNeedles) {
   EXPECT_EQ(found, 2 * trials);
 }
 
+TEST(EmsMerge, SharesThatAreNoneAreRefused) {
+  Context ctx;
+  const Tokens K(2, 20, 8, 90);
+  KvCache<> cache(2, 8);
+  cache.append(ctx, K.view(), K.view());
+  for (const double wrong : {-0.1, 7.0, std::nan("")})
+    EXPECT_THROW(cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(EmsMerge{.merging = wrong})),
+                 unsupported_error);
+  EXPECT_EQ(cache.tokens(), 40);
+}
+
 TEST(MergeNearest, AveragesValuesUnderTheKeysThatStay) {
   Context ctx;
   const Index d = 8;

@@ -138,5 +138,19 @@ TYPED_TEST(TrackerLaws, NumbersMoveAndGoWithTheirTokens) {
   EXPECT_THROW(cache.template tracked<AttentionSums>(0), unsupported_error);
 }
 
+TEST(Trackers, SenselessRulesAndHeadsAreRefused) {
+  KvCache<> cache(2, 8);
+  for (const WindowSums& wrong : {WindowSums{0, 0}, WindowSums{2, 4}, WindowSums{-4, 2}, WindowSums{4, -1}})
+    EXPECT_THROW(cache.track(wrong), unsupported_error);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(GumbelSums({.tau_begin = 0}), unsupported_error);
+  EXPECT_THROW(GumbelSums({.tau_end = nan}), unsupported_error);
+  EXPECT_THROW(GumbelSums({.noise = nan}), unsupported_error);
+  EXPECT_THROW(cache.tracked<WindowSums>(0), unsupported_error) << "none of them is tracked";
+  cache.track(window_sums(4, 2));
+  EXPECT_THROW(cache.tracked<WindowSums>(2), shape_error);
+  EXPECT_THROW(cache.tracked<WindowSums>(-1), shape_error);
+}
+
 }  // namespace TESSERA_TEST_FILE
 }  // namespace tessera::test

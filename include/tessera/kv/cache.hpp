@@ -34,7 +34,7 @@ inline const float* pad_rows(const float* rows, Index count, Index have, Index& 
 template <Codec C = F32, class Storage = Contiguous>
 class KvCache final : public KvCacheBase {
  public:
-  /// Throws shape_error unless there is a head and a channel.
+  /// Throws shape_error unless there are 1 to 2^24 heads and as many channels.
   KvCache(Index kv_heads, Index head_dim, C codec = {}) : KvCacheBase(kv_heads, head_dim) {
     for (Index h = 0; h < kv_heads; ++h)
       heads_.push_back({detail::row_store<KvPart::keys, Storage>(codec, head_dim, h),

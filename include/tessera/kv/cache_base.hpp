@@ -99,9 +99,13 @@ class KvCacheBase : public KvReadable {
   /// From now on attend() keeps `rule`'s numbers of every token, in the place of an earlier rule of its type: queries
   /// at the latest positions (causal) add to them; others, which stand for no position, leave no trace. Tokens held
   /// start like those appended. They move and go with their tokens (in a rewrite by fewer or more, with positions),
-  /// and count in bytes().
+  /// and count in bytes(). Throws unsupported_error for a rule without numbers, and what its check() throws.
   template <AttentionRule R>
   void track(R rule) {
+    if constexpr (requires { rule.check(); }) rule.check();
+    if (rule.channels() < 1)
+      throw unsupported_error(tessera::detail::concat("tessera: track ", R::name, " of ", rule.channels(),
+                                                      " numbers a token; expected at least one"));
     KvTracker& added = trackers_.add(std::move(rule), kv_heads());
     for (Index h = 0; h < kv_heads(); ++h) {
       added.heads[static_cast<std::size_t>(h)].append(size(h));
@@ -112,13 +116,15 @@ class KvCacheBase : public KvReadable {
   void untrack() {
     trackers_.template remove<R>();
   }
-  /// The rule and a kv head's numbers. Throw unsupported_error if R is not tracked.
+  /// The rule and a kv head's numbers. Throw unsupported_error if R is not tracked, shape_error for no such head.
   template <AttentionRule R>
   const R& tracker() const {
     return tracker_of<R>().rule;
   }
   template <AttentionRule R>
   const TrackedHead& tracked(Index kv_head) const {
+    if (kv_head < 0 || kv_head >= kv_heads())
+      throw shape_error(tessera::detail::concat("tessera: tracked: kv head ", kv_head, " of ", kv_heads()));
     return std::as_const(tracker_of<R>().heads[static_cast<std::size_t>(kv_head)]);
   }
 
@@ -145,10 +151,13 @@ class KvCacheBase : public KvReadable {
 
   /// Keeps tokens kept[0] < kept[1] < … of a kv head, with their positions, and frees the rest; but for room for
   /// `spare` more tokens, so that appending those moves nothing and the next eviction need not allocate. If memory runs
-  /// out the head may be empty.
-  /// Throws shape_error unless they ascend and are held.
+  /// out the head may be empty. Throws shape_error unless they ascend and are held, and `spare` is 0 to 2^31 - 1.
   void retain(Index kv_head, std::span<const Index> kept, Index spare = 0) {
     check_kept("retain", kv_head, kept);
+    constexpr Index most = std::numeric_limits<std::int32_t>::max();
+    if (spare < 0 || spare > most)
+      throw shape_error(
+          tessera::detail::concat("tessera: retain with room for ", spare, " more tokens; expected 0 to ", most));
     if (static_cast<Index>(kept.size()) == size(kv_head)) return;
     try {
       retain_head(kv_head, kept, spare);
@@ -160,8 +169,7 @@ class KvCacheBase : public KvReadable {
   }
 
   /// Takes the tokens of a kv head but kept[0] < kept[1] < … to the codec's fewer bits, where it has two widths.
-  /// Throws unsupported_error.
-  /// Throws shape_error unless they ascend and are held. If memory runs out the head is empty.
+  /// Throws unsupported_error, and shape_error unless they ascend and are held. If memory runs out the head is empty.
   void demote(Index kv_head, std::span<const Index> kept) {
     check_kept("demote", kv_head, kept);
     demote_head(kv_head, kept);

@@ -89,9 +89,10 @@ class KvReadable {
 
  protected:
   KvReadable(Index kv_heads, Index head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {
-    if (kv_heads < 1 || head_dim < 1)
+    constexpr Index most = Index{1} << 24;  // so that bytes of 2^31 tokens have a number
+    if (kv_heads < 1 || head_dim < 1 || kv_heads > most || head_dim > most)
       throw shape_error(tessera::detail::concat("tessera: a KV cache of ", kv_heads, " kv heads of ", head_dim,
-                                                " channels; expected at least one of each"));
+                                                " channels; expected 1 to ", most, " of each"));
   }
   KvReadable(const KvReadable&) = default;
   KvReadable& operator=(const KvReadable&) = default;

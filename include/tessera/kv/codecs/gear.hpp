@@ -45,7 +45,8 @@ struct Gear {
   template <class Storage, class Base>
   auto chunked(Base base, Index d, OutlierAxis axis) const {
     using tessera::detail::concat;
-    if (chunk < 1 || rank < 0 || rank > std::min(chunk, d) || !(sparsity >= 0 && sparsity <= 1))
+    if (chunk < 1 || chunk > std::numeric_limits<std::int32_t>::max() || rank < 0 || rank > std::min(chunk, d) ||
+        !(sparsity >= 0 && sparsity <= 1))
       throw unsupported_error(concat("tessera: Gear of chunks of ", chunk, " tokens of ", d, " channels, rank ", rank,
                                      " and sparsity ", sparsity,
                                      "; expected at least a token, a rank of 0 to the smaller, 0 to 1"));

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -110,12 +112,14 @@ class Recent {
 };
 
 namespace detail {
-/// Throws unsupported_error unless groups have tokens and the window is not negative.
+/// Throws unsupported_error unless groups have tokens, the window is not negative, and neither is over 2^31 - 1.
 template <class Storage, RowStore Packed>
 Recent<Packed, Storage> windowed(std::string_view codec, Packed packed, Index d, Index group, Index recent) {
-  if (group < 1 || recent < 0)
+  constexpr Index most = std::numeric_limits<std::int32_t>::max();
+  if (group < 1 || recent < 0 || group > most || recent > most)
     throw unsupported_error(tessera::detail::concat("tessera: ", codec, " with groups of ", group,
-                                                    " tokens and a window of ", recent, "; expected at least 1 and 0"));
+                                                    " tokens and a window of ", recent,
+                                                    "; expected at least 1 and 0, and at most ", most));
   return {std::move(packed), d, group, recent};
 }
 }  // namespace detail

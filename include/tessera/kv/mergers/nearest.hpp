@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <span>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kv/stages/keep.hpp>
 #include <tessera/kv/stages/merge.hpp>
@@ -103,7 +105,7 @@ struct MergeNearest {
 /// "EMS: Adaptive Evict-then-Merge Strategy for Head-wise KV Cache Compression Based on Global-Local Importance"
 /// (2024), §3.3. Deviations: what merges is weighted by the tokens that it stands for, and counts as so many (see
 /// MergeOptions); protected tokens take nothing unless `into_protected`. Cost as MergeNearest, of `merging` of the
-/// evicted tokens.
+/// evicted tokens. Throws unsupported_error unless `merging` is 0 to 1.
 struct EmsMerge {
   float threshold = 0.6f;
   double merging = 0.5;  // share of the tokens not kept that may merge, those of the highest scores
@@ -112,10 +114,12 @@ struct EmsMerge {
 
   template <std::same_as<MergeTokens> Tokens>
   MergePlan operator()(Context& ctx, const Tokens& tokens) const {
+    if (!(merging >= 0 && merging <= 1))
+      throw unsupported_error(tessera::detail::concat("tessera: EmsMerge that lets ", merging,
+                                                      " of what goes merge; expected a share of 0 to 1"));
     auto plan = MergePlan::dropping(tokens);
     auto rest = detail::left_out(tokens);
-    const auto some =
-        static_cast<std::size_t>(std::llround(std::clamp(merging, 0.0, 1.0) * static_cast<double>(rest.size())));
+    const auto some = static_cast<std::size_t>(std::llround(merging * static_cast<double>(rest.size())));
     detail::prefer(rest, static_cast<Index>(some), tokens.score);
     rest.resize(some);
     detail::join_nearest(ctx, tokens, rest, into_protected, threshold, plan);

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kv/stages/score.hpp>
 
@@ -27,7 +28,12 @@ class GumbelSums {
     float noise = 1, tau_begin = 1, tau_end = 2;
     Index begin = 0, length = 1024;
   };
+  /// Throws unsupported_error unless temperatures are positive and noise is finite.
   explicit GumbelSums(const Options& options) : options_(options) {
+    const auto& [seed, noise, from, to, begin, length] = options;
+    if (!(from > 0 && to > 0) || std::isinf(from) || std::isinf(to) || !std::isfinite(noise))
+      throw unsupported_error(tessera::detail::concat("tessera: GumbelSums with noise ", noise, " at temperatures ",
+                                                      from, " to ", to, "; expected positive ones and finite noise"));
     std::vector<float> draws(size);
     const Philox stream(options.seed);
     for (std::size_t i = 0; i < size; i += 4)

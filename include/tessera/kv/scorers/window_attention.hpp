@@ -17,6 +17,12 @@ struct WindowSums {
   static constexpr std::string_view name = "WindowSums";
   Index window = 32, parts = 4;
   Index channels() const { return parts; }
+  /// Throws unsupported_error unless parts >= 1 divide window.
+  void check() const {
+    if (parts < 1 || window < parts || window % parts != 0)
+      throw unsupported_error(
+          tessera::detail::concat("tessera: window_sums(", window, ", ", parts, "): expected parts that divide it"));
+  }
 
   /// Runs that begin are emptied, and those of queries that truncate() forgot.
   void turn(TrackedHead& head, Index last, Index position) const {
@@ -51,10 +57,9 @@ struct WindowSums {
 
 /// Throws unsupported_error unless parts >= 1 divide window.
 inline WindowSums window_sums(Index window, Index parts = 4) {
-  if (parts < 1 || window < parts || window % parts != 0)
-    throw unsupported_error(
-        tessera::detail::concat("tessera: window_sums(", window, ", ", parts, "): expected parts that divide it"));
-  return {window, parts};
+  const WindowSums rule{window, parts};
+  rule.check();
+  return rule;
 }
 
 /// score_t = Σ_i p_it over recent queries: what WindowSums tracks. Preserves positions. O(n).
