@@ -185,6 +185,9 @@ TEST(Mosa, PartsArePartsOfOneAdapter) {
   mosa_merge<double>(views, split, view(merged, out, in));
   EXPECT_TRUE(std::equal(merged.begin(), merged.end(), w.begin()));
   EXPECT_THROW(mosa_split(2, 2, 300, 0), shape_error);
+  EXPECT_THROW(mosa_merge<double>(views, split, view(merged, out - 1, in)), shape_error);
+  views[1] = MatrixView<const double>(merged.data(), out, in - 1);
+  EXPECT_THROW(mosa_merge<double>(views, split, view(merged, out, in)), shape_error);
 }
 
 /// y = W_d·(relu(W_g·x) * (W_u·x)), rows of X.
@@ -217,6 +220,12 @@ TEST(S2ft, CoPermutationChangesNothingAndPutsTheChosenFirst) {
   const std::array<Index, 2> heads{2, 0};
   EXPECT_EQ(s2ft_heads(heads, 3), (std::vector<Index>{6, 7, 8, 0, 1, 2}));
   EXPECT_THROW(s2ft_select(3, 4, 0), shape_error);
+  const float lost = std::nanf("");
+  Buffer<float> scores(40);
+  for (Index i = 0; i < scores.size(); ++i) scores[i] = i % 3 == 0 ? lost : static_cast<float>(i % 7);
+  EXPECT_EQ(s2ft_select<float>(scores, 2)[0], 13);  // 6, the largest; NaN counts as least
+  for (const std::vector<Index>& none : {std::vector<Index>{0, 1, 1}, {0, 1, 3}, {-1, 0, 1}})
+    EXPECT_THROW(permute_rows<double>(none, view(wu, 3, d)), shape_error);
 }
 
 TEST(S2ft, PartialGradientsAreRowsAndColumnsOfTheWholeOne) {
@@ -236,6 +245,9 @@ TEST(S2ft, PartialGradientsAreRowsAndColumnsOfTheWholeOne) {
                                          view(columns, out, k));
   for (Index i = 0; i < out; ++i)
     for (Index j = 0; j < k; ++j) ASSERT_EQ(columns[i * k + j], whole[i * in + j]);
+  EXPECT_THROW(partial_linear_backward<float>(ctx, view(w, k - 1, in), view(x, n, in), view(dy, n, k - 1), {}, 0, 0,
+                                              view(rows, k, in)),
+               shape_error);
 }
 
 TEST(S2ft, OnlyTheChosenMoveAndAdaptersComeOff) {
@@ -256,6 +268,10 @@ TEST(S2ft, OnlyTheChosenMoveAndAdaptersComeOff) {
   EXPECT_TRUE(std::equal(w.begin(), w.end(), base.begin()));
   adapter.attach(view(w, k, in));
   EXPECT_TRUE(std::equal(w.begin(), w.end(), trained.begin()));
+  for (const auto& other : {view(w, k + 1, in), view(w, k, in + 1)}) {
+    EXPECT_THROW(adapter.attach(other), shape_error);
+    EXPECT_THROW(adapter.add(1, other), shape_error);
+  }
   adapter.detach(view(w, k, in));
   adapter.add(0.5f, view(w, k, in));
   for (Index i = 0; i < k * in; ++i) EXPECT_NEAR(w[i], 0.5f * (base[i] + trained[i]), 1e-6f);

@@ -110,6 +110,17 @@ TEST(Spectral, PairsAreDrawnByTheirValues) {
   EXPECT_NEAR(first[2], 0.1, 0.025);
   EXPECT_NEAR(pairs[2], 0.6 * 3 / 4 + 0.3 * 6 / 7, 0.04);  // one after the other, without the first
   EXPECT_THROW(sst_select(layer, 4, 1, 0), shape_error);
+  Context ctx;
+  Buffer<double> x(6), ds(3), du(6), dv(6);
+  const auto backward = [&](Index other, Index length) {
+    const Index selected[]{0, other};
+    layer.backward(ctx, view(x, 2, 3), view(x, 2, 3), {}, selected, VectorView<double>(ds.data(), length),
+                   view(du, 2, 3), view(dv, 2, 3));
+  };
+  EXPECT_NO_THROW(backward(2, 3));
+  EXPECT_THROW(backward(3, 3), shape_error);
+  EXPECT_THROW(backward(-1, 3), shape_error);
+  EXPECT_THROW(backward(2, 2), shape_error);
 }
 
 constexpr Index d = 40, batch = 40, steps = 480;

@@ -79,6 +79,10 @@ ForgetLoss prototype_loss(std::type_identity_t<MatrixView<const T>> Z,          
   if (Z.cols() != prototypes.cols())
     throw shape_error(tessera::detail::concat("tessera: prototype_loss: features have ", Z.cols(),
                                               " columns, prototypes ", prototypes.cols()));
+  if (dZ.data() != nullptr && (dZ.rows() != Z.rows() || dZ.cols() != Z.cols()))
+    throw shape_error(tessera::detail::concat("tessera: prototype_loss of (",
+                                              tessera::detail::shape_text(Z.rows(), Z.cols()), "): dZ (",
+                                              tessera::detail::shape_text(dZ.rows(), dZ.cols()), ")"));
   ForgetLoss loss;
   Index kept = 0, gone = 0;
   const auto each = [&](auto&& f) {

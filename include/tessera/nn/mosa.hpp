@@ -93,6 +93,14 @@ void mosa_merge(std::span<const MatrixView<const T>> modules, const MosaSplit& s
   if (static_cast<Index>(modules.size()) != split.parts())
     throw shape_error(tessera::detail::concat("tessera: mosa_merge: ", static_cast<Index>(modules.size()),
                                               " modules of a split in ", split.parts()));
+  const auto check = [&](MatrixView<const T> of) {
+    if (of.rows() != split.rows() || of.cols() != split.cols())
+      throw shape_error(tessera::detail::concat("tessera: mosa_merge: (",
+                                                tessera::detail::shape_text(of.rows(), of.cols()), ") of a split of (",
+                                                tessera::detail::shape_text(split.rows(), split.cols()), ")"));
+  };
+  for (const auto& module : modules) check(module);
+  check(W);
   for (Index i = 0; i < split.rows(); ++i)
     for (Index j = 0; j < split.cols(); ++j) {
       W(i, j) = modules[static_cast<std::size_t>(split.part(i, j))](i, j);

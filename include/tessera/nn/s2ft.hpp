@@ -8,9 +8,11 @@
 #include <initializer_list>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 
@@ -48,10 +50,8 @@ std::vector<Index> s2ft_select(std::span<const T> scores, Index k) {
   if (k < 0 || k > n) throw shape_error(tessera::detail::concat("tessera: s2ft_select: ", k, " of ", n, " channels"));
   std::vector<Index> order(scores.size());
   std::iota(order.begin(), order.end(), Index{0});
-  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
-    const T x = scores[static_cast<std::size_t>(a)], y = scores[static_cast<std::size_t>(b)];
-    return x > y || (x == y && a < b);
-  });
+  const T* const score = scores.data();
+  std::sort(order.begin(), order.end(), tessera::detail::FallingScores{score});
   order.resize(static_cast<std::size_t>(k));
   return detail::chosen_first(n, std::move(order));
 }
@@ -70,6 +70,10 @@ void permute_rows(std::span<const Index> order, MatrixView<T> W) {
     throw shape_error(tessera::detail::concat("tessera: co_permute: a permutation of ",
                                               static_cast<Index>(order.size()), " channels, (",
                                               tessera::detail::shape_text(W.rows(), W.cols()), ") has ", W.rows()));
+  if (std::vector<char> taken(order.size()); !std::all_of(order.begin(), order.end(), [&](Index i) {
+        return i >= 0 && i < W.rows() && std::exchange(taken[static_cast<std::size_t>(i)], char(1)) == 0;
+      }))
+    throw shape_error(tessera::detail::concat("tessera: co_permute: expected each of 0 to ", W.rows() - 1, " once"));
   Buffer<T> column(W.rows());
   for (Index j = 0; j < W.cols(); ++j) {
     for (Index i = 0; i < W.rows(); ++i) column[i] = W(order[static_cast<std::size_t>(i)], j);
@@ -93,6 +97,11 @@ void partial_linear_backward(Context& ctx, std::type_identity_t<MatrixView<const
                              std::type_identity_t<MatrixView<const T>> X, std::type_identity_t<MatrixView<const T>> dY,
                              MatrixView<T> dX, std::type_identity_t<T> beta_dx, std::type_identity_t<T> beta,
                              MatrixView<T> dW) {
+  if (dW.rows() > W.rows() || dY.cols() != W.rows())
+    throw shape_error(tessera::detail::concat("tessera: partial_linear_backward of W (",
+                                              tessera::detail::shape_text(W.rows(), W.cols()), "): dY (",
+                                              tessera::detail::shape_text(dY.rows(), dY.cols()), "), dW (",
+                                              tessera::detail::shape_text(dW.rows(), dW.cols()), ")"));
   if (dX.data() != nullptr) gemm<T>(ctx, T(1), dY, W, beta_dx, dX);
   gemm<T>(ctx, T(1), MatrixView<const T>(dY.data(), {dY.rows(), dW.rows()}, dY.strides()).transposed(), X, beta, dW);
 }
@@ -119,21 +128,26 @@ class S2Adapter {
   void detach(MatrixView<T> part) const { put(base_, part); }
   /// part += weight·(trained - base): several adapters at once.
   void add(T weight, MatrixView<T> part) const {
+    check(part);
     for (Index i = 0; i < rows_; ++i)
       for (Index j = 0; j < cols_; ++j) part(i, j) += weight * (trained_[i * cols_ + j] - base_[i * cols_ + j]);
   }
 
  private:
-  Buffer<T> copy(MatrixView<const T> from) const {
+  void check(MatrixView<const T> from) const {
     if (from.rows() != rows_ || from.cols() != cols_)
       throw shape_error(tessera::detail::concat("tessera: S2Adapter of (", tessera::detail::shape_text(rows_, cols_),
                                                 ") and (", tessera::detail::shape_text(from.rows(), from.cols()), ")"));
+  }
+  Buffer<T> copy(MatrixView<const T> from) const {
+    check(from);
     Buffer<T> to(rows_ * cols_);
     for (Index i = 0; i < rows_; ++i)
       for (Index j = 0; j < cols_; ++j) to[i * cols_ + j] = from(i, j);
     return to;
   }
   void put(const Buffer<T>& from, MatrixView<T> to) const {
+    check(to);
     for (Index i = 0; i < rows_; ++i)
       for (Index j = 0; j < cols_; ++j) to(i, j) = from[i * cols_ + j];
   }

@@ -64,8 +64,11 @@ struct SpectralLinear {
   void backward(Context& ctx, MatrixView<const T> X, MatrixView<const T> dY, MatrixView<T> dX,
                 std::span<const Index> selected, VectorView<T> ds, MatrixView<T> du, MatrixView<T> dv,
                 bool enhanced = false) const {
-    Workspace::Scope scope(ctx.workspace);
     const Index n = X.rows(), k = rank(), r = static_cast<Index>(selected.size());
+    if (ds.extent(0) != k || std::any_of(selected.begin(), selected.end(), [&](Index i) { return i < 0 || i >= k; }))
+      throw shape_error(tessera::detail::concat("tessera: SpectralLinear of ", k, " pairs: ds of ", ds.extent(0),
+                                                "; expected as many, and pairs 0 to ", k - 1));
+    Workspace::Scope scope(ctx.workspace);
     const auto take = [&](Index cols) { return MatrixView<T>(scope.take<T>(n * cols), n, cols); };
     const MatrixView<T> A = take(k), B = take(k), some = take(r);
     gemm<T>(ctx, T(1), X, V().transposed(), T(0), A);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -29,7 +30,8 @@ std::vector<Index> sst_select(const SpectralLinear<T>& layer, Index r, std::uint
   std::vector<std::pair<double, Index>> times;
   for (Index i = 0; i < layer.rank(); ++i) {
     const double u = (static_cast<double>(draws.bits(static_cast<std::uint64_t>(i))) + 1) * 0x1p-32;
-    times.emplace_back(-std::log(u) / std::abs(static_cast<double>(layer.s[i])), i);
+    const double time = -std::log(u) / std::abs(static_cast<double>(layer.s[i]));  // 0/0 and NaN: last
+    times.emplace_back(std::isnan(time) ? std::numeric_limits<double>::infinity() : time, i);
   }
   std::sort(times.begin(), times.end());
   std::vector<Index> selected;

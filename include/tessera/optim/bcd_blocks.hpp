@@ -10,6 +10,7 @@
 
 #include <Eigen/Eigenvalues>
 
+#include <tessera/core/order.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/optim/bcd_update.hpp>
 
@@ -164,10 +165,8 @@ class BlockChooser<F, variable_blocks> {
                   : rule_ == BcdRule::cyclic ? -static_cast<double>((j + n - from) % n)
                                              : proximal_progress(f.x()[j], f.gradient()[j], L, f.l1);
     }
-    const auto better = [&](Index a, Index b) {
-      const double s = score_[static_cast<std::size_t>(a)], t = score_[static_cast<std::size_t>(b)];
-      return s > t || (s == t && a < b);
-    };
+    const double* const score = score_.data();
+    const tessera::detail::FallingScores better{score};
     if (!messages_) {
       std::nth_element(order_.begin(), order_.begin() + static_cast<Index>(size_ - 1), order_.end(), better);
       return {order_.data(), size_};

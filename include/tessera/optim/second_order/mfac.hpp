@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
@@ -51,13 +52,12 @@ class MFacStatic {
   /// under that: δ = -F⁻¹E_Q (F⁻¹_QQ)⁻¹ w_Q, all of Q together, by the inverse of a diagonal plus low rank again. O((d
   /// + count)·m²). Returns Q, rising.
   std::vector<Index> prune(Context& ctx, std::span<T> w, Index count) const {
-    const Eigen::VectorX<T> cost = saliency(w);
+    const Eigen::VectorX<T> gain = -saliency(w);
     if (count < 0 || count > dim())
       throw shape_error(tessera::detail::concat("tessera: MFacStatic: prune ", count, " of ", dim(), " weights"));
     std::vector<Index> order(w.size());
     std::iota(order.begin(), order.end(), Index{0});
-    std::sort(order.begin(), order.end(),
-              [&](Index i, Index j) { return cost[i] < cost[j] || (cost[i] == cost[j] && i < j); });
+    std::sort(order.begin(), order.end(), tessera::detail::FallingScores{gain});
     order.resize(static_cast<std::size_t>(count));
     std::sort(order.begin(), order.end());
     Eigen::VectorX<T> d(count), pruned(count), z(count), spread = Eigen::VectorX<T>::Zero(dim());

@@ -119,7 +119,7 @@ struct ScaleBySoap {
     const Eigen::VectorX<T> values = detail::eigen_map(Q).cwiseProduct(SQ).colwise().sum();
     Eigen::VectorXi order(n);
     std::iota(order.data(), order.data() + n, 0);
-    std::sort(order.data(), order.data() + n, tessera::detail::FallingScores(values));
+    std::sort(order.data(), order.data() + n, tessera::detail::FallingScores{values});
     Eigen::Map<Eigen::Matrix<T, -1, -1, Eigen::RowMajor>> nu(block[1].data(), rows, cols);
     nu = s == 0 ? Matrix(nu(order, Eigen::all)) : Matrix(nu(Eigen::all, order));
     const Eigen::HouseholderQR<Matrix> qr(Matrix(SQ(Eigen::all, order)));
