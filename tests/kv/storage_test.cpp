@@ -56,13 +56,20 @@ TYPED_TEST_SUITE(StorageLaws, Storages);
 
 TYPED_TEST(StorageLaws, HoldsWhatContiguousHolds) {
   auto& t = *this;
+  // Across small blocks codes are decoded into a tile; where they lie together their scales meet sums of codes instead.
+  constexpr bool gathered = std::is_same_v<typename TestFixture::Storage, PagedBy<16>>;
   const auto expect_equal = [&] {
     expect_same(t.cache, t.expected);
     const Tokens Q(4, 3, t.d, 3);
     Tokens out(4, 3, t.d, 0), wanted(4, 3, t.d, 0);
     t.cache.attend(t.ctx, Q.view(), out.view());
     t.expected.attend(t.ctx, Q.view(), wanted.view());
-    for (Index i = 0; i < out.buffer.size(); ++i) ASSERT_EQ(out.buffer[i], wanted.buffer[i]);
+    for (Index i = 0; i < out.buffer.size(); ++i) {
+      if constexpr (gathered)
+        ASSERT_NEAR(out.buffer[i], wanted.buffer[i], 1e-6f);
+      else
+        ASSERT_EQ(out.buffer[i], wanted.buffer[i]);
+    }
   };
   t.both([&](KvCacheBase& c) { t.append(c, 0, 300); });
   expect_equal();
