@@ -3,6 +3,7 @@
 
 #include <tessera/optim/block_state.hpp>
 #include <tessera/optim/nested.hpp>
+#include <tessera/optim/scale.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
