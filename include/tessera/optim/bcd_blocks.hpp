@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -164,6 +166,7 @@ class BlockChooser<F, variable_blocks> {
       score_[j] = rule_ == BcdRule::random   ? draws.uniform(j)
                   : rule_ == BcdRule::cyclic ? -static_cast<double>((j + n - from) % n)
                                              : proximal_progress(f.x()[j], f.gradient()[j], L, f.l1);
+      if (std::isnan(score_[j])) score_[j] = std::numeric_limits<double>::infinity();  // first, so that it is noticed
     }
     const double* const score = score_.data();
     const tessera::detail::FallingScores better{score};

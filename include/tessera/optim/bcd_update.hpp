@@ -34,7 +34,8 @@ inline double proximal_progress(double x, double g, double L, double l1) {
 /// The element of the subdifferential nearest to zero.
 inline double pseudo_gradient(double x, double g, double l1) {
   if (x != 0) return g + std::copysign(l1, x);
-  return std::copysign(std::max(0.0, std::abs(g) - l1), g);
+  const double beyond = std::abs(g) - l1;
+  return std::copysign(beyond <= 0 ? 0.0 : beyond, g);  // NaN stays NaN
 }
 
 /// A block's Hessian, or its bound: solved by messages along a forest, or by Cholesky.
