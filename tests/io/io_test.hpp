@@ -2,14 +2,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <support/scratch_directory.hpp>
 #include <tessera/core/error.hpp>
 #include <tessera/io/mapped_file.hpp>
 #include <utility>
@@ -38,29 +37,6 @@ inline std::string data_path(const std::string& name) {
       EXPECT_NE(std::string_view(refusal.what()).find(part), std::string_view::npos) << refusal.what(); \
     }                                                                                                   \
   } while (false)
-
-/// A directory of this test's own, removed with it.
-class ScratchDirectory {
- public:
-  ScratchDirectory()
-      : path_(std::filesystem::temp_directory_path() /
-              ("tessera_io_" + std::to_string(::getpid()) + "_" +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    std::filesystem::create_directories(path_);
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  ~ScratchDirectory() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  std::size_t files() const {
-    std::size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path_)) ++count;
-    return count;
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// Bytes as a source, kept for as long as the program runs: what is read from them may be seen in place.
 inline ByteSource keep(std::string text, std::string name) {

@@ -15,28 +15,21 @@
 #include <vector>
 
 #include "optim/model.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
 
-struct Directory {
-  std::string path;
-  Directory() {
-    std::string name = (std::filesystem::temp_directory_path() / "tessera-checkpoint-XXXXXX").string();
-    path = ::mkdtemp(name.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path); }
-  std::string file(const char* name = "model.safetensors") const { return path + "/" + name; }
-};
+const std::string file_name = "model.safetensors";
 
 TEST(AsyncCheckpoint, TrainingIsTheSameAndResumesFromIt) {
-  const Directory dir;
+  const test::ScratchDirectory dir;
   const auto opt = adamw(0.01, {}, 0.1);
   Model<float> plain(120, 50), saved(120, 50), resumed(120, 50);
   Context ctx;
   auto plain_state = opt.init(plain.params), state = opt.init(saved.params);
   {
-    AsyncCheckpoint checkpoint(dir.file());
+    AsyncCheckpoint checkpoint(dir / file_name);
     for (Index step = 0; step < 12; ++step) {
       plain.draw(step);
       opt.update(ctx, plain.grads, plain_state, plain.params);
@@ -46,9 +39,9 @@ TEST(AsyncCheckpoint, TrainingIsTheSameAndResumesFromIt) {
       checkpoint.save(saved.params, state, {{"step", std::to_string(step)}});
       if (step == 7) {
         checkpoint.wait();
-        EXPECT_EQ(read_safetensors(dir.file()).metadata().at("step"), "7");
+        EXPECT_EQ(read_safetensors(dir / file_name).metadata().at("step"), "7");
         auto its = opt.init(resumed.params);
-        load_checkpoint(dir.file(), resumed.params, its);
+        load_checkpoint(dir / file_name, resumed.params, its);
         EXPECT_TRUE(same_bits(resumed.w, saved.w) && same_bits(resumed.b, saved.b));
         for (Index more = 8; more < 12; ++more) {
           resumed.draw(more);
@@ -59,24 +52,24 @@ TEST(AsyncCheckpoint, TrainingIsTheSameAndResumesFromIt) {
   }
   EXPECT_TRUE(same_bits(plain.w, saved.w) && same_bits(plain.b, saved.b));
   EXPECT_TRUE(same_bits(plain.w, resumed.w) && same_bits(plain.b, resumed.b));
-  EXPECT_EQ(read_safetensors(dir.file()).metadata().at("step"), "11");
+  EXPECT_EQ(read_safetensors(dir / file_name).metadata().at("step"), "11");
   auto its = opt.init(resumed.params);
-  load_checkpoint(dir.file(), resumed.params, its);
+  load_checkpoint(dir / file_name, resumed.params, its);
   EXPECT_EQ(its.count, 12);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path), {}), 1);  // no temporary file is left
+  EXPECT_EQ(dir.files(), 1u);  // no temporary file is left
 
   Model<float> other(50, 120);
   auto wrong = opt.init(other.params);
-  EXPECT_THROW(load_checkpoint(dir.file(), other.params, wrong), shape_error);
+  EXPECT_THROW(load_checkpoint(dir / file_name, other.params, wrong), shape_error);
   auto less = sgd(0.1).init(saved.params);
-  EXPECT_THROW(load_checkpoint(dir.file(), saved.params, less), format_error);
+  EXPECT_THROW(load_checkpoint(dir / file_name, saved.params, less), format_error);
 }
 
 TEST(AsyncCheckpoint, ErrorsOfTheWriterComeWithTheNextCall) {
-  const Directory dir;
+  const test::ScratchDirectory dir;
   Model<float> model(3, 4);
   auto state = sgd(0.1, 0.9).init(model.params);
-  AsyncCheckpoint nowhere(dir.path + "/none/model.safetensors");
+  AsyncCheckpoint nowhere(dir / "none/model.safetensors");
   nowhere.save(model.params, state);
   EXPECT_THROW(nowhere.wait(), io_error);
   nowhere.wait();  // said once
@@ -92,17 +85,17 @@ TEST(AsyncCheckpoint, ErrorsOfTheWriterComeWithTheNextCall) {
   }
   while (fails([&] { nowhere.wait(); })) {
   }
-  std::filesystem::create_directory(dir.path + "/none");
+  std::filesystem::create_directory(dir / "none");
   nowhere.save(model.params, state);
   nowhere.wait();
-  load_checkpoint(dir.path + "/none/model.safetensors", model.params, state);
+  load_checkpoint(dir / "none/model.safetensors", model.params, state);
   Model<float> twin(3, 4);
   twin.params[1].name = twin.params[0].name;
-  AsyncCheckpoint twice(dir.file());
+  AsyncCheckpoint twice(dir / file_name);
   auto its = sgd(0.1).init(twin.params);
   twice.save(twin.params, its);
   EXPECT_THROW(twice.wait(), format_error);
-  EXPECT_FALSE(std::filesystem::exists(dir.file()));
+  EXPECT_FALSE(std::filesystem::exists(dir / file_name));
 }
 
 /// Every number of a checkpoint says which one it is, from `first` on; a byte into `told` for each that is begun.
@@ -122,8 +115,8 @@ void write_some(const std::string& path, float first, Index count, int told) {
 }
 
 TEST(AsyncCheckpoint, AKillLeavesAWholeFile) {
-  const Directory dir;
-  write_some(dir.file(), 1, 1, -1);
+  const test::ScratchDirectory dir;
+  write_some(dir / file_name, 1, 1, -1);
   float last = 1;
   const Philox draws(5);
   for (std::uint64_t trial = 0; trial < 12; ++trial) {
@@ -132,7 +125,7 @@ TEST(AsyncCheckpoint, AKillLeavesAWholeFile) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      write_some(dir.file(), last + 1, 1 << 20, ends[1]);
+      write_some(dir / file_name, last + 1, 1 << 20, ends[1]);
       ::_exit(1);
     }
     ::close(ends[1]);
@@ -142,7 +135,7 @@ TEST(AsyncCheckpoint, AKillLeavesAWholeFile) {
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     ::close(ends[0]);
-    const Safetensors file = read_safetensors(dir.file());  // checks all sizes
+    const Safetensors file = read_safetensors(dir / file_name);  // checks all sizes
     const float k = file["params.w"].view<float, 1>()[0];
     EXPECT_GE(k, last);
     for (const char* name : {"params.w", "params.m"})
