@@ -167,7 +167,10 @@ TYPED_TEST(Gemm, FewRowsOrColumns) {
             taken += check<TA, T>(ctx, {few, many, k, layouts[2], layouts[3], c, T(1), T(0)});
             taken += check<TA, T>(ctx, {many, few, k, layouts[2], layouts[3], c, T(-0.5), T(2)});
           }
-    const Index shapes = 10 * 7 * 4 * 3 * 2;
+    // Sums that go in parts, tiles that wait for one another.
+    for (Index few : {2, 3, 5, 8})
+      taken += check<TA, T>(ctx, {83, few, 1100, layouts[2], layouts[3], layouts[0], T(1), T(1)});
+    const Index shapes = 10 * 7 * 4 * 3 * 2 + 4;
     if (picky(ctx.forced("gemm")))
       EXPECT_GT(taken, shapes / 3);
     else

@@ -18,8 +18,8 @@ struct FewTile<TM, T, R, NV, std::integer_sequence<Index, I...>> {
     Reg sum[R * NV] = {((void)I, V::zero())...};
     const TM *ahead = next, *row_end = next + k;
     for (Index i = 0; i < k; i += line) {
-      // As many lines of the next R rows as are read of these, in the order of memory.
-      for (Index r = 0; r < R; ++r) _mm_prefetch(reinterpret_cast<const char*>(ahead + r * line), _MM_HINT_T0);
+      // As many lines of the next R rows as are read of these, in the order of memory, into the second-level cache.
+      for (Index r = 0; r < R; ++r) _mm_prefetch(reinterpret_cast<const char*>(ahead + r * line), _MM_HINT_T1);
       ahead += R * line;
       if (ahead >= row_end) {
         next += stride;
