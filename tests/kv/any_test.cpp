@@ -129,6 +129,36 @@ TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
   EXPECT_THROW(make_kv_cache("int5", 1, 8), unsupported_error);
 }
 
+TEST(AnyKvCache, NumbersOfTheCodecFollowItsName) {
+  Context ctx;
+  const Index n = 200, d = 32;
+  const Tokens K(1, n, d, 26), V(1, n, d, 27);
+  const auto bytes = [&](std::string_view name, const ChannelMaps& maps = {}) {
+    AnyKvCache cache = make_kv_cache(name, 1, d, maps);
+    cache.append(ctx, K.view(), V.view());
+    return cache.bytes();
+  };
+  const auto of = [&](auto codec) {
+    KvCache<decltype(codec)> cache(1, d, codec);
+    cache.append(ctx, K.view(), V.view());
+    return cache.bytes();
+  };
+  EXPECT_EQ(bytes("int2 group=64 recent=128"), of(Kivi<2>{.group = 64, .recent = 128}));
+  EXPECT_EQ(bytes("int4 recent=0"), of(Kivi<4>{.recent = 0}));
+  EXPECT_EQ(bytes("staircase segment=8"), of(Staircase<16, 8, 4, 2>{.segment = 8}));
+  EXPECT_EQ(bytes("gear int2 chunk=64 rank=2 sparsity=0.05"),
+            of(Gear<Kivi<2>>{.rank = 2, .sparsity = 0.05, .chunk = 64}));
+  EXPECT_EQ(bytes("rotated int4 recent=64"), of(Rotated<Kivi<4>>{.codec = {.recent = 64}}));
+  EXPECT_LT(bytes("int2 recent=0"), bytes("int2"));
+  EXPECT_LT(bytes("int2"), bytes("int2 recent=128"));
+  const LinearMap half = LinearMap::leading(LinearMap::Matrix::Identity(d, d), d / 2);
+  EXPECT_LT(bytes("shrunk f16 window=16", {{half}, {half}}), bytes("f16"));
+  for (const char* wrong : {"int5 group=32", "int4 ", "int4 group", "int4 group=", "int4 group=x", "int4 group=3.5",
+                            "int4 grou=32", "int4 group=32 ", "int4  group=32", "f32 group=32", "int4 group=0",
+                            "shrunk f16", "gear int4 chunk=48", "int4group=32"})
+    EXPECT_THROW(make_kv_cache(wrong, 1, d), unsupported_error) << wrong;
+}
+
 TEST(KvCache, RefusesShapesThatDoNotFit) {
   Context ctx;
   KvCache<> cache(2, 8);

@@ -7,15 +7,19 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <tessera/kv/cache.hpp>
 #include <tessera/kv/codecs/block_floating.hpp>
+#include <tessera/kv/codecs/channel_shrunk.hpp>
+#include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/codecs/int8.hpp>
 #include <tessera/kv/codecs/kivi.hpp>
 #include <tessera/kv/codecs/plain.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
 #include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/codecs/zip.hpp>
+#include <tessera/kv/detail/named_codec.hpp>
 #include <tessera/kv/observe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -73,12 +77,28 @@ class AnyKvCache {
   std::unique_ptr<KvCacheBase> cache_;
 };
 
+/// Maps of channels to fewer, one for all kv heads or one each: cskv_calibrate's, or leading columns of Matryoshka
+/// bases.
+struct ChannelMaps {
+  std::vector<LinearMap> keys, values;
+};
+
 namespace detail {
 template <class Storage, class... Codecs>
-AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_dim) {
+AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_dim, const ChannelMaps& maps) {
   std::optional<AnyKvCache> made;
   const auto make = [&]<class C>(std::type_identity<C>) {
-    if (!made && codec == C::name) made.emplace(KvCache<C, Storage>(kv_heads, head_dim));
+    if (made || !names_codec(codec, C::name)) return;
+    C chosen;
+    set_parameters(chosen, codec, C::name);
+    if constexpr (requires { chosen.key_maps; }) {
+      if (maps.keys.empty() || maps.values.empty())
+        throw unsupported_error(tessera::detail::concat("tessera: KV codec '", codec,
+                                                        "' without ChannelMaps; expected maps of keys and of values"));
+      chosen.key_maps = maps.keys;
+      chosen.value_maps = maps.values;
+    }
+    made.emplace(KvCache<C, Storage>(kv_heads, head_dim, std::move(chosen)));
   };
   (make(std::type_identity<Codecs>{}), ...);
   if (made) return *std::move(made);
@@ -89,12 +109,14 @@ AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_d
 }  // namespace detail
 
 /// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, staircase (steps of 16, 8, 4 and 2
-/// bits), zip, "rotated int4" or "rotated int2". Throws unsupported_error for another name.
+/// bits), zip, "rotated int4", "rotated int2", "gear int4", "gear int2", or "shrunk f16", which takes `maps`. Numbers
+/// of the codec may follow: "int2 group=64 recent=128", "gear int2 rank=2 chunk=64". Throws unsupported_error for
+/// others, and what the codec throws.
 template <class Storage = Contiguous>  // a template, so that only those who call it compile them all
-AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim) {
+AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim, const ChannelMaps& maps = {}) {
   return detail::make_kv_cache_of<Storage, F32, Bf16, F16, Int8, Kivi<4>, Kivi<2>, BlockFloating<4>,
-                                  Staircase<16, 8, 4, 2>, Zip, Rotated<Kivi<4>>, Rotated<Kivi<2>>>(codec, kv_heads,
-                                                                                                   head_dim);
+                                  Staircase<16, 8, 4, 2>, Zip, Rotated<Kivi<4>>, Rotated<Kivi<2>>, Gear<Kivi<4>>,
+                                  Gear<Kivi<2>>, ChannelShrunk<F16>>(codec, kv_heads, head_dim, maps);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv
