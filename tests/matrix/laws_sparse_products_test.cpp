@@ -110,6 +110,23 @@ class Products {
   std::vector<Expected> cases_;
 };
 
+/// The first n entries of each m columns of a row: none of them more than an N:M matrix holds.
+template <class T>
+Csr<T> thinned(const Csr<T>& A, Index n, Index m) {
+  Coo<T> list = to_coo(A), kept{list.rows, list.cols, {}, {}, {}, {}};
+  Index row = -1, group = -1, held = 0;
+  for (std::size_t e = 0; e < list.value.size(); ++e) {
+    if (list.row[e] != row || list.col[e] / m != group) held = 0;
+    row = list.row[e];
+    group = list.col[e] / m;
+    if (held++ >= n) continue;
+    kept.row.push_back(row);
+    kept.col.push_back(list.col[e]);
+    kept.value.push_back(list.value[e]);
+  }
+  return csr_from_coo<T>(kept);
+}
+
 template <class T>
 void expect_all_formats() {
   using S = accum_t<T>;
@@ -139,6 +156,10 @@ void expect_all_formats() {
     products.expect("dia", dia_from_csr(A));
     products.expect("hypersparse", hypersparse_from_csr(A));
     products.expect("csr delta", csr_delta_from_csr(A));
+    for (const auto& [n, m] : {std::pair<Index, Index>{2, 4}, {1, 4}, {4, 8}, {3, 32}}) {
+      const Csr<T> few = thinned(A, n, m);
+      Products<S>(to_coo(few), 33).expect(detail::concat(n, ":", m).c_str(), nm_from_csr(few, n, m));
+    }
   }
 }
 

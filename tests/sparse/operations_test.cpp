@@ -142,6 +142,7 @@ void expect_every_pattern() {
 TEST(SparseOperations, OfEveryPatternValueAndIndexAreTheDenseOnes) {
   expect_every_pattern<float, std::int32_t>();
   expect_every_pattern<float, std::int64_t>();
+  expect_every_pattern<double, std::int32_t>();
 }
 
 TEST(SparseAdd, IndicesOf64BitsReachFar) {
