@@ -1,6 +1,8 @@
 // Keys and values that are codes, read where they lie by every kernel, and what kernels may round by permission.
 #include <gtest/gtest.h>
 
+#include <support/amx_emulator.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -203,6 +205,8 @@ bool forced(Context& ctx, std::string_view name, const AttentionShape& shape, At
   args.precision = precision;
   args.n = shape.n;
   args.group = shape.heads / shape.kv_heads;
+  args.d = shape.d;
+  args.out = View<float, 3>(nullptr, {shape.heads, shape.n, shape.dv});
   args.keys.codes = [](const void*, Index, Index) noexcept { return TokenCodes{}; };
   for (const auto& kernel : AttentionKernels<float>::entries<AttentionArgs<float>>)
     if (kernel.name == name) {
@@ -282,15 +286,12 @@ TEST(AttentionCoded, NotFiniteScalesReachTheResultInIntegersToo) {
   }
 }
 
-void bfloat16_products(bool exact_inputs) {
-  const std::vector<AttentionShape> cases{{2, 1, 9, 9, 16, 16},   {1, 1, 64, 64, 64, 64},   {4, 2, 33, 130, 31, 20},
-                                          {3, 1, 70, 65, 128, 9}, {1, 1, 100, 129, 96, 33}, {6, 2, 5, 4200, 8, 8},
-                                          {1, 1, 17, 1, 1, 1},    {2, 2, 21, 64, 33, 48}};
+void bfloat16_products(const char* kernel, bool exact_inputs, const std::vector<AttentionShape>& cases) {
   for (const AttentionShape& shape : cases)
     for (const int stored : {0, 1}) {
       SCOPED_TRACE(shape.text() + (stored == 1 ? ", bf16" : ", f32"));
       Context ctx;
-      if (!forced(ctx, "attention:avx512_bf16", shape, AttentionPrecision::bfloat16)) return;
+      if (!forced(ctx, kernel, shape, AttentionPrecision::bfloat16)) return;
       AttentionProblem<float> p(shape, static_cast<std::uint64_t>(shape.m));
       if (exact_inputs || stored == 1)
         for (Buffer<float>* of : {&p.q, &p.k, &p.v})
@@ -331,8 +332,31 @@ void bfloat16_products(bool exact_inputs) {
     }
 }
 
-TEST(AttentionCoded, Bfloat16InputsAreOffByTheirWeightsAlone) { bfloat16_products(true); }
-TEST(AttentionCoded, OtherInputsByTheirOwnRoundingBesides) { bfloat16_products(false); }
+TEST(AttentionCoded, Bfloat16InputsAreOffByTheirWeightsAlone) {
+  for (const bool exact_inputs : {true, false})
+    bfloat16_products("attention:avx512_bf16", exact_inputs,
+                      {{2, 1, 9, 9, 16, 16},
+                       {1, 1, 64, 64, 64, 64},
+                       {4, 2, 33, 130, 31, 20},
+                       {3, 1, 70, 65, 128, 9},
+                       {1, 1, 100, 129, 96, 33},
+                       {6, 2, 5, 4200, 8, 8},
+                       {1, 1, 17, 1, 1, 1},
+                       {2, 2, 21, 64, 33, 48}});
+}
+
+TEST(AttentionCoded, SoAreTheyInTilesOfAmx) {
+  const AmxEmulation amx;
+  for (const bool exact_inputs : {true, false})
+    bfloat16_products("attention:amx_bf16", exact_inputs,
+                      {{2, 1, 9, 9, 16, 16},
+                       {1, 1, 64, 64, 64, 64},
+                       {4, 2, 33, 130, 31, 32},
+                       {3, 1, 70, 65, 128, 16},
+                       {1, 1, 100, 129, 96, 48},
+                       {2, 1, 40, 300, 64, 80},
+                       {1, 1, 17, 1, 40, 16}});
+}
 
 }  // namespace
 }  // namespace tessera::test

@@ -62,7 +62,7 @@ struct NoTokenCodes {
 
 /// For lanes that multiply in f32 only.
 struct NoPairProducts {
-  static constexpr bool available = false;
+  static constexpr bool available = false, tiles = false;
 };
 struct NoIntegerDots {
   template <int R, class... Any>

@@ -27,7 +27,7 @@ using IntegerDots = NoIntegerDots;
 
 /// Pairs of bf16, kept in places of f32: of neighbouring channels for scores, of neighbouring tokens for results.
 struct PairProducts {
-  static constexpr bool available = true;
+  static constexpr bool available = true, tiles = false;
   using V = simd::Vec<float, simd::Avx512>;
   static constexpr Index count(Index terms) { return (terms + 1) / 2; }
 
@@ -103,7 +103,7 @@ struct PairProducts {
       }
   }
 
- private:
+ protected:
   static __mmask16 first(Index n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1u); }
   static TokenCodes halves(const TileSource<float>& source, Index head, Index begin, Index tokens) {
     if (source.codes == nullptr) return {};

@@ -219,7 +219,10 @@ struct AttentionManyRows {
     constexpr int N = AttentionShape<V, NR>::cols;
     const Index count = part.count;
     if constexpr (Pairs::available) {
-      scores<NR, N>(q, k, ks, Pairs::count(a.d), count, y);
+      if constexpr (Pairs::tiles)
+        Pairs::scores(q, ld, k, ks, Pairs::count(a.d), count, y);
+      else
+        scores<NR, N>(q, k, ks, Pairs::count(a.d), count, y);
       for (Index i = 0; i < count * ld; i += W) (V::load(y + i) * V(a.scale)).store(y + i);
     } else {
       scores<NR, N>(q, k, ks, a.d, count, y);
@@ -238,7 +241,10 @@ struct AttentionManyRows {
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
     if constexpr (Pairs::available) {
       Pairs::weights(y, ld, count);
-      mix<NR, N>(y, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
+      if constexpr (Pairs::tiles)
+        Pairs::mix(y, ld, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
+      else
+        mix<NR, N>(y, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
     } else {
       mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
     }
