@@ -2,22 +2,62 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <tessera/optim/nested.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+namespace detail {
+struct RejectNone {
+  template <class T>
+  bool operator()(Context&, std::span<const VectorView<const T>>) const {
+    return false;
+  }
+};
+
+template <class T>
+struct ApplyEveryStep {
+  bool keep, emit;
+  template <class V>
+  TESSERA_INLINE void operator()(V& u, const V&, V& sum) const {
+    sum = keep ? sum + u : u;
+    u = emit ? sum : V(T(0));
+  }
+};
+}  // namespace detail
+
+/// u ← the sum of the last `every` updates at the last of them, 0 in between. Links before and after take every step;
+/// for one optimizer step in `every`, see `multi_steps`. State: one number a parameter. optax.apply_every.
+struct ApplyEvery {
+  static constexpr std::string_view name = "apply_every";
+  static constexpr std::array<std::string_view, 1> slots{"sum"};
+  Index every = 1;
+  template <class T>
+  detail::ApplyEveryStep<T> step(Index count, const Parameter<T>&) const {
+    return {count % every != 0, count % every == every - 1};
+  }
+};
+/// Throws unsupported_error unless every >= 1.
+inline ApplyEvery apply_every(Index every) {
+  if (every < 1) throw unsupported_error(detail::concat("tessera: apply_every(", every, "): expected at least 1"));
+  return {every};
+}
+
 /// The inner optimizer sees the mean of each `every` gradients, at the last of them; in between parameters stay
-/// (optax.MultiSteps). State: one number a parameter and the inner state. As a link it gives zeros in between.
-template <class Inner>
+/// (optax.MultiSteps). Gradients that `reject(ctx, updates)` says (`large_updates`, `not_finite` of conditional.hpp)
+/// count as never seen. State: one number a parameter and the inner state. As a link it gives zeros in between.
+template <class Inner, class Reject = detail::RejectNone>
 struct MultiSteps {
   static constexpr std::string_view name = "multi_steps";
   Inner inner;
   Index every;
+  Reject reject{};
 
   template <class T>
   struct State : detail::WrapperState<State<T>, Inner, T> {  // the sum
@@ -40,14 +80,18 @@ struct MultiSteps {
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     detail::check_same_blocks(state.blocks, "optimizer state", grads, "gradients");
-    if (!add(ctx, state, [&](std::size_t b) { return VectorView<const T>(grads[b].view()); })) return;
+    Workspace::Scope scope(ctx.workspace);
+    if (!add(ctx, state, detail::views_of(scope, grads))) return;
     for (std::size_t b = 0; b < grads.size(); ++b) state.mean[b].data = state.kept[b].data();
     inner.update(ctx, state.mean, state.inner, params);
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,
                  const Parameters<T>& params) const {
-    const bool last = add(ctx, state, [&](std::size_t b) { return VectorView<const T>(updates[b]); });
+    Workspace::Scope scope(ctx.workspace);
+    auto* read = scope.take<VectorView<const T>>(static_cast<Index>(updates.size()));
+    std::copy(updates.begin(), updates.end(), read);
+    const bool last = add(ctx, state, std::span<const VectorView<const T>>(read, updates.size()));
     for (std::size_t b = 0; b < updates.size(); ++b) {
       if (last)
         std::copy_n(state.kept[b].data(), state.kept[b].size(), updates[b].data());
@@ -58,25 +102,26 @@ struct MultiSteps {
   }
 
  private:
-  template <class T, class Block>
-  bool add(Context& ctx, State<T>& state, Block&& block) const {
+  template <class T>
+  bool add(Context& ctx, State<T>& state, std::span<const VectorView<const T>> updates) const {
+    if (reject(ctx, updates)) return false;
     const bool last = state.mini_step + 1 >= every;
     const double factor = last ? 1 / static_cast<double>(every) : 1;
     for (std::size_t b = 0; b < state.kept.size(); ++b)
       if (state.mini_step == 0)
-        detail::copy_to(block(b), state.kept[b].data());
+        detail::copy_to(updates[b], state.kept[b].data());
       else
-        detail::blend(ctx, factor, state.view(b), factor, block(b));
+        detail::blend(ctx, factor, state.view(b), factor, updates[b]);
     state.mini_step = last ? 0 : state.mini_step + 1;
     return last;
   }
 };
 
 /// Throws unsupported_error unless every >= 1.
-template <class What>
-auto multi_steps(const What& what, Index every) {
+template <class What, class Reject = detail::RejectNone>
+auto multi_steps(const What& what, Index every, Reject reject = {}) {
   if (every < 1) throw unsupported_error(detail::concat("tessera: multi_steps(…, ", every, "): expected at least 1"));
-  return MultiSteps<detail::optimizer_t<What>>{detail::as_optimizer(what), every};
+  return MultiSteps<detail::optimizer_t<What>, Reject>{detail::as_optimizer(what), every, std::move(reject)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

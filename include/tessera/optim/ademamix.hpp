@@ -1,4 +1,4 @@
-/// AdEMAMix: Adam with a second, much slower momentum.
+/// AdEMAMix: Adam with a second, much slower momentum; simplified, with that one and the gradient.
 #pragma once
 
 #include <algorithm>
@@ -65,5 +65,49 @@ struct ScaleByAdemamix {
   }
 };
 inline ScaleByAdemamix scale_by_ademamix(AdemamixOptions options = {}) { return {options}; }
+
+struct SimplifiedAdemamixOptions {
+  double b1 = 0.99;
+  double b2 = 0.95;
+  double alpha = 0;
+  double eps = 1e-8;
+  double eps_root = 0;
+};
+
+namespace detail {
+template <class T>
+struct SimplifiedAdemamixStep {
+  T decay, alpha;
+  Average<T> square;
+  Root<T> root;
+  template <class V>
+  TESSERA_INLINE void operator()(V& u, const V&, V& m, V& nu) const {
+    m = fma(V(decay), m, u);
+    nu = square(nu, u * u);
+    u = fma(V(alpha), u, m) / root(nu);
+  }
+};
+}  // namespace detail
+
+/// m ← b1·m + g, undamped: rates are those of Adam times 1-b1;  u ← (m + alpha·g)/(√(nu_hat + eps_root) + eps).
+/// State: two numbers a parameter. D. Morwani et al., "Connections between Schedule-Free Optimizers, AdEMAMix, and
+/// Accelerated SGD Variants" (2025), algorithm 1; optax.contrib.scale_by_simplified_ademamix.
+struct ScaleBySimplifiedAdemamix {
+  static constexpr std::string_view name = "scale_by_simplified_ademamix";
+  static constexpr std::array<std::string_view, 2> slots{"m", "nu"};
+  SimplifiedAdemamixOptions options;
+
+  template <class T>
+  detail::SimplifiedAdemamixStep<T> step(Index count, const Parameter<T>&) const {
+    const auto& o = options;
+    return {static_cast<T>(o.b1),
+            static_cast<T>(o.alpha),
+            detail::Average<T>(o.b2),
+            {detail::debias(o.b2, detail::time_of(count)), o.eps_root, o.eps}};
+  }
+};
+inline ScaleBySimplifiedAdemamix scale_by_simplified_ademamix(SimplifiedAdemamixOptions options = {}) {
+  return {options};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

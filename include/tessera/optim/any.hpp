@@ -17,6 +17,7 @@
 
 #include <tessera/core/context.hpp>
 #include <tessera/core/types.hpp>
+#include <tessera/optim/loss.hpp>
 #include <tessera/optim/parameters.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
@@ -66,8 +67,8 @@ void check_memory(const Parameters<T>& blocks, const char* what) {
 
 /// One step with whatever looks at the objective the optimizer needs: its own `step` of the objective or of the loss
 /// alone (zeroth-order methods), a `perturb` before the gradient that counts (sharpness-aware methods), or one
-/// gradient. Returns the loss before the step. Throws property_error for a loss that is not finite, before anything
-/// moves.
+/// gradient, whose loss the state is told (`observe_loss`). Returns the loss before the step. Throws property_error for
+/// a loss that is not finite, before anything moves.
 template <class O, class T, class State>
 double optimizer_step(const O& opt, Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
                       const Parameters<T>& params) {
@@ -85,6 +86,7 @@ double optimizer_step(const O& opt, Context& ctx, const Objective& objective, co
       opt.perturb(ctx, grads, state, params);
       objective.gradient();
     }
+    observe_loss(state, loss);
     opt.update(ctx, grads, state, params);
     return loss;
   }
@@ -117,17 +119,22 @@ class AnyState {
     return total;
   }
   const std::vector<ParameterInfo>& blocks() const { return blocks_; }
+  void observe_loss(double value) {
+    if (self_ != nullptr) self_->observe(value);
+  }
 
  private:
   friend AnyOptimizer<T>;
   struct Base {
     virtual ~Base() = default;
+    virtual void observe(double value) = 0;
     virtual void list(const std::string& prefix, const std::function<void(const std::string&, StateSpan)>& f) = 0;
   };
   template <class State>
   struct Model : Base {
     State state;
     explicit Model(State made) : state(std::move(made)) {}
+    void observe(double value) override { optim::observe_loss(state, value); }
     void list(const std::string& prefix, const std::function<void(const std::string&, StateSpan)>& f) override {
       state.list_buffers(prefix, f);
     }

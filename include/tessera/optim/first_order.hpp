@@ -2,6 +2,9 @@
 /// method, else the papers'.
 #pragma once
 
+#include <cstdint>
+
+#include <tessera/optim/acprop.hpp>
 #include <tessera/optim/adam.hpp>
 #include <tessera/optim/adan.hpp>
 #include <tessera/optim/ademamix.hpp>
@@ -13,6 +16,7 @@
 #include <tessera/optim/gradient_filters.hpp>
 #include <tessera/optim/lion.hpp>
 #include <tessera/optim/madgrad.hpp>
+#include <tessera/optim/noise.hpp>
 #include <tessera/optim/radam.hpp>
 #include <tessera/optim/rms.hpp>
 #include <tessera/optim/scale.hpp>
@@ -98,6 +102,35 @@ auto mars(Rate rate, double gamma = 0.025, AdamOptions options = {.b1 = 0.95, .b
 template <class Rate, class Mask = everything>
 auto sophia(Rate rate, SophiaOptions options = {}, double weight_decay = 0.1, Mask mask = {}) {
   return chain(scale_by_sophia(options), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
+}
+
+template <class Rate, class Mask = everything>
+auto adamaxw(Rate rate, MomentOptions options = {}, double weight_decay = 1e-4, Mask mask = {}) {
+  return chain(scale_by_adamax(options), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
+}
+
+template <class Rate, class Mask = everything>
+auto nadamw(Rate rate, AdamOptions options = {}, double weight_decay = 1e-4, Mask mask = {}) {
+  options.nesterov = true;
+  return chain(scale_by_adam(options), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
+}
+
+template <class Rate, class Mask = everything>
+auto acprop(Rate rate, MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}, double weight_decay = 0,
+            Mask mask = {}) {
+  return chain(scale_by_acprop(options), add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
+}
+
+template <class Rate, class Mask = everything>
+auto simplified_ademamix(Rate rate, SimplifiedAdemamixOptions options = {}, double weight_decay = 0, Mask mask = {}) {
+  return chain(scale_by_simplified_ademamix(options), add_decayed_weights(weight_decay, mask),
+               scale_by_learning_rate(rate));
+}
+
+/// Descent on gradients with noise of variance eta/(1 + t)^gamma.
+template <class Rate>
+auto noisy_sgd(Rate rate, double eta = 0.01, double gamma = 0.55, std::uint64_t seed = 0) {
+  return chain(add_noise(eta, gamma, seed), scale_by_learning_rate(rate));
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

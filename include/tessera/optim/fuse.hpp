@@ -67,6 +67,11 @@ struct StepList<Step, Slots, Rest...> {
     step(u, p, a, b, c, d);
     rest(u, p, r...);
   }
+  template <class V, class... R>
+  TESSERA_INLINE void take(slots_t<5>, V& u, const V& p, V& a, V& b, V& c, V& d, V& e, R&... r) const {
+    step(u, p, a, b, c, d, e);
+    rest(u, p, r...);
+  }
 };
 
 /// What a reducing link does to block b.

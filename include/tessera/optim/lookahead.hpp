@@ -116,12 +116,8 @@ struct ScheduleFree {
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     state.check(params, grads);
     Workspace::Scope scope(ctx.workspace);
-    auto* updates = scope.take<VectorView<T>>(static_cast<Index>(grads.size()));
-    for (std::size_t b = 0; b < grads.size(); ++b) {
-      updates[b] = VectorView<T>(scope.take<T>(grads[b].size()), grads[b].size());
-      detail::copy_to(VectorView<const T>(grads[b].view()), updates[b].data());
-    }
-    inner.transform(ctx, std::span<const VectorView<T>>(updates, grads.size()), state.inner, params);
+    const auto updates = detail::copies_of(scope, grads);
+    inner.transform(ctx, updates, state.inner, params);
     state.max_rate = std::max(state.max_rate, static_cast<double>(rate(state.count)));
     const double weight = std::pow(state.max_rate, power);
     state.weight_sum += weight;

@@ -97,6 +97,23 @@ struct WrapperState : ListedState<Self> {
   }
 };
 
+/// Gradients as links read them, and a copy that they may write to.
+template <class T>
+std::span<const VectorView<const T>> views_of(Workspace::Scope& scope, const Parameters<T>& blocks) {
+  auto* views = scope.take<VectorView<const T>>(static_cast<Index>(blocks.size()));
+  for (std::size_t b = 0; b < blocks.size(); ++b) views[b] = VectorView<const T>(blocks[b].view());
+  return {views, blocks.size()};
+}
+template <class T>
+std::span<const VectorView<T>> copies_of(Workspace::Scope& scope, const Parameters<T>& blocks) {
+  auto* copies = scope.take<VectorView<T>>(static_cast<Index>(blocks.size()));
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    copies[b] = VectorView<T>(scope.take<T>(blocks[b].size()), blocks[b].size());
+    std::copy_n(blocks[b].data, blocks[b].size(), copies[b].data());
+  }
+  return {copies, blocks.size()};
+}
+
 /// Some of the blocks, by their numbers; `params` and `grads` are kept so that a step allocates nothing.
 template <class T>
 struct Part {

@@ -71,6 +71,32 @@ class NormalPieces {
   double *a_, *b_;
 };
 
+/// A generator's seed and how often it was drawn from: element i of block b takes draw i of stream count·blocks + b.
+struct NoiseState {
+  std::uint64_t seed = 0;
+  Index count = 0;
+
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    list_value(f, prefix + "seed", seed);
+    list_value(f, prefix + "count", count);
+  }
+  template <class T>
+  void add(Context& ctx, double deviation, std::span<const VectorView<T>> blocks) {
+    constexpr Index piece = NormalPieces::piece;
+    for (std::size_t b = 0; b < blocks.size(); ++b) {
+      const std::uint64_t stream = static_cast<std::uint64_t>(count) * blocks.size() + b;
+      for_each_chunk(ctx, blocks[b].extent(0), 16 * piece, [&](Context& worker, Index begin, Index end) {
+        Workspace::Scope scope(worker.workspace);
+        NormalPieces draws(worker, scope, seed, stream);
+        for (Index i = begin; i < end; i += piece)
+          draws.add(worker, deviation, i, std::min(piece, end - i), blocks[b].data() + i);
+      });
+    }
+    ++count;
+  }
+};
+
 }  // namespace detail
 
 /// u ← u + N(0, eta/(1 + t)^gamma), t = 0 at the first step.
@@ -82,15 +108,7 @@ struct AddNoise {
   double eta = 0.01, gamma = 0.55;
   std::uint64_t seed = 0;
 
-  struct State {
-    std::uint64_t seed = 0;
-    Index count = 0;
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      detail::list_value(f, prefix + "seed", seed);
-      detail::list_value(f, prefix + "count", count);
-    }
-  };
+  using State = detail::NoiseState;
   template <class T>
   State init(const Parameters<T>&) const {
     return {seed, 0};
@@ -98,17 +116,7 @@ struct AddNoise {
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State& state, const Parameters<T>&) const {
     const double deviation = std::sqrt(eta / std::pow(static_cast<double>(state.count + 1), gamma));
-    for (std::size_t b = 0; b < updates.size(); ++b) {
-      const std::uint64_t stream = static_cast<std::uint64_t>(state.count) * updates.size() + b;
-      constexpr Index piece = detail::NormalPieces::piece;
-      for_each_chunk(ctx, updates[b].extent(0), 16 * piece, [&](Context& worker, Index begin, Index end) {
-        Workspace::Scope scope(worker.workspace);
-        detail::NormalPieces draws(worker, scope, state.seed, stream);
-        for (Index i = begin; i < end; i += piece)
-          draws.add(worker, deviation, i, std::min(piece, end - i), updates[b].data() + i);
-      });
-    }
-    ++state.count;
+    state.add(ctx, deviation, updates);
   }
 };
 inline AddNoise add_noise(double eta, double gamma, std::uint64_t seed) { return {eta, gamma, seed}; }

@@ -56,26 +56,44 @@ inline ScaleByTrustRatio scale_by_trust_ratio(double min_norm = 0, double coeffi
   return {min_norm, coefficient, eps};
 }
 
-/// u ← u·max(rms(p), least) for each block: steps relative to what they change. One more read of parameters.
-/// N. Shazeer, M. Stern, "Adafactor" (ICML 2018), §8; optax.scale_by_param_block_rms.
-struct ScaleByParamBlockRms {
-  static constexpr std::string_view name = "scale_by_param_block_rms";
+namespace detail {
+/// Base of links that scale each block by a size of its parameters, `size_of(norm, elements)`, at least `least`.
+template <class Link>
+struct ScaleByParamBlock {
   double least = 1e-3;
+  explicit ScaleByParamBlock(double at_least) : least(at_least) {}
 
   template <class T>
   BlockFactors init(const Parameters<T>& params) const {
     return {std::vector<double>(params.size(), 1)};
   }
   template <class T>
-  detail::ScaleEachBlock<T> reduce(Context& ctx, std::span<const VectorView<const T>>, BlockFactors& state,
-                                   const Parameters<T>& params) const {
-    for (std::size_t b = 0; b < params.size(); ++b) {
-      const double size = static_cast<double>(std::max<Index>(params[b].size(), 1));
-      state.factors[b] = std::max(detail::norm_of(ctx, params[b].view()) / std::sqrt(size), least);
-    }
+  ScaleEachBlock<T> reduce(Context& ctx, std::span<const VectorView<const T>>, BlockFactors& state,
+                           const Parameters<T>& params) const {
+    for (std::size_t b = 0; b < params.size(); ++b)
+      state.factors[b] = std::max(Link::size_of(norm_of(ctx, params[b].view()), params[b].size()), least);
     return {&state.factors};
   }
 };
-inline ScaleByParamBlockRms scale_by_param_block_rms(double least = 1e-3) { return {least}; }
+}  // namespace detail
+
+/// u ← u·max(rms(p), least) for each block: steps relative to what they change. One more read of parameters.
+/// N. Shazeer, M. Stern, "Adafactor" (ICML 2018), §8; optax.scale_by_param_block_rms.
+struct ScaleByParamBlockRms : detail::ScaleByParamBlock<ScaleByParamBlockRms> {
+  static constexpr std::string_view name = "scale_by_param_block_rms";
+  using ScaleByParamBlock::ScaleByParamBlock;
+  static double size_of(double norm, Index elements) {
+    return norm / std::sqrt(static_cast<double>(std::max<Index>(elements, 1)));
+  }
+};
+inline ScaleByParamBlockRms scale_by_param_block_rms(double least = 1e-3) { return ScaleByParamBlockRms(least); }
+
+/// u ← u·max(‖p‖, least) for each block (optax.scale_by_param_block_norm).
+struct ScaleByParamBlockNorm : detail::ScaleByParamBlock<ScaleByParamBlockNorm> {
+  static constexpr std::string_view name = "scale_by_param_block_norm";
+  using ScaleByParamBlock::ScaleByParamBlock;
+  static double size_of(double norm, Index) { return norm; }
+};
+inline ScaleByParamBlockNorm scale_by_param_block_norm(double least = 1e-3) { return ScaleByParamBlockNorm(least); }
 
 }  // namespace tessera::inline TESSERA_ABI::optim
