@@ -84,6 +84,29 @@ TEST_P(FuzzRegression, ChangedBytes) {
   }
 }
 
+/// Whatever cachegen_decode refuses a stream for, some file of the corpus or its beginning is.
+TEST(FuzzCorpus, HoldsAStreamForEveryRefusalOfCacheGen) {
+  std::string refusals;
+  Context ctx;
+  for (const auto& file : corpus("cachegen"))
+    for (const std::size_t size : {std::size_t{39}, std::size_t{48}, file.size()}) {
+      if (size > file.size()) continue;
+      try {
+        for (auto stream = std::span(file).first(size); !stream.empty();)
+          kv::cachegen_decode(ctx, stream, "(fuzz)", 1 << 16);
+      } catch (const error& refusal) {
+        if (refusals.find(refusal.what()) == std::string::npos) refusals += std::string(refusal.what()) + '\n';
+      }
+    }
+  for (const char* what :
+       {"a chunk's header of", "that does not begin with TCG1", " are left", "a chunk of kind", "text with layers",
+        " channels in ", " numbers; at most", "parts do not have its length", "no table of symbols",
+        "a channel without a table", "a symbol beyond 127", "do not sum to 4096", "a state below", "ends too early",
+        "a code that ends too early", "a code that does not end where", "a step that no encoder chose",
+        "a mean that no encoder chose", "goes on after its end"})
+    EXPECT_NE(refusals.find(what), std::string::npos) << what;
+}
+
 INSTANTIATE_TEST_SUITE_P(Readers, FuzzRegression,
                          testing::Values(Reader{"safetensors", safetensors}, Reader{"gguf", gguf}, Reader{"npy", npy},
                                          Reader{"llama2c", llama2c}, Reader{"tokenizer", tokenizer},
