@@ -427,13 +427,17 @@ TEST(OptaxRules, OfSnapshots) {
   }
 }
 
+/// What `step` of a line search asks.
+struct Looks {
+  std::function<double()> gradient, loss;
+};
 /// Rosenbrock's function of two numbers.
 struct Valley {
   Buffer<double> x{2}, g{2};
   Parameters<double> params{{"x", std::span<double>(x)}}, grads{{"x", std::span<double>(g)}};
   Context ctx;
   Index looks = 0;
-  Objective objective{[this] { return gradient(); }, [this] { return value(); }};
+  Looks objective{[this] { return gradient(); }, [this] { return value(); }};
   Valley() { x[0] = -1.2, x[1] = 1; }
   double value() {
     ++looks;
@@ -455,7 +459,7 @@ TEST(OptaxSearches, BacktrackingIsArmijos) {
   EXPECT_EQ(state.state_bytes(), 3 * sizeof(double) + count_bytes);
   double rate = 1;
   for (int step = 0; step < 100; ++step) {
-    opt.step(valley.ctx, valley.objective, valley.grads, state, valley.params);
+    opt.step(valley.ctx, {valley.objective.gradient, valley.objective.loss}, valley.grads, state, valley.params);
     const double f = plain.gradient(), square = plain.g[0] * plain.g[0] + plain.g[1] * plain.g[1];
     const double from[2] = {plain.x[0], plain.x[1]};
     rate = std::min(1.5 * rate, 1.0);
@@ -476,7 +480,8 @@ TEST(OptaxSearches, ZoomIsStrongWolfe) {
   int steps = 0;
   for (; steps < 60 && valley.gradient() > 1e-12; ++steps) {
     const double before[2] = {valley.x[0], valley.x[1]}, from[2] = {valley.g[0], valley.g[1]}, f = valley.gradient();
-    optimizer_step(opt, valley.ctx, valley.objective, valley.grads, state, valley.params);
+    optimizer_step(opt, valley.ctx, {valley.objective.gradient, valley.objective.loss}, valley.grads, state,
+                   valley.params);
     const double now = valley.gradient(), moved[2] = {valley.x[0] - before[0], valley.x[1] - before[1]};
     const double slope = from[0] * moved[0] + from[1] * moved[1];
     ASSERT_TRUE(state.last.success) << steps;
