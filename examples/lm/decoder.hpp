@@ -84,6 +84,16 @@ struct KvFormat {
 class Decoder {
  public:
   Decoder(const Network& network, const KvFormat& format) : network_(network), format_(format) { restart(); }
+  /// Goes on from where the other is, with caches of its own.
+  Decoder(const Decoder& other)
+      : network_(other.network_),
+        format_(other.format_),
+        attentions_(other.attentions_),
+        reads_(other.reads_),
+        position_(other.position_) {
+    for (const auto& cache : other.caches_) caches_.push_back(cache->clone());
+  }
+  Decoder& operator=(const Decoder&) = delete;
 
   void restart() {
     const Config& c = network_.config();

@@ -6,7 +6,6 @@
 #include <memory>
 #include <span>
 #include <tessera/expr/expr.hpp>
-#include <tessera/kv/kv.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/low_rank.hpp>
 #include <tessera/matrix/quantized.hpp>
@@ -193,26 +192,6 @@ WeightFormat bit_stack(std::string name, const std::shared_ptr<const Calibration
           }};
 }
 
-template <class Codec>
-KvFormat kv_format(std::string name, Codec codec, std::function<void(Context&, kv::KvCacheBase&)> compress = {},
-                   std::function<void(kv::KvCacheBase&)> track = {}) {
-  return {std::move(name),
-          [codec, track](Index kv_heads, Index head_dim) {
-            auto cache = std::make_unique<kv::KvCache<Codec>>(kv_heads, head_dim, codec);
-            if (track) track(*cache);
-            return cache;
-          },
-          std::move(compress)};
-}
-
-/// Applies `policy` whenever a head holds `most` tokens.
-template <class Policy>
-auto whenever(Index most, Policy policy) {
-  return [most, policy](Context& ctx, kv::KvCacheBase& cache) {
-    if (cache.size(0) >= most) cache.compress(ctx, policy);
-  };
-}
-
 }  // namespace
 
 std::vector<WeightFormat> weight_formats() {
@@ -255,32 +234,6 @@ std::vector<WeightFormat> calibrated_weight_formats(Context& ctx, const Model& m
       documents, finetune);
   all.insert(all.end(), structured.begin(), structured.end());
   return all;
-}
-
-std::vector<KvFormat> kv_formats(Index context) {
-  const Index half = std::max<Index>(context / 2, 8), window = context / 4;
-  const auto recent_only = whenever(1, kv::window({.sinks = 4, .recent = std::max<Index>(window - 4, 1)}));
-  const auto halved = whenever(
-      half, kv::score(kv::KeyNorm{}) | kv::protect(kv::sinks(4), kv::recent(half / 4)) | kv::keep(0.5) | kv::evict());
-  // Of what kv_lab finds best at a quarter of the bytes.
-  const auto last_seen =
-      whenever(half, kv::score(kv::WindowAttention{}) | kv::protect(kv::sinks(4), kv::recent(half / 8)) |
-                         kv::keep(0.5) | kv::evict());
-  const auto standing_out = whenever(half, kv::score(kv::LagKv{.sinks = 4, .lag = half / 8}) |
-                                               kv::protect(kv::sinks(4), kv::recent(half / 8)) |
-                                               kv::keep_in_chunks(0.5, half / 8) | kv::evict());
-  return {kv_format("f32", kv::F32{}),
-          kv_format("bf16", kv::Bf16{}),
-          kv_format("int8", kv::Int8{}),
-          kv_format("int4", kv::Kivi<4>{}),
-          kv_format("int2", kv::Kivi<2>{}),
-          kv_format("window", kv::F32{}, recent_only),
-          kv_format("key-norm", kv::F32{}, halved),
-          kv_format("key-norm int8", kv::Int8{}, halved),
-          kv_format("key-norm int4", kv::Kivi<4>{}, halved),
-          kv_format("TOVA int4", kv::Kivi<4>{}, last_seen,
-                    [](kv::KvCacheBase& cache) { cache.track(kv::window_sums(1, 1)); }),
-          kv_format("LagKV int4", kv::Kivi<4>{}, standing_out)};
 }
 
 }  // namespace lm

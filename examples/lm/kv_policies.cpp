@@ -1,8 +1,12 @@
 #include "kv_policies.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tessera/kv/budgets/scale_kv.hpp>
 #include <tessera/kv/mergers/nearest.hpp>
 #include <tessera/kv/scorers/leverage.hpp>
+#include <tessera/kv/sparse_window.hpp>
 
 namespace lm {
 
@@ -58,9 +62,25 @@ std::vector<KvLabPolicy> kv_lab_policies() {
   all.push_back(evicting("LazyEviction", LazyEviction{}, [](KvCacheBase& cache) { cache.track(Recurrence{}); }));
   all.push_back(evicting("SnapKV", SnapKv{}));
   all.push_back(chosen("SnapKV + AdaKV", SnapKv{}, adaptive));
+  all.push_back(evicting("SnapKV, pyramid", SnapKv{}));
+  all.back().budgets = [](std::span<const double> layers, Index mean, Index most) {
+    return pyramid_budgets(static_cast<Index>(layers.size()), mean, 20, most);
+  };
+  all.push_back(evicting("SnapKV, ScaleKV", SnapKv{}));
+  all.back().budgets = [](std::span<const double> layers, Index mean, Index) {  // a prompt is one map
+    const auto count = static_cast<Index>(layers.size());
+    return scale_kv_budgets(scale_kv_drafters({layers.data(), {count, 1}}, count / 2), 1, {mean, (mean + 1) / 2, 0});
+  };
+  all.push_back({"ALISA", last_window, [](Context& ctx, KvCacheBase& cache, double fraction, const KvProbe&) {
+                   cache.compress(ctx, sparse_window(std::lround(fraction * static_cast<double>(cache.size(0)))));
+                 }});
   all.push_back(evicting("expected attention", ExpectedAttention{}));
   all.push_back(evicting("CRITIC", Critic{0.5, 0.25, 0.25}));
   all.push_back(evicting("ZipCache saliency", NormalizedAttention{}, sums));
+  all.push_back(chosen(
+      "ZipCache, 4 and 2 bits", NormalizedAttention{}, [](double fraction) { return keep(fraction) | demote(); },
+      sums));
+  all.back().codec = "zip";
   all.push_back(chosen(
       "EMS", GlobalLocal{},
       [](double fraction) { return keep(fraction) | merge(EmsMerge{.threshold = 0.6f, .merging = 0.5}); }, both));
@@ -75,21 +95,32 @@ std::vector<KvLabPolicy> kv_lab_policies() {
   return all;
 }
 
-void shrink_to(Context& ctx, std::unique_ptr<KvCacheBase>& cache, const KvLabPolicy& policy, std::size_t bytes,
+void shrink_to(Context& ctx, std::unique_ptr<KvCacheBase>& cache, const KvLabPolicy& policy, double bytes,
                const KvProbe& probe) {
-  if (!policy.compress) return;
-  double fraction = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(cache->bytes()));
-  for (int attempt = 0; attempt < 6; ++attempt) {
+  const auto whole = static_cast<double>(cache->bytes());
+  if (!policy.compress || whole <= bytes) return;
+  const auto tokens = static_cast<double>(cache->size(0));
+  struct End {
+    double fraction, bytes;
+  } low{0, 0}, high{1, whole};
+  std::unique_ptr<KvCacheBase> best;
+  double least = std::numeric_limits<double>::infinity();
+  // Bytes hardly ever rise in a straight line with the fraction: where that leads to, and the middle, take turns.
+  for (int attempt = 0; attempt < 20 && (high.fraction - low.fraction) * tokens > 0.25; ++attempt) {
+    const double wide = high.fraction - low.fraction;
+    const double along = std::clamp((bytes - low.bytes) / std::max(high.bytes - low.bytes, 1.0), 0.02, 0.98);
+    const double fraction = low.fraction + wide * (attempt % 2 == 0 ? along : 0.5);
     auto tried = cache->clone();
     policy.compress(ctx, *tried, fraction, probe);
-    const bool fits = tried->bytes() <= bytes;
-    const double over = static_cast<double>(tried->bytes()) / static_cast<double>(std::max<std::size_t>(bytes, 1));
-    if (fits || attempt == 5) {
-      cache = std::move(tried);
-      return;
+    const auto held = static_cast<double>(tried->bytes()), off = std::abs(held - bytes);
+    if (off < least) {
+      least = off;
+      best = std::move(tried);
     }
-    fraction *= std::min(0.97, 1 / over);
+    if (off <= 0.002 * bytes) break;
+    (held > bytes ? high : low) = {fraction, held};
   }
+  cache = std::move(best);
 }
 
 }  // namespace lm

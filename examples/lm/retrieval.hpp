@@ -107,21 +107,23 @@ class RetrievalTask {
     return all;
   }
 
-  /// The share of a turn's questions answered right; each hop is one token more in the cache.
-  double answer(Context& ctx, tessera::kv::KvCacheBase& cache, std::size_t turn, Index& steps) const {
-    Index right = 0;
-    for (const Question& question_of : turns[turn]) {
-      Index symbol = question_of.start;
-      for (Index hop = 0; hop < question_of.hops; ++hop, ++steps) {
-        const Projections one = question(symbol, cache.next_position());
-        tessera::Buffer<float> out(heads * head_dim);
-        cache.append(ctx, one.K(), one.V());
-        cache.attend(ctx, one.Q(), View<float, 3>(out.data(), {heads, 1, head_dim}));
-        symbol = nearest(out);
-      }
-      right += symbol == question_of.answer ? 1 : 0;
+  /// Whether a question is answered right; each hop is one token more in the cache.
+  bool right(Context& ctx, tessera::kv::KvCacheBase& cache, const Question& asked, Index& steps) const {
+    Index symbol = asked.start;
+    for (Index hop = 0; hop < asked.hops; ++hop, ++steps) {
+      const Projections one = question(symbol, cache.next_position());
+      tessera::Buffer<float> out(heads * head_dim);
+      cache.append(ctx, one.K(), one.V());
+      cache.attend(ctx, one.Q(), View<float, 3>(out.data(), {heads, 1, head_dim}));
+      symbol = nearest(out);
     }
-    return static_cast<double>(right) / static_cast<double>(turns[turn].size());
+    return symbol == asked.answer;
+  }
+  /// The share of a turn's questions answered right, one after the other.
+  double answer(Context& ctx, tessera::kv::KvCacheBase& cache, std::size_t turn, Index& steps) const {
+    Index count = 0;
+    for (const Question& asked : turns[turn]) count += right(ctx, cache, asked, steps) ? 1 : 0;
+    return static_cast<double>(count) / static_cast<double>(turns[turn].size());
   }
 
  private:

@@ -1,0 +1,260 @@
+#include "kv_lab_life.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <tessera/kernels/rows/rows.hpp>
+#include <tessera/kv/budgets/scale_kv.hpp>
+#include <tessera/kv/calibrate.hpp>
+#include <utility>
+
+#include "progress.hpp"
+
+namespace lm {
+
+namespace {
+
+constexpr Index probes_kept = 16;
+
+double f16_bytes(Index kv_heads, Index n, Index d) { return static_cast<double>(2 * 2 * kv_heads * n * d); }
+
+using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+Rows rows_of(Context& ctx, const kv::KvCacheBase& cache, kv::KvPart part, Index head) {
+  Rows rows(cache.size(head), cache.head_dim());
+  cache.copy_rows(part, head, 0, rows.rows(), rows.data(), kv::KvCacheBase::unpack_kernel(ctx));
+  return rows;
+}
+
+std::unique_ptr<kv::KvCacheBase> new_cache(const std::string& codec, Index kv_heads, Index head_dim,
+                                           const ChannelSample& sample, const KvLabPolicy& policy) {
+  const bool takes_maps = codec.starts_with("shrunk");
+  kv::AnyKvCache made = kv::make_kv_cache(codec, kv_heads, head_dim, takes_maps ? sample.maps() : kv::ChannelMaps{});
+  auto cache = made.base().clone();
+  if (policy.track) policy.track(*cache);
+  return cache;
+}
+
+View<const float, 3> latest(View<const float, 3> Q) {
+  const Index n = Q.extent(1), some = std::min(n, probes_kept);
+  return Q.slice(1, n - some, some);
+}
+
+/// ScaleKV's index of a layer, the latest queries being the current map; mean over heads.
+double selectivity(Context& ctx, const kv::KvCacheBase& cache, View<const float, 3> all) {
+  const View<const float, 3> Q = latest(all);
+  const Index heads = Q.extent(0), n = Q.extent(1), group = heads / cache.kv_heads();
+  double sum = 0;
+  for (Index h = 0; h < heads; ++h) {
+    const Rows keys = rows_of(ctx, cache, kv::KvPart::keys, h / group);
+    const Index m = keys.rows();
+    Rows weights = Rows::Zero(n, m);
+    for (Index i = 0; i < n; ++i) {
+      const Eigen::Map<const Eigen::VectorXf> q(&Q(h, i, 0), keys.cols());
+      const Index seen = m - n + i + 1;
+      Eigen::VectorXf scores = keys.topRows(seen) * q / std::sqrt(static_cast<float>(keys.cols()));
+      scores = (scores.array() - scores.maxCoeff()).exp();
+      weights.row(i).head(seen) = scores.transpose() / scores.sum();
+    }
+    sum += kv::attention_selectivity_index(View<const float, 2>(weights.data(), {n, m}), m - n,
+                                           std::max<Index>(m / 16, 1));
+  }
+  return sum / static_cast<double>(heads);
+}
+
+}  // namespace
+
+void ChannelSample::add(Context& ctx, const kv::KvCacheBase& cache) {
+  keys_.resize(static_cast<std::size_t>(cache.kv_heads()));
+  values_.resize(keys_.size());
+  for (Index h = 0; h < cache.kv_heads(); ++h)
+    for (auto* of : {&keys_, &values_}) {
+      const Rows rows = rows_of(ctx, cache, of == &keys_ ? kv::KvPart::keys : kv::KvPart::values, h);
+      Eigen::MatrixXd& gram = (*of)[static_cast<std::size_t>(h)];
+      if (gram.size() == 0) gram.setZero(rows.cols(), rows.cols());
+      gram += (rows.transpose() * rows).cast<double>();
+    }
+}
+
+kv::ChannelMaps ChannelSample::maps() const {
+  kv::ChannelMaps made;
+  for (const auto& [grams, to] : {std::pair{&keys_, &made.keys}, std::pair{&values_, &made.values}})
+    for (const Eigen::MatrixXd& gram : *grams)
+      to->push_back(kv::cskv_calibrate(Eigen::MatrixXd::Identity(gram.rows(), gram.rows()), gram,
+                                       std::max<Index>(gram.rows() / 2, 1)));
+  return made;
+}
+
+RetrievalLife::RetrievalLife(Context& ctx, Index tokens)
+    : tasks_{RetrievalTask::lookup(tokens, 1), RetrievalTask::prefix_suffix(tokens, 2),
+             RetrievalTask::variables(tokens, 3), RetrievalTask::needles(tokens, 4)} {
+  const auto other = RetrievalTask::lookup(tokens, 5).prompt();
+  kv::KvCache<> cache(RetrievalTask::kv_heads, RetrievalTask::head_dim);
+  cache.append(ctx, other.K(), other.V());
+  sample_.add(ctx, cache);
+}
+
+void RetrievalLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row) const {
+  if (policy.budgets) return;  // of layers: there is but one
+  Index steps = 0, none = 0;
+  double seconds = 0;
+  const auto count = static_cast<double>(tasks_.size());
+  row.retrieval_share = 0;
+  row.multi_turn.accuracy = row.shared.accuracy = {};
+  for (const RetrievalTask& task : tasks_) {
+    auto cache = new_cache(row.codec, RetrievalTask::kv_heads, RetrievalTask::head_dim, sample_, policy);
+    const auto prompt = task.prompt();
+    Buffer<float> out(RetrievalTask::heads * prompt.tokens * RetrievalTask::head_dim);
+    cache->append(ctx, prompt.K(), prompt.V());
+    cache->attend(ctx, prompt.Q(),
+                  View<float, 3>(out.data(), {RetrievalTask::heads, prompt.tokens, RetrievalTask::head_dim}));
+    const double whole = f16_bytes(RetrievalTask::kv_heads, prompt.tokens, RetrievalTask::head_dim);
+    const auto asked = task.questions(0);  // all that is known when the cache is compressed
+    shrink_to(ctx, cache, policy, row.share * whole, {.queries = asked.Q(), .report = false});
+    row.retrieval_share += static_cast<double>(cache->bytes()) / whole / count;
+    for (std::size_t turn = 0; turn < kv_lab_turns; ++turn) {
+      double right = 0;
+      for (const auto& question : task.turns[turn]) {
+        const auto shared = cache->clone();
+        right += task.right(ctx, *shared, question, none) ? 1 : 0;
+      }
+      row.shared.accuracy[turn] += right / static_cast<double>(task.turns[turn].size()) / count;
+    }
+    const Stopwatch clock;
+    double whole_life = 0;
+    for (std::size_t turn = 0; turn < kv_lab_turns; ++turn) {
+      const double right = task.answer(ctx, *cache, turn, steps);
+      row.multi_turn.accuracy[turn] += right / count;
+      whole_life += right / static_cast<double>(kv_lab_turns);
+    }
+    row.task_accuracy.push_back(whole_life);
+    seconds += clock.seconds();
+  }
+  row.retrieval_speed = static_cast<double>(steps) / std::max(seconds, 1e-9);
+}
+
+TextLife::TextLife(Context& ctx, const Network& network, const Vocabulary& vocabulary, EvaluationText text, Index most,
+                   const std::vector<Document>& documents)
+    : network_(network), vocabulary_(vocabulary), text_(std::move(text)) {
+  const Index context = network.config().context;
+  for (const Window& window : text_.windows)
+    if (static_cast<Index>(window.tokens.size()) == context + 1 && static_cast<Index>(windows_.size()) < most)
+      windows_.push_back(window.tokens);
+  if (windows_.empty()) throw tessera::format_error("no held-out text as long as the model's context");
+  observe(ctx, documents);
+}
+
+/// What codecs and budgets want to know of the layers: of the beginnings of eight documents.
+void TextLife::observe(Context& ctx, const std::vector<Document>& documents) {
+  const Config& c = network_.config();
+  const auto layers = static_cast<std::size_t>(c.layers);
+  samples_.resize(layers);
+  selectivity_.assign(layers, 0);
+  std::size_t layer = 0;
+  KvFormat format;
+  format.make = [](Index kv_heads, Index head_dim) { return std::make_unique<kv::KvCache<>>(kv_heads, head_dim); };
+  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q) {
+    samples_[layer].add(worker, *cache);
+    selectivity_[layer] += selectivity(worker, *cache, Q);
+    layer = (layer + 1) % layers;
+  };
+  Decoder decoder(network_, format);
+  Buffer<float> logits(c.vocab);
+  for (std::size_t d = 0; d < documents.size(); d += std::max<std::size_t>(documents.size() / 8, 1)) {
+    const auto tokens = vocabulary_.encode(documents[d].text.substr(0, 16384));
+    if (tokens.empty()) continue;
+    decoder.restart();
+    decoder.read(ctx, std::span(tokens).first(std::min(tokens.size(), static_cast<std::size_t>(c.context / 2))),
+                 {logits.data(), 1, c.vocab});
+  }
+}
+
+void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool first) {
+  const Config& c = network_.config();
+  const auto layers = static_cast<std::size_t>(c.layers);
+  const Index n = c.context, prompt = n / 2, turn = (n - prompt) / static_cast<Index>(kv_lab_turns);
+  const double whole = f16_bytes(c.kv_heads, prompt, c.head_dim());
+  bool compressing = false;
+  std::size_t made = 0, layer = 0;
+  double owed = 0;  // what layers before held less, or more where negative: tokens are whole
+  std::vector<Index> budgets;
+  KvFormat format;
+  format.make = [&](Index kv_heads, Index head_dim) {
+    return new_cache(row.codec, kv_heads, head_dim, samples_[made++ % layers], policy);
+  };
+  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q) {
+    if (!compressing || !policy.compress) return;
+    if (layer == 0) {
+      const Index mean = std::lround(row.share * whole);
+      owed = 0;
+      budgets.assign(layers, mean);
+      if (policy.budgets) budgets = policy.budgets(selectivity_, mean, static_cast<Index>(cache->bytes()));
+    }
+    owed += static_cast<double>(budgets[layer]);
+    shrink_to(worker, cache, policy, std::max(owed, 1.0), {.queries = latest(Q), .report = false});
+    owed -= static_cast<double>(cache->bytes());
+    layer = (layer + 1) % layers;
+  };
+  Buffer<float> memory(turn * c.vocab), lse(turn);
+  const MatrixView<float> logits(memory.data(), turn, c.vocab);
+  const VectorView<float> sums(lse.data(), turn);
+  ByTurn bytes{};
+  std::size_t at = 0;
+  const double scored = static_cast<double>(turn) * static_cast<double>(windows_.size());
+  const auto ask = [&](Decoder& decoder, std::span<const std::int32_t> tokens, std::size_t t, KvLabLife& life,
+                       bool one_by_one) {
+    const auto begin = static_cast<std::size_t>(prompt + static_cast<Index>(t) * turn);
+    const Stopwatch clock;
+    for (Index i = 0, step = one_by_one ? 1 : turn; i < turn; i += step)
+      decoder.read(ctx, tokens.subspan(begin + static_cast<std::size_t>(i), static_cast<std::size_t>(step)),
+                   logits.slice(0, i, step));
+    if (one_by_one) row.text_speed = static_cast<double>(turn) / std::max(clock.seconds(), 1e-9);
+    tessera::log_sum_exp_rows(ctx, logits, sums);
+    double nats = 0, divergence = 0;
+    for (Index i = 0; i < turn; ++i) {
+      nats += static_cast<double>(sums[i] - logits(i, tokens[begin + static_cast<std::size_t>(i) + 1]));
+      for (Index j = 0; j < c.vocab; ++j) {
+        const float log_p = logits(i, j) - sums[i];
+        if (first) {
+          reference_.push_back(log_p);
+        } else {
+          const auto expected = static_cast<double>(reference_[at++]);
+          divergence += std::exp(expected) * (expected - static_cast<double>(log_p));
+        }
+      }
+    }
+    life.bits_per_byte[t] += nats / std::numbers::ln2;
+    life.divergence[t] += divergence / std::numbers::ln2 / scored;
+  };
+  Decoder decoder(network_, format);
+  row.text_share = 0;
+  for (const auto& tokens : windows_) {
+    decoder.restart();
+    compressing = true;
+    decoder.read(ctx, tokens.first(static_cast<std::size_t>(prompt)), logits.slice(0, 0, 1));
+    compressing = false;
+    row.text_share += static_cast<double>(decoder.kv_bytes()) /
+                      (whole * static_cast<double>(layers) * static_cast<double>(windows_.size()));
+    const Decoder compressed(decoder);
+    for (std::size_t t = 0; t < kv_lab_turns; ++t) {
+      for (Index i = 0; i < turn; ++i) {
+        const auto place = static_cast<std::size_t>(prompt + static_cast<Index>(t) * turn + i);
+        bytes[t] += static_cast<double>(vocabulary_.decode(tokens[place], tokens[place + 1]).size());
+      }
+      const bool last_of_first = t + 1 == kv_lab_turns && tokens.data() == windows_.front().data();
+      ask(decoder, tokens, t, row.multi_turn, last_of_first);
+    }
+    for (std::size_t t = 1; t < kv_lab_turns; ++t) {
+      Decoder again(compressed);
+      ask(again, tokens, t, row.shared, false);
+    }
+  }
+  row.shared.bits_per_byte[0] = row.multi_turn.bits_per_byte[0];  // nothing was asked before
+  row.shared.divergence[0] = row.multi_turn.divergence[0];
+  for (KvLabLife* life : {&row.multi_turn, &row.shared})
+    for (std::size_t t = 0; t < kv_lab_turns; ++t) {
+      life->bits_per_byte[t] /= std::max(bytes[t], 1.0);
+      life->divergence[t] = std::max(0.0, life->divergence[t]);
+    }
+}
+
+}  // namespace lm
