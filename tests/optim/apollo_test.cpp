@@ -79,7 +79,7 @@ struct PlainApollo {
 };
 
 template <class Opt>
-void follows_the_paper(const Opt& opt, bool tensor, Index rows, Index cols) {
+void follows_the_paper(const Opt& opt, bool tensor, Index rows, Index cols, Index steps = law_steps) {
   PlainApollo plain{static_cast<std::size_t>(rows), static_cast<std::size_t>(cols), tensor ? 1u : 5u, tensor, {}, 0};
   PlainAdam adam;
   obeys(
@@ -91,7 +91,7 @@ void follows_the_paper(const Opt& opt, bool tensor, Index rows, Index cols) {
         adam(v);
         for (std::size_t i = 0; i < v.size(); ++i) p[1][i] -= 0.01 * (v[i] + 0.1 * p[1][i]);
       },
-      1e-11, nothing_else, rows, cols);
+      1e-11, nothing_else, rows, cols, steps);
 }
 
 TEST(Apollo, FollowsThePaperOnBothSides) {
@@ -100,6 +100,8 @@ TEST(Apollo, FollowsThePaperOnBothSides) {
   follows_the_paper(apollo(0.01, o, 0.1, 3), false, 190, 181);
   follows_the_paper(apollo_mini(0.01, o, 0.1, 3), true, 6, 2111);
   follows_the_paper(apollo_mini(0.01, o, 0.1, 3), true, 190, 181);
+  follows_the_paper(apollo(0.01, o, 0.1, 3), false, 9, 14, 100);
+  follows_the_paper(apollo_mini(0.01, o, 0.1, 3), true, 14, 9, 100);
 }
 
 TEST(Apollo, KeepsNoProjection) {

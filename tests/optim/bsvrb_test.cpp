@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <span>
+#include <string>
 #include <tessera/optim/bsvrb.hpp>
 #include <utility>
 #include <vector>
@@ -108,6 +111,35 @@ double accuracy(const BsvrbOptions& options) {
     if (step >= 150) sum += problem.hypergradient(opt.x()).norm() / 150;
   }
   return sum;
+}
+
+TEST(Bsvrb, GoesOnFromItsBuffersToTheSameBits) {
+  const Quadratic problem(0.1);
+  for (const bool products : {false, true}) {
+    const BsvrbOptions options{.blocks = 3, .rate = 0.05, .lower_rate = 0.02, .products = products, .seed = 4};
+    Bsvrb<Quadratic> whole(problem, options, Vector::Ones(Quadratic::p));
+    std::map<std::string, std::vector<std::byte>> file;
+    for (int step = 0; step < 40; ++step) {
+      if (step == 20)
+        whole.for_each_buffer([&](const std::string& name, auto values) {
+          const auto bytes = std::as_bytes(values);
+          EXPECT_TRUE(file.emplace(name, std::vector<std::byte>(bytes.begin(), bytes.end())).second) << name;
+        });
+      whole.step();
+    }
+    Bsvrb<Quadratic> resumed(problem, options, Vector::Zero(Quadratic::p));
+    resumed.for_each_buffer([&](const std::string& name, auto values) {
+      std::copy_n(file.at(name).begin(), file.at(name).size(), std::as_writable_bytes(values).begin());
+    });
+    for (int step = 20; step < 40; ++step) resumed.step();
+    EXPECT_EQ(whole.x(), resumed.x());
+    EXPECT_EQ(whole.hypergradient(), resumed.hypergradient());
+    resumed.for_each_buffer([&](const std::string& name, auto values) {
+      if constexpr (std::is_same_v<decltype(values), std::span<Index>>)
+        if (name == "order") std::fill(values.begin(), values.end(), Index{1} << 40);
+    });
+    EXPECT_THROW(resumed.step(), format_error);
+  }
 }
 
 TEST(Bsvrb, MoreBlocksAndMoreSamplesAreMoreAccurate) {

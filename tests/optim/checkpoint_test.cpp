@@ -58,6 +58,13 @@ TEST(AsyncCheckpoint, TrainingIsTheSameAndResumesFromIt) {
   EXPECT_EQ(its.count, 12);
   EXPECT_EQ(dir.files(), 1u);  // no temporary file is left
 
+  save_checkpoint(dir / "at_once", resumed.params, its);
+  const auto at_once = read_safetensors(dir / "at_once"), beside = read_safetensors(dir / file_name);
+  ASSERT_EQ(at_once.tensors().size(), beside.tensors().size());
+  for (const Tensor& t : at_once.tensors())
+    EXPECT_TRUE(std::equal(t.data.begin(), t.data.end(), beside[t.name].data.begin(), beside[t.name].data.end()))
+        << t.name;
+
   Model<float> other(50, 120);
   auto wrong = opt.init(other.params);
   EXPECT_THROW(load_checkpoint(dir / file_name, other.params, wrong), shape_error);

@@ -56,10 +56,11 @@ inline void nothing_else(Index, Parameters<double>&) {}
 /// Runs `opt` beside `plain(step, grads, params)`, which moves params as the formulas say, in double; again with three
 /// threads, and with the state saved and restored in the middle: the same bits. `change(step, grads)` spoils gradients.
 template <class Opt, class F, class Change = void (*)(Index, Parameters<double>&)>
-void obeys(const Opt& opt, F plain, double bound, Change change = nothing_else, Index rows = 190, Index cols = 181) {
+void obeys(const Opt& opt, F plain, double bound, Change change = nothing_else, Index rows = 190, Index cols = 181,
+           Index steps = law_steps) {
   Model<double> alone(rows, cols), threaded(rows, cols), resumed(rows, cols);
   auto expected = plain_of(alone.params);
-  constexpr Index steps = law_steps, half = 2;
+  const Index half = steps / 2;
   Context one;
   auto three = Context::with_threads(3);
   auto state = opt.init(alone.params), state3 = opt.init(threaded.params), first = opt.init(resumed.params);

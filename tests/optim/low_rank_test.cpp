@@ -58,7 +58,7 @@ struct PlainProjected {
 };
 
 template <class Link>
-void follows(const Link& link, PlainProjected plain) {
+void follows(const Link& link, PlainProjected plain, Index steps = law_steps) {
   Eigen::MatrixXd last;
   obeys(
       partition([](const ParameterInfo& p) { return p.rows > 1 ? "w" : "b"; }, group("w", chain(link, scale(-0.01))),
@@ -68,7 +68,7 @@ void follows(const Link& link, PlainProjected plain) {
         Eigen::Map<Rows>(p[0].data(), plain.m, plain.n) -= 0.01 * last;
         for (std::size_t i = 0; i < p[1].size(); ++i) p[1][i] -= 0.1 * g[1][i];
       },
-      1e-8, nothing_else, plain.m, plain.n);
+      1e-8, nothing_else, plain.m, plain.n, steps);
   EXPECT_EQ(rank_of(last), plain.rest ? std::min(plain.m, plain.n) : plain.rank);
 }
 
@@ -76,12 +76,16 @@ TEST(LowRankState, GaloreFollowsItsAlgorithm) {
   const LowRankOptions o{.rank = 4, .scale = 0.5, .refresh = 2};
   follows(in_low_rank(scale_by_adam(), o, svd_projection{}), {12, 30, 4, 2, 0.5, false, false, {}, {}, {}});
   follows(in_low_rank(scale_by_adam(), o, svd_projection{}), {31, 10, 4, 2, 0.5, false, false, {}, {}, {}});
+  follows(in_low_rank(scale_by_adam(), {.rank = 4, .scale = 0.5, .refresh = 20}, svd_projection{}),
+          {9, 14, 4, 20, 0.5, false, false, {}, {}, {}}, 100);
 }
 
 TEST(LowRankState, FrugalAddsTheSignOfTheRest) {
   const LowRankOptions o{.rank = 4, .scale = 1, .refresh = 3, .reset = true};
   follows(in_low_rank(scale_by_adam(), o, svd_projection{}, scale_by_sign()),
           {12, 30, 4, 3, 1, true, true, {}, {}, {}});
+  follows(in_low_rank(scale_by_adam(), {.rank = 4, .scale = 1, .refresh = 20}, svd_projection{}, scale_by_sign()),
+          {9, 14, 4, 20, 1, true, false, {}, {}, {}}, 100);
 }
 
 TEST(LowRankState, CountsItsNumbers) {
@@ -125,9 +129,8 @@ TEST(Frugal, EndsAreAdamWAndSignDescent) {
   EXPECT_TRUE(same_steps(blocks(0, scale_by_sign()), chain(scale_by_sign(), scale(-0.01)), 7));
 }
 
-TEST(Frugal, RowsTakeTurns) {
+void rows_take_turns(Index steps) {
   Index seen = 0;
-  std::vector<Index> adams;
   std::vector<std::vector<double>> m(19), v(19);
   std::vector<double> t(19);
   obeys(
@@ -155,8 +158,12 @@ TEST(Frugal, RowsTakeTurns) {
         }
         for (std::size_t i = 0; i < p[1].size(); ++i) p[1][i] -= 0.1 * g[1][i];
       },
-      1e-12, nothing_else, 19, 11);
-  EXPECT_EQ(seen, 4 * 6);
+      1e-12, nothing_else, 19, 11, steps);
+  EXPECT_EQ(seen, steps * 6);
+}
+TEST(Frugal, RowsTakeTurns) {
+  rows_take_turns(law_steps);
+  rows_take_turns(100);
   Index counts[5] = {};
   for (std::uint64_t seed = 0; seed < 3000; ++seed) {
     Index some[2];
@@ -167,13 +174,13 @@ TEST(Frugal, RowsTakeTurns) {
   for (const Index count : counts) EXPECT_NEAR(static_cast<double>(count), 1200, 5 * std::sqrt(3000 * 0.24));
 }
 
-TEST(Frugal, BlocksTakeTurnsAndComeBackFromAFile) {
+void blocks_take_turns(Index steps) {
   const auto opt = chain(scale_by_frugal_blocks(scale_by_adam(), {.density = 0.5, .refresh = 3}), scale(-0.01));
   std::vector<double> m, v;
   obeys(
       opt,
       [&](Index step, const Plain& g, Plain& p) {
-        const std::size_t has = step < 3 ? 0 : 1;
+        const auto has = static_cast<std::size_t>(step / 3 % 2);
         if (step % 3 == 0) m.assign(g[has].size(), 0), v = m;
         const double t = static_cast<double>(step % 3 + 1);
         for (std::size_t i = 0; i < m.size(); ++i) {
@@ -183,7 +190,11 @@ TEST(Frugal, BlocksTakeTurnsAndComeBackFromAFile) {
         }
         for (std::size_t i = 0; i < p[1 - has].size(); ++i) p[1 - has][i] -= g[1 - has][i] > 0 ? 0.01 : -0.01;
       },
-      1e-12, nothing_else, 19, 11);
+      1e-12, nothing_else, 19, 11, steps);
+}
+TEST(Frugal, BlocksTakeTurnsAndComeBackFromAFile) {
+  blocks_take_turns(law_steps);
+  blocks_take_turns(100);
 }
 
 TEST(Frugal, KeepsItsShareOfAdamsBytesAndMovesEveryDirection) {

@@ -200,6 +200,13 @@ TEST(Mezo, SparseStepsNeedAThirdWhereLargeNumbersAreAtHome) {
   EXPECT_GE(dense, 3 * sparse) << dense << ' ' << sparse;
 }
 
+TEST(Mezo, LooksAtTwoPointsApart) {
+  for (const double eps : {0.0, -1e-3, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    EXPECT_THROW(mezo(constant{1e-3}, eps), unsupported_error) << eps;
+    EXPECT_THROW(sparse_mezo(constant{1e-3}, smallest{0.25}, eps), unsupported_error) << eps;
+  }
+}
+
 TEST(Mezo, SameBitsForThreadsAndAfterAResumeAndNothingMovesWhereItFails) {
   Model<float> one(90, 500), three(90, 500);
   const auto opt = mezo(constant{1e-5}, 1e-3, 9);

@@ -115,6 +115,7 @@ TEST(TargetSurrogate, LiesAboveTheLoss) {
     model.forward(ctx, at);
     EXPECT_GE(target_surrogate<double>(value, g, z0, z, eta) + 1e-13, model.loss(at, {unused.data(), Linear::m}));
   }
+  EXPECT_THROW(target_surrogate<double>(value, std::span<const double>(g.data(), 2), z0, z, eta), shape_error);
 }
 
 TEST(TargetSurrogate, OneInnerStepIsSgdAndSeveralAreTheFormula) {

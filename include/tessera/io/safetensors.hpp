@@ -40,6 +40,8 @@ class Safetensors {
   /// In the order of their bytes.
   std::span<const Tensor> tensors() const { return tensors_; }
   const Metadata& metadata() const { return metadata_; }
+  /// The name of where it was read from.
+  const std::string& source() const { return source_; }
 
   /// nullptr when there is none of that name. O(log n).
   const Tensor* find(std::string_view name) const {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,6 +12,7 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
+#include <tessera/optim/nested.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -45,7 +48,7 @@ struct BsvrbOptions {
 ///   upper_gradients(i, x, y, d) → pair of ∇_x f, ∇_y f
 /// A step: two of each for I blocks, and O(I·n³) for inverses.
 template <class Problem>
-class Bsvrb {
+class Bsvrb : public detail::ListedState<Bsvrb<Problem>> {
  public:
   using Vector = Eigen::VectorXd;
   /// Throws shape_error for another x, unsupported_error for what the message says.
@@ -62,7 +65,8 @@ class Bsvrb {
     for (Index i = 0; i < m; ++i) {
       order_.push_back(i);
       const Vector zero = Vector::Zero(problem.lower_size(i));
-      lower_.push_back({zero, zero, zero, zero, zero, zero, {}, -1});
+      const Index n = o_.products ? 0 : zero.size();
+      lower_.push_back({zero, zero, zero, zero, zero, zero, Eigen::MatrixXd::Zero(n, n), -1});
     }
   }
 
@@ -74,6 +78,10 @@ class Bsvrb {
     const Philox words(o_.seed, static_cast<std::uint64_t>(2 * count_));
     const std::size_t m = order_.size(), I = static_cast<std::size_t>(o_.blocks);
     for (std::size_t k = 0; k < I; ++k) std::swap(order_[k], order_[k + words.below(k, m - k)]);
+    for (std::size_t k = 0; k < I; ++k)
+      if (order_[k] < 0 || order_[k] >= static_cast<Index>(m))
+        throw format_error(
+            tessera::detail::concat("tessera: bsvrb: block ", order_[k], " of ", m, " in the state that was read"));
     Vector now = Vector::Zero(x_.size()), before = now;
     for (std::size_t k = 0; k < I; ++k) visit(order_[k], now, before);
     now /= static_cast<double>(I), before /= static_cast<double>(I);
@@ -81,6 +89,24 @@ class Bsvrb {
     old_x_ = x_;
     x_ -= o_.rate * z_;
     ++count_;
+  }
+
+  /// All that a run goes on from, x and the lower variables in it.
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    const auto list = [&](const std::string& name, auto& x) {
+      if (x.size() > 0) f(prefix + name, std::span<double>(x.data(), static_cast<std::size_t>(x.size())));
+    };
+    detail::list_value(f, prefix + "count", count_);
+    f(prefix + "order", std::span<Index>(order_));
+    list("x", x_), list("x_before", old_x_), list("hypergradient", z_);
+    for (std::size_t i = 0; i < lower_.size(); ++i) {
+      Lower& b = lower_[i];
+      const std::string block = detail::concat(i, ".");
+      detail::list_value(f, prefix + block + "seen", b.seen);
+      list(block + "y", b.y), list(block + "y_before", b.old_y), list(block + "v", b.v);
+      list(block + "v_before", b.old_v), list(block + "s", b.s), list(block + "u", b.u), list(block + "H", b.H);
+    }
   }
 
  private:

@@ -25,7 +25,8 @@ struct LowRankOptions {
 };
 
 /// R = P·G from the shorter side; u ← scale·Pᵀ·inner(R) + rest(G - Pᵀ·P·G), without the second part for `freeze()`.
-/// Takes matrices alone; inner links see R where they look at parameters. State: theirs of R (rank, n), P (rank, m)
+/// Takes matrices alone, those of no more than `rank` rows or columns without a rest; inner links see R where they look
+/// at parameters. State: theirs of R (rank, n), P (rank, m)
 /// where it depends on the gradient, and what `rest` keeps. 4·rank multiplications a parameter, 6 with a rest.
 /// J. Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection" (ICML 2024), algorithm 2;
 /// Y. Hao et al., "Flora" (ICML 2024), with a random P; P. Zmushko et al., "FRUGAL: Memory-Efficient Optimization by
@@ -79,12 +80,14 @@ struct InLowRank {
         projection(ctx, MatrixView<const T>(seen.left ? G : G.transposed()), b, state.count / options.refresh, P);
       if (anew && options.reset && state.count > 0) block.inner.state = block.inner.begin(inner);
       seen.template down<T>(ctx, P, G, R);
-      if constexpr (has_rest) {
-        seen.template up<T>(ctx, -1, P, R, 1, G);
-        state.rest[b].step(ctx, rest, G, params[b].data);
-      }
+      const bool rests = has_rest && seen.rank < seen.side;  // else what is left is rounding
+      if constexpr (has_rest)
+        if (rests) {
+          seen.template up<T>(ctx, -1, P, R, 1, G);
+          state.rest[b].step(ctx, rest, G, params[b].data);
+        }
       block.step(ctx, inner, R);
-      seen.template up<T>(ctx, options.scale, P, R, has_rest ? 1 : 0, G);
+      seen.template up<T>(ctx, options.scale, P, R, rests ? 1 : 0, G);
     }
     ++state.count;
   }

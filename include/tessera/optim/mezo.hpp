@@ -105,15 +105,24 @@ struct Mezo {
   }
 };
 
-/// mezo(constant{1e-6}, 1e-3, seed).
+namespace detail {
+inline double checked_eps(double eps) {
+  if (!(eps > 0 && std::isfinite(eps)))
+    throw unsupported_error(tessera::detail::concat("tessera: mezo with eps = ", eps,
+                                                    ": values at two points apart; expected more than 0"));
+  return eps;
+}
+}  // namespace detail
+
+/// mezo(constant{1e-6}, 1e-3, seed). Throws unsupported_error unless eps > 0.
 template <Schedule Rate>
 Mezo<Rate, no_threshold> mezo(Rate rate, double eps = 1e-3, std::uint64_t seed = 0) {
-  return {std::move(rate), eps, seed, {}};
+  return {std::move(rate), detail::checked_eps(eps), seed, {}};
 }
 /// sparse_mezo(rate, smallest{0.25}): `threshold(block)` is the largest magnitude that moves.
 template <Schedule Rate, class Threshold = smallest>
 Mezo<Rate, Threshold> sparse_mezo(Rate rate, Threshold threshold = {}, double eps = 1e-3, std::uint64_t seed = 0) {
-  return {std::move(rate), eps, seed, std::move(threshold)};
+  return {std::move(rate), detail::checked_eps(eps), seed, std::move(threshold)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -1,7 +1,9 @@
-/// States of optimizers as tensors of a safetensors file. Needs nlohmann-json.
+/// Parameters and states of optimizers as tensors of a safetensors file: load_checkpoint(path, params, state) and
+/// save_checkpoint, of which AsyncCheckpoint (checkpoint.hpp) is the one beside training. Needs nlohmann-json.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <set>
 #include <span>
 #include <string>
@@ -12,6 +14,7 @@
 
 #include <tessera/core/view.hpp>
 #include <tessera/io/safetensors.hpp>
+#include <tessera/optim/parameters.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -75,6 +78,58 @@ void read_state(State& state, const Safetensors& file, const std::string& prefix
     const auto bytes = file.find(name)->data;
     std::copy(bytes.begin(), bytes.end(), std::as_writable_bytes(values).begin());
   });
+}
+
+/// Every block as a tensor `prefix` + its name, (cols) where it has one row, else (rows, cols), where it lies.
+template <class T>
+std::vector<Tensor> parameter_tensors(const Parameters<T>& params, const std::string& prefix = "") {
+  std::vector<Tensor> tensors;
+  for (const auto& p : params)
+    tensors.push_back(p.rows == 1 ? as_tensor(prefix + p.name, p.view())
+                                  : as_tensor(prefix + p.name, MatrixView<T>(p.data, p.rows, p.cols)));
+  return tensors;
+}
+
+/// All that a run goes on from: parameters as "params.…", the state as "state.…".
+template <class T, class State>
+std::vector<Tensor> checkpoint_tensors(const Parameters<T>& params, State& state) {
+  auto tensors = parameter_tensors(params, "params.");
+  for (Tensor& tensor : state_tensors(state, "state.")) tensors.push_back(std::move(tensor));
+  return tensors;
+}
+/// A file at `path`, replaced as a whole.
+template <class T, class State>
+void save_checkpoint(const std::string& path, const Parameters<T>& params, State& state,
+                     const Metadata& metadata = {}) {
+  write_safetensors(path, checkpoint_tensors(params, state), metadata);
+}
+
+/// Parameters and state as `checkpoint_tensors` gave them; nothing changes unless all of it is there in the same
+/// shapes. Throws format_error for what is missing or left over, shape_error for other shapes and types.
+template <class T, class State>
+void read_checkpoint(const Safetensors& file, const Parameters<T>& params, State& state) {
+  using tessera::detail::shape_text;
+  const auto tensors = parameter_tensors(params, "params.");
+  for (const auto& t : tensors)
+    if (const Tensor& saved = file[t.name]; saved.dtype != t.dtype || saved.shape != t.shape)
+      throw shape_error(tessera::detail::concat("tessera: ", file.source(), ": '", t.name, "' is ",
+                                                dtype_name(saved.dtype), " of shape ", shape_text(saved.shape),
+                                                ", expected ", dtype_name(t.dtype), " of shape ", shape_text(t.shape)));
+  const auto more = std::count_if(file.tensors().begin(), file.tensors().end(),
+                                  [](const Tensor& t) { return t.name.starts_with("params."); });
+  if (more != static_cast<std::ptrdiff_t>(tensors.size()))
+    throw format_error(
+        tessera::detail::concat("tessera: ", file.source(), " has ", more, " parameters, expected ", tensors.size()));
+  read_state(state, file, "state.");
+  for (std::size_t b = 0; b < params.size(); ++b) {
+    const auto bytes = file[tensors[b].name].data;
+    std::copy(bytes.begin(), bytes.end(), std::as_writable_bytes(params[b].values()).begin());
+  }
+}
+/// As `read_checkpoint`; throws io_error besides.
+template <class T, class State>
+void load_checkpoint(const std::string& path, const Parameters<T>& params, State& state) {
+  read_checkpoint(read_safetensors(path), params, state);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -22,8 +22,12 @@ struct SurrogateSlope {  // d ← g + (z - z0)/eta
 }  // namespace detail
 
 /// f ≤ value + ⟨g, z - z0⟩ + |z - z0|²/(2·eta) where the loss is 1/eta-smooth in its targets: the surrogate's value.
+/// Throws shape_error for spans of different lengths.
 template <class T>
 double target_surrogate(double value, std::span<const T> g, std::span<const T> z0, std::span<const T> z, double eta) {
+  if (g.size() != z.size() || z0.size() != z.size())
+    throw shape_error(tessera::detail::concat("tessera: target_surrogate at ", z.size(), " targets, of ", g.size(),
+                                              " slopes and ", z0.size(), " targets before; expected as many"));
   double sum = value;
   for (std::size_t i = 0; i < z.size(); ++i) {
     const double by = static_cast<double>(z[i]) - static_cast<double>(z0[i]);
