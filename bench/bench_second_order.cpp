@@ -138,7 +138,7 @@ int main(int argc, char** argv) {
                 Factor f(d);
                 return median_seconds([&] { f.invert(); });
               }));
-  std::printf(", mfac_ihvp %.2f\n", slope({10000, 100000, 1000000, 4000000}, [](Index d) {
+  std::printf(", mfac_ihvp %.2f\n", slope({10000, 100000, 1000000, 10000000}, [](Index d) {
                 Window w(d, 32);
                 return median_seconds([&] { w.ihvp(); });
               }));

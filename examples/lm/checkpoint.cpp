@@ -50,13 +50,15 @@ static Config read_config(const tessera::Metadata& metadata, const std::string& 
   return c;
 }
 
-void read_parameters(const tessera::Safetensors& file, const std::string& path, const Config& config, float* values,
-                     const std::string& prefix) {
+/// Copies the tensors that `config` needs into `values`, converted to f32. Throws format_error for one that is missing
+/// or has another size.
+static void read_parameters(const tessera::Safetensors& file, const std::string& path, const Config& config,
+                            float* values) {
   tensors<float>(config, values, [&](const std::string& name, MatrixView<float> to) {
-    const auto& tensor = file[prefix + name];
+    const auto& tensor = file[name];
     if (tensor.size() != to.size())
-      throw tessera::format_error(tessera::detail::concat(path, ": ", prefix + name, " has ", tensor.size(),
-                                                          " elements; the model needs ", to.size()));
+      throw tessera::format_error(
+          tessera::detail::concat(path, ": ", name, " has ", tensor.size(), " elements; the model needs ", to.size()));
     const auto from = tensor.template read<float>();
     std::copy_n(from.data(), from.size(), to.data());
   });

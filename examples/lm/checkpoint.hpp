@@ -14,11 +14,6 @@ tessera::Metadata describe(const Config& c);
 /// Throws format_error unless `key` holds a whole number of at least 0.
 Index metadata_number(const tessera::Metadata& metadata, std::string_view key, const std::string& file);
 
-/// Copies the tensors that `config` needs into `values`, converted to f32. Throws format_error for one that is missing
-/// or has another size.
-void read_parameters(const tessera::Safetensors& file, const std::string& path, const Config& config, float* values,
-                     const std::string& prefix = "");
-
 /// By the file's ending: .bin is llama2.c's, .gguf GGUF, anything else safetensors that train_lm saved. Throws
 /// format_error, unsupported_error for a model whose classifier is not its embedding.
 Model load_model(const std::string& path);

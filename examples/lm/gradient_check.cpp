@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "finetune.hpp"
+#include "optimizers.hpp"
 
 namespace {
 
@@ -112,10 +113,44 @@ int training(const Structure& structure) {
   return (same ? 0 : 1) + (loss[1] < loss[0] ? 0 : 1);
 }
 
+/// By the logits the gradient is that of a step, and those of the layers that are shown are gᵀa.
+int layers_shown() {
+  const Config config{.dim = 32, .hidden = 48, .layers = 2, .heads = 4, .kv_heads = 2, .context = 24};
+  const Model model = random_model(config, 4);
+  const Weights weights = weights_of(model);
+  Buffer<float> values(model.values.size());
+  const auto grads = blocks(config, values.data());
+  const Gradients gradients = gradients_of(config, values.data());
+  const auto inputs = random_tokens(3 * 16, 5), classes = random_tokens(3 * 16, 6);
+  Context ctx;
+  Trainer trainer(config, 3, 16);
+  const double loss = trainer.step(ctx, weights, gradients, inputs, classes);
+  const Buffer<float> expected = values;
+  const auto targets = decoder_targets(ctx, trainer, weights, gradients, grads, inputs, classes);
+  Buffer<float> z(targets.rows * targets.cols), dz(z.size());
+  const MatrixView<float> Z(z.data(), targets.rows, targets.cols), dZ(dz.data(), targets.rows, targets.cols);
+  targets.forward(Z);
+  int wrong = std::abs(targets.loss(Z, dZ) - loss) < 1e-5 ? 0 : 1, shown = 0;
+  targets.backward(dZ, [&](std::size_t block, MatrixView<const float> a, MatrixView<const float> g) {
+    ++shown;
+    for (Index i = 0; i < g.cols(); ++i)
+      for (Index j = 0; j < a.cols(); ++j) {
+        double sum = 0;
+        for (Index t = 0; t < a.rows(); ++t) sum += static_cast<double>(g(t, i)) * static_cast<double>(a(t, j));
+        const Index at = grads[block].data - values.data() + i * a.cols() + j;
+        if (!(std::abs(sum - static_cast<double>(expected[at])) < 1e-6)) ++wrong;
+      }
+  });
+  for (Index i = 0; i < values.size(); ++i)
+    if (!(std::abs(values[i] - expected[i]) < 1e-6f)) ++wrong;
+  if (wrong > 0 || shown != 14) fmt::print("targets: {} elements wrong, {} layers shown\n", wrong, shown);
+  return wrong + (shown == 14 ? 0 : 1);
+}
+
 }  // namespace
 
 int main() {
-  int wrong = 0;
+  int wrong = layers_shown();
   for (const auto& structure : structures()) wrong += differences(structure) + training(structure);
   fmt::print("{} wrong\n", wrong);
   return wrong == 0 ? 0 : 1;

@@ -77,15 +77,16 @@ Row train(Context& ctx, OptimTask& task, const std::string& name, double rate, I
     inside += tessera::roof::seconds() - begin;
     return loss;
   };
-  const optim::Objective objective{.gradient =
-                                       [&] {
-                                         return timed([&] {
-                                           const double loss = task.gradient(ctx, step);
-                                           clip_gradients(ctx, task.grads(), 1);
-                                           return loss;
-                                         });
-                                       },
-                                   .loss = [&] { return timed([&] { return task.loss(ctx, step); }); }};
+  const optim::Objective<float> objective{.gradient =
+                                              [&] {
+                                                return timed([&] {
+                                                  const double loss = task.gradient(ctx, step);
+                                                  clip_gradients(ctx, task.grads(), 1);
+                                                  return loss;
+                                                });
+                                              },
+                                          .loss = [&] { return timed([&] { return task.loss(ctx, step); }); },
+                                          .targets = task.targets(ctx, step)};
   try {
     for (; step < steps; ++step)
       row.losses.push_back(task.in_unit * opt.step(ctx, objective, task.grads(), state, task.params()));

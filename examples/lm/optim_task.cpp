@@ -9,6 +9,7 @@
 #include <tessera/io/safetensors.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/nn/cross_entropy.hpp>
+#include <tessera/optim/output_laws.hpp>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,14 @@ class LanguageTask : public OptimTask {
     return trainer_.step(ctx, weights_, gradients_, inputs_, targets_);
   }
   double loss(Context& ctx, Index step) override { return loss_of(ctx, text_, step); }
+  optim::Targets<float> targets(Context& ctx, const Index& step) override {
+    auto targets = decoder_targets(ctx, trainer_, weights_, gradients_, grads(), inputs_, targets_);
+    targets.forward = [this, &step, forward = targets.forward](MatrixView<float> z) {
+      draw_batch(text_, seed_, step, model_.config.context, inputs_, targets_);
+      forward(z);
+    };
+    return targets;
+  }
   double held_out(Context& ctx) override {
     constexpr Index batches = 8;
     double sum = 0;
@@ -125,6 +134,17 @@ class MnistTask : public OptimTask {
     take(step);
     return run(ctx, examples, x_.data(), targets_, false).mean();
   }
+  optim::Targets<float> targets(Context& ctx, const Index& step) override {
+    optim::Targets<float> targets{.rows = examples, .cols = classes};
+    targets.forward = [this, &ctx, &step](MatrixView<float> z) {
+      take(step);
+      forward(ctx, examples, x_.data(), z);
+    };
+    targets.backward = [this, &ctx](MatrixView<const float> dz, const optim::SeeLayer<float>& see) {
+      backward(ctx, x_.data(), dz, see);
+    };
+    return optim::of_classes(ctx, std::move(targets), [this] { return std::span<const std::int32_t>(targets_); });
+  }
   double held_out(Context& ctx) override {
     const Index n = test_images_.rows;
     run(ctx, n, test_images_.values.data(), test_labels_, false);
@@ -188,32 +208,45 @@ class MnistTask : public OptimTask {
     }
   }
   nn::CrossEntropy run(Context& ctx, Index n, const float* images, std::span<const std::int32_t> targets,
-                       bool backward) {
+                       bool with_gradient) {
+    const MatrixView<float> logits(logits_.data(), n, classes);
+    forward(ctx, n, images, logits);
+    const auto result = nn::cross_entropy<float>(ctx, logits, targets, with_gradient ? logits : MatrixView<float>(),
+                                                 1.0f / static_cast<float>(n));
+    if (with_gradient) backward(ctx, images, logits, {});
+    return result;
+  }
+  static tessera::DenseView<float> dense(const optim::Parameter<float>& p) {
+    return tessera::DenseView<float>(MatrixView<const float>(p.data, p.rows, p.cols));
+  }
+  void forward(Context& ctx, Index n, const float* images, MatrixView<float> logits) {
     const MatrixView<const float> X(images, n, pixels);
-    const MatrixView<float> H(h_.data(), n, inner_), dH(d_h_.data(), n, inner_), logits(logits_.data(), n, classes);
-    const auto dense = [](const optim::Parameter<float>& p) {
-      return tessera::DenseView<float>(MatrixView<const float>(p.data, p.rows, p.cols));
-    };
+    const MatrixView<float> H(h_.data(), n, inner_);
     const std::size_t out = params().size() - 2;
     if (hidden_ > 0) {
       nn::linear(ctx, dense(params()[0]), X, H);
       nn::add_bias<float>(ctx, params()[1].view(), H);
       map(ctx, Rectify{}, VectorView<float>(H.data(), H.size()));
     }
-    const MatrixView<const float> inner = hidden_ > 0 ? MatrixView<const float>(H) : X;
-    nn::linear(ctx, dense(params()[out]), inner, logits);
+    nn::linear(ctx, dense(params()[out]), hidden_ > 0 ? MatrixView<const float>(H) : X, logits);
     nn::add_bias<float>(ctx, params()[out + 1].view(), logits);
-    const auto result = nn::cross_entropy<float>(ctx, logits, targets, backward ? logits : MatrixView<float>(),
-                                                 1.0f / static_cast<float>(n));
-    if (!backward) return result;
-    nn::bias_backward<float>(ctx, logits, 0.0f, grads()[out + 1].view());
-    nn::linear_backward(ctx, dense(params()[out]), inner, logits, hidden_ > 0 ? dH : MatrixView<float>(), 0.0f,
+  }
+  /// After forward of the same images.
+  void backward(Context& ctx, const float* images, MatrixView<const float> d_logits,
+                const optim::SeeLayer<float>& see) {
+    const Index n = d_logits.rows();
+    const MatrixView<const float> X(images, n, pixels), H(h_.data(), n, inner_), inner = hidden_ > 0 ? H : X;
+    const MatrixView<float> dH(d_h_.data(), n, inner_);
+    const std::size_t out = params().size() - 2;
+    if (see) see(out, inner, d_logits);
+    nn::bias_backward<float>(ctx, d_logits, 0.0f, grads()[out + 1].view());
+    nn::linear_backward(ctx, dense(params()[out]), inner, d_logits, hidden_ > 0 ? dH : MatrixView<float>(), 0.0f,
                         grads()[out].values());
-    if (hidden_ == 0) return result;
+    if (hidden_ == 0) return;
     map(ctx, RectifyBackward{}, VectorView<float>(dH.data(), dH.size()), VectorView<const float>(H.data(), H.size()));
+    if (see) see(0, X, dH);
     nn::bias_backward<float>(ctx, dH, 0.0f, grads()[1].view());
     nn::linear_backward(ctx, dense(params()[0]), X, dH, {}, 0.0f, grads()[0].values());
-    return result;
   }
 
   std::uint64_t seed_;

@@ -18,6 +18,8 @@ class OptimTask {
   /// Mean loss over the batch of a step, in nats; its gradient into grads().
   virtual double gradient(tessera::Context& ctx, Index step) = 0;
   virtual double loss(tessera::Context& ctx, Index step) = 0;
+  /// Of the batch of what `step` is then; both and the context are to outlive them.
+  virtual optim::Targets<float> targets(tessera::Context& ctx, const Index& step) = 0;
   /// Of what was not trained on: bits per byte, or the share of digits taken for others.
   virtual double held_out(tessera::Context& ctx) = 0;
 

@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <span>
 #include <tessera/optim/by_name.hpp>
+#include <tessera/optim/output_laws.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
@@ -22,6 +24,24 @@ optim::Parameters<float> blocks(const Config& config, float* values) {
   optim::Parameters<float> all;
   tensors<float>(config, values, [&](const std::string& name, MatrixView<float> t) { all.emplace_back(name, t); });
   return all;
+}
+
+optim::Targets<float> decoder_targets(tessera::Context& ctx, Trainer& trainer, const Weights& weights,
+                                      const Gradients& gradients, const optim::Parameters<float>& grads,
+                                      const std::vector<std::int32_t>& inputs,
+                                      const std::vector<std::int32_t>& classes) {
+  optim::Targets<float> targets{.rows = static_cast<Index>(inputs.size()), .cols = weights.embedding.rows()};
+  targets.forward = [&](MatrixView<float> z) { trainer.logits(ctx, weights, inputs, z); };
+  targets.backward = [&](MatrixView<const float> dz, const optim::SeeLayer<float>& see) {
+    SeeLinear by_gradient;
+    if (see)
+      by_gradient = [&](const float* gradient, MatrixView<const float> a, MatrixView<const float> g) {
+        for (std::size_t b = 0; b < grads.size(); ++b)
+          if (grads[b].data == gradient) see(b, a, g);
+      };
+    trainer.backward(ctx, weights, gradients, inputs, dz, by_gradient);
+  };
+  return optim::of_classes(ctx, std::move(targets), [&classes] { return std::span<const std::int32_t>(classes); });
 }
 
 std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std::string>& texts) {

@@ -1,11 +1,13 @@
 /// Optimizers by name for the programs that train; optimizers.cpp compiles them all.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <tessera/optim/recipe.hpp>
 #include <vector>
 
 #include "model.hpp"
+#include "trainer.hpp"
 
 namespace tessera::inline TESSERA_ABI::optim {
 extern template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
@@ -21,6 +23,13 @@ optim::RecipeMasks decoder_masks();
 
 /// A decoder's tensors as blocks, with their names.
 optim::Parameters<float> blocks(const Config& config, float* values);
+
+/// What optimizers ask that look into the decoder: its logits, all at `inputs` and `classes` as they are then.
+/// Everything is to outlive them.
+optim::Targets<float> decoder_targets(tessera::Context& ctx, Trainer& trainer, const Weights& weights,
+                                      const Gradients& gradients, const optim::Parameters<float>& grads,
+                                      const std::vector<std::int32_t>& inputs,
+                                      const std::vector<std::int32_t>& classes);
 
 /// "NAME=NUMBER" each. Throws unsupported_error for anything else.
 std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std::string>& texts);

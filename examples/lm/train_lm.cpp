@@ -86,19 +86,15 @@ tessera::Metadata run_metadata(const Options& o, const std::vector<std::int32_t>
   return metadata;
 }
 
-void save_state(const Options& o, const tessera::Metadata& run, Model& model, optim::AnyState<float>& state,
-                Index step) {
-  auto all = optim::state_tensors(state, "optimizer.");
-  tensors<const float>(model.config, model.values.data(), [&](const std::string& name, MatrixView<const float> t) {
-    all.push_back(tessera::as_tensor("model." + name, t));
-  });
-  auto metadata = run;
-  metadata["step"] = std::to_string(step);
-  tessera::write_safetensors(o.state_file(), all, metadata);
+void save_state(const Options& o, tessera::Metadata run, const optim::Parameters<float>& params,
+                optim::AnyState<float>& state, Index step) {
+  run["step"] = std::to_string(step);
+  optim::save_checkpoint(o.state_file(), params, state, run);
 }
 
 /// The step that the file was written after.
-Index load_state(const Options& o, const tessera::Metadata& run, Model& model, optim::AnyState<float>& state) {
+Index load_state(const Options& o, const tessera::Metadata& run, const optim::Parameters<float>& params,
+                 optim::AnyState<float>& state) {
   const std::string path = o.state_file();
   const auto file = tessera::read_safetensors(path);
   for (const auto& [key, value] : run) {
@@ -108,8 +104,7 @@ Index load_state(const Options& o, const tessera::Metadata& run, Model& model, o
       throw tessera::format_error(
           fmt::format("{}: {} is {}, this run's is {}; expected the same run", path, key, held, value));
   }
-  optim::read_state(state, file, "optimizer.");
-  read_parameters(file, path, model.config, model.values.data(), "model.");
+  optim::read_checkpoint(file, params, state);
   return metadata_number(file.metadata(), "step", path);
 }
 
@@ -147,7 +142,7 @@ void train(const Options& o) {
   auto params = blocks(model.config, model.values.data());
   const auto opt = optimizer(o);
   auto state = opt.init(params);
-  Index step = o.resume ? load_state(o, run, model, state) : 0;
+  Index step = o.resume ? load_state(o, run, params, state) : 0;
   const Index first = step;
 
   // A destination that cannot be written is refused before the work.
@@ -167,18 +162,20 @@ void train(const Options& o) {
   Model evaluated{model.config, Buffer<float>(model.values.size())};
   const auto at = blocks(model.config, evaluated.values.data());
   const auto save = [&] {
-    save_state(o, run, model, state, step);
+    save_state(o, run, params, state, step);
     opt.evaluation(ctx, state, params, at);
     save_bf16(o.out, evaluated, {{"step", std::to_string(step)}, {"seed", std::to_string(o.seed)}, {"data", o.data}});
     progress.log(fmt::format("wrote {} and {} at step {}", o.out, o.state_file(), step));
   };
-  const optim::Objective objective{.gradient =
-                                       [&] {
-                                         const double loss = trainer.step(ctx, weights, gradients, inputs, targets);
-                                         clip_gradients(ctx, grads, 1.0);
-                                         return loss;
-                                       },
-                                   .loss = [&] { return trainer.loss(ctx, weights, inputs, targets); }};
+  const optim::Objective<float> objective{
+      .gradient =
+          [&] {
+            const double loss = trainer.step(ctx, weights, gradients, inputs, targets);
+            clip_gradients(ctx, grads, 1.0);
+            return loss;
+          },
+      .loss = [&] { return trainer.loss(ctx, weights, inputs, targets); },
+      .targets = decoder_targets(ctx, trainer, weights, gradients, grads, inputs, targets)};
   while (step < last && !stop) {
     draw_batch(text, o.seed, step, o.length, inputs, targets);
     double loss = 0;

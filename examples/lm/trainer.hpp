@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <tessera/core/context.hpp>
 #include <tessera/matrix/any.hpp>
@@ -45,6 +46,10 @@ struct Gradients {
 /// In the layout of the model's parameters.
 Gradients gradients_of(const Config& config, float* data);
 
+/// What a linear layer had on the way back: where its gradient goes, its inputs (tokens, in), and the loss's gradient
+/// by its outputs (tokens, out).
+using SeeLinear = std::function<void(const float* gradient, MatrixView<const float> a, MatrixView<const float> g)>;
+
 /// A zeroed (rows, cols) matrix of activations.
 class Activation {
  public:
@@ -85,6 +90,12 @@ class Trainer {
               std::span<const std::int32_t> inputs,    // (batch·length)
               std::span<const std::int32_t> targets);  // (batch·length)
 
+  /// The logits (batch·length, vocab); and the gradient, where the loss's by the logits is dz and `logits` was last,
+  /// shown layer by layer to `see` unless that is empty, but for the classifier.
+  void logits(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs, MatrixView<float> z);
+  void backward(Context& ctx, const Weights& weights, const Gradients& gradients, std::span<const std::int32_t> inputs,
+                MatrixView<const float> dz, const SeeLinear& see = {});
+
   /// The loss alone.
   double loss(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs,
               std::span<const std::int32_t> targets);
@@ -116,8 +127,11 @@ class Trainer {
 
   View<float, 4> heads(Activation& X) const;  // (batch, heads, n, d)
   void forward(Context& ctx, const Weights& weights, std::span<const std::int32_t> inputs);
+  /// From d_normed_, what the last norm's outputs are to change by.
+  void backward_from_last_norm(Context& ctx, const Weights& weights, const Gradients& gradients,
+                               std::span<const std::int32_t> inputs, const SeeLinear& see);
   /// d_stream_: in, the gradient of the layer's output; out, that of its input.
-  void backward(Context& ctx, const Weights::Layer& w, const Gradients::Layer& g, Saved& s);
+  void backward(Context& ctx, const Weights::Layer& w, const Gradients::Layer& g, Saved& s, const SeeLinear& see);
 
   Config config_;
   Index batch_, tokens_;

@@ -1,4 +1,4 @@
-#include "optim/by_name.hpp"
+#include "optim/named_training.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,53 +6,10 @@
 #include <limits>
 #include <string>
 #include <tessera/optim/partition.hpp>
-#include <tessera/optim/state_file.hpp>
 #include <vector>
-
-#include "optim/model.hpp"
 
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
-
-struct MemoryFile {
-  std::vector<std::byte> bytes;
-  void write(std::span<const std::byte> more) { bytes.insert(bytes.end(), more.begin(), more.end()); }
-  Safetensors read() const { return read_safetensors(ByteSource::memory(bytes, "state")); }
-};
-
-MemoryFile saved(AnyState<double>& state) {
-  MemoryFile file;
-  write_safetensors(file, state_tensors(state, "optimizer."));
-  return file;
-}
-
-/// A run of a model on drawn gradients; objectives are linear, so that methods that look twice see the same.
-struct Training {
-  Model<double> model;
-  AnyOptimizer<double> opt;
-  AnyState<double> state;
-  Context ctx;
-
-  explicit Training(AnyOptimizer<double> its, Index threads = 1, Index rows = 9, Index cols = 7)
-      : model(rows, cols), opt(std::move(its)), state(opt.init(model.params)), ctx(Context::with_threads(threads)) {}
-  double loss() const {
-    double sum = 0;
-    for (std::size_t b = 0; b < model.params.size(); ++b)
-      for (Index i = 0; i < model.params[b].size(); ++i) sum += model.params[b].data[i] * model.grads[b].data[i];
-    return sum;
-  }
-  void steps(Index begin, Index end, double factor = 1) {
-    for (Index step = begin; step < end; ++step) {
-      model.draw(step);
-      for (double& g : model.dw) g *= factor;
-      for (double& g : model.db) g *= factor;
-      opt.step(ctx, {[&] { return loss(); }, [&] { return loss(); }}, model.grads, state, model.params);
-    }
-  }
-  bool same_parameters(const Training& other) const {
-    return same_bits(model.w, other.model.w) && same_bits(model.b, other.model.b);
-  }
-};
 
 template <class E, class F>
 std::string message_of(F&& f) {
@@ -67,7 +24,7 @@ std::string message_of(F&& f) {
 
 TEST(ByName, UnknownNamesListWhatIsKnown) {
   const auto names = optimizer_names<double>();
-  EXPECT_GE(names.size(), 53u);
+  EXPECT_GE(names.size(), 64u);
   const auto unknown = message_of<unsupported_error>([] { make_optimizer<double>("adamv"); });
   for (const auto& name : names) {
     EXPECT_SAYS(unknown, name);
@@ -212,13 +169,30 @@ TEST(ByName, MisuseSaysWhichParameterAndWhatWasExpected) {
   other[0].data = nullptr;
   EXPECT_SAYS(refused(other, model.params), "gradient of 'w' (4x3) has no memory");
 
+  for (const std::string name : {"kfac", "mkor", "natural_gradient", "target_surrogate"}) {
+    auto its = made(name).init(model.params);
+    EXPECT_SAYS(message_of<unsupported_error>([&] {
+                  made(name).step(ctx, {[] { return 0.0; }, [] { return 0.0; }}, model.grads, its, model.params);
+                }),
+                "the objective has no targets; expected Targets")
+        << name;
+    EXPECT_SAYS(message_of<unsupported_error>([&] { made(name).update(ctx, model.grads, its, model.params); }),
+                "expected step");
+  }
   const auto before = model.w;
   model.grads[1].data[2] = std::numeric_limits<double>::infinity();
   const auto lost = [] { return std::numeric_limits<double>::quiet_NaN(); };
   for (const auto& name : optimizer_names<double>()) {
     auto its = made(name).init(model.params);
+    auto targets = linear_targets(model, 1);
+    targets.loss = [&](const auto&, const auto&) { return lost(); };
+    const auto seen_back = targets.backward;
+    targets.backward = [&](MatrixView<const double> dz, const SeeLayer<double>& see) {
+      seen_back(dz, see);
+      model.grads[1].data[2] = std::numeric_limits<double>::infinity();
+    };
     const auto text = message_of<property_error>([&] {
-      made(name).step(ctx, {lost, lost}, model.grads, its, model.params);
+      made(name).step(ctx, {lost, lost, targets}, model.grads, its, model.params);
     });
     EXPECT_SAYS(text, "the loss is nan; expected a finite one");
     EXPECT_SAYS(text, "gradient of 'b' (1x3), inf at (0, 2)");

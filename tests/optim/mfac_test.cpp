@@ -98,6 +98,43 @@ TEST(MFac, StepsTheSameForAnyThreadsAndAfterARoundTrip) {
   obeys(chain(scale_by_mfac(o), scale(-0.1)), plain, 1e-9, nothing_else, rows, cols);
 }
 
+/// F >= λ·I: whole-batch gradients of a quadratic of curvatures up to L, below and above what that promises.
+TEST(MFac, FallsAtRatesBelowTwiceLambdaOverTheCurvature) {
+  const auto rises = [](MFacOptions o, double rate, double* end = nullptr) {
+    Model<double> model(6, 5);
+    const auto opt = chain(scale_by_mfac(o), scale(-rate));
+    auto state = opt.init(model.params);
+    Context ctx;
+    const auto loss = [&] {
+      double sum = 0;
+      for (std::size_t b = 0; b < 2; ++b)
+        for (Index i = 0; i < model.params[b].size(); ++i) {
+          const double curvature = std::pow(100.0, static_cast<double>(i * 7 % 30) / 29), x = model.params[b].data[i];
+          model.grads[b].data[i] = curvature * x;
+          sum += 0.5 * curvature * x * x;
+        }
+      return sum;
+    };
+    int count = 0;
+    double last = loss();
+    const double first = last;
+    for (int step = 0; step < 300; ++step) {
+      opt.update(ctx, model.grads, state, model.params);
+      const double now = loss();
+      count += now > last;
+      last = now;
+    }
+    if (end != nullptr) *end = last / first;
+    return count;
+  };
+  double end = 1;
+  EXPECT_EQ(rises({.lambda = 1e-1}, 1.9e-3), 0);
+  EXPECT_EQ(rises({.damping = 0.1}, 1.9e-2, &end), 0);
+  EXPECT_LT(end, 1e-2);
+  EXPECT_GT(rises({.lambda = 1e-5}, 1e-3), 10);  // five thousand times 2λ/L
+  EXPECT_THROW(chain(scale_by_mfac({.damping = -1})).init(Model<double>(2, 2).params), unsupported_error);
+}
+
 TEST(MFac, ManyPiecesAddUpTheSameForAnyThreads) {
   constexpr Index d = 200003, m = 3;
   std::vector<Buffer<float>> ends;

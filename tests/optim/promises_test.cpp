@@ -1,3 +1,5 @@
+#include "optim/promises.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,34 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "optim/by_name.hpp"
-#include "optim/model.hpp"
-
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
-
-using Hyper = std::vector<HyperParameter>;
-
-/// A run on drawn gradients that `change(model)` may alter, from parameters that `start(model)` may.
-void run(const AnyOptimizer<double>& opt, Model<double>& model, Index steps, const std::function<void()>& change) {
-  Context ctx;
-  auto state = opt.init(model.params);
-  for (Index step = 0; step < steps; ++step) {
-    model.draw(step);
-    change();
-    opt.update(ctx, model.grads, state, model.params);
-  }
-}
-void times(Model<double>& model, double factor) {
-  for (auto* blocks : {&model.dw, &model.db})
-    for (double& g : *blocks) g *= factor;
-}
-double farthest(const Model<double>& a, const Model<double>& b, double sign = 1) {
-  double most = 0;
-  for (Index i = 0; i < a.w.size(); ++i) most = std::max(most, std::abs(a.w[i] - sign * b.w[i]));
-  for (Index i = 0; i < a.b.size(); ++i) most = std::max(most, std::abs(a.b[i] - sign * b.b[i]));
-  return most;
-}
 
 /// Gradients times 8 move by as much. `bound` 0: bit for bit.
 TEST(Promises, OfScale) {
@@ -63,6 +39,19 @@ TEST(Promises, OfScale) {
                                 {"lookahead", exact, 0},
                                 {"averaged", exact, 0},
                                 {"schedule_free", exact, 0},
+                                {"apollo", {{"eps", 0}, {"rank", 3}, {"refresh", 2}}, 0},
+                                {"apollo_mini", {{"eps", 0}, {"refresh", 2}}, 0},
+                                {"flora", {{"eps", 0}, {"rank", 3}, {"refresh", 2}}, 0},
+                                {"galore", {{"eps", 0}, {"rank", 3}, {"refresh", 2}}, 1e-12},
+                                {"frugal", {{"eps", 0}, {"refresh", 2}}, 0},
+                                {"frugal_svd", {{"eps", 0}, {"rank", 3}, {"refresh", 2}}, 1e-12},
+                                {"frugal_blocks", {{"eps", 0}, {"refresh", 2}}, 0},
+                                {"badam", {{"eps", 0}, {"refresh", 2}}, 0},
+                                {"soap", {{"eps", 0}, {"every", 2}}, 1e-12},
+                                {"lbfgs", {}, 0},
+                                {"lion_lp", {}, 1e-12},
+                                {"lion_rows", {}, 1e-12},
+                                {"lion_spectral", {}, 1e-6},
                                 {"scion", {}, 1e-6},
                                 {"muon", exact, 1e-6}};
   for (const auto& one : cases) {
@@ -76,50 +65,81 @@ TEST(Promises, OfScale) {
   run(made("sgd"), as_is, 5, [] {});
   run(made("sgd"), scaled, 5, [&] { times(scaled, 8); });
   EXPECT_GT(farthest(as_is, scaled), 1e-3);  // which promises nothing
+  // M-FAC's F is of gradients' squares, λ with it: its steps are as the gradients' inverses; damped by them, as they.
+  for (const double damping : {0.0, 0.1}) {
+    Model<double> one(9, 7), other(9, 7);
+    run(made("mfac", {{"damping", damping}, {"lambda", 0.1}, {"rate", 0.08}}), one, 5, [] {});
+    run(made("mfac", {{"damping", damping}, {"lambda", 6.4}, {"rate", damping > 0 ? 0.01 : 0.64}}), other, 5,
+        [&] { times(other, 8); });
+    EXPECT_LE(farthest(one, other), 1e-13) << damping;
+  }
 }
 
 /// From zeros, opposite gradients go the opposite way.
 TEST(Promises, OfSign) {
-  for (const std::string name :
-       {"sgd",      "momentum", "adam",      "adamw",         "nadam",     "adagrad", "rmsprop",  "rmsprop_centered",
-        "adadelta", "amsgrad",  "adamax",    "yogi",          "adabelief", "radam",   "adan",     "ademamix",
-        "adopt",    "lion",     "madgrad",   "mars",          "grokfast",  "sophia",  "sign_sgd", "signum",
-        "lamb",     "lars",     "novograd",  "adam_mini",     "adafactor", "sm3",     "prodigy",  "dadapt_adam",
-        "muon",     "scion",    "lookahead", "schedule_free", "averaged"}) {
+  for (const std::string name : {"sgd",
+                                 "momentum",
+                                 "adam",
+                                 "adamw",
+                                 "nadam",
+                                 "adagrad",
+                                 "rmsprop",
+                                 "rmsprop_centered",
+                                 "adadelta",
+                                 "amsgrad",
+                                 "adamax",
+                                 "yogi",
+                                 "adabelief",
+                                 "radam",
+                                 "adan",
+                                 "ademamix",
+                                 "adopt",
+                                 "lion",
+                                 "madgrad",
+                                 "mars",
+                                 "grokfast",
+                                 "sophia",
+                                 "sign_sgd",
+                                 "signum",
+                                 "lamb",
+                                 "lars",
+                                 "novograd",
+                                 "adam_mini",
+                                 "adafactor",
+                                 "sm3",
+                                 "prodigy",
+                                 "dadapt_adam",
+                                 "muon",
+                                 "scion",
+                                 "lookahead",
+                                 "schedule_free",
+                                 "averaged",
+                                 "apollo",
+                                 "apollo_mini",
+                                 "flora",
+                                 "galore",
+                                 "frugal",
+                                 "frugal_svd",
+                                 "frugal_blocks",
+                                 "badam",
+                                 "shampoo",
+                                 "soap",
+                                 "lbfgs",
+                                 "mfac",
+                                 "lion_huber",
+                                 "lion_relativistic",
+                                 "lion_lp",
+                                 "lion_rows",
+                                 "lion_spectral"}) {
     Model<double> there(9, 7), back(9, 7);
     for (auto* model : {&there, &back}) {
       std::fill_n(model->w.data(), model->w.size(), 0.0);
       std::fill_n(model->b.data(), model->b.size(), 0.0);
     }
-    run(made(name), there, 5, [] {});
-    run(made(name), back, 5, [&] { times(back, -1); });
+    const Hyper some{{"rank", 3}, {"refresh", 2}};
+    run(made(name, some), there, 5, [] {});
+    run(made(name, some), back, 5, [&] { times(back, -1); });
     EXPECT_EQ(farthest(there, back, -1), 0) << name;
-  }
-}
-
-/// W and its gradients reflected, W ends reflected.
-TEST(Promises, OfRotation) {
-  const auto reflect = [](Buffer<double>& w, Index rows, Index cols) {
-    std::vector<double> v(static_cast<std::size_t>(rows));
-    double square = 0;
-    for (std::size_t i = 0; i < v.size(); ++i) square += (v[i] = std::cos(3.0 * static_cast<double>(i) + 1)) * v[i];
-    for (Index j = 0; j < cols; ++j) {
-      double along = 0;
-      for (Index i = 0; i < rows; ++i) along += v[static_cast<std::size_t>(i)] * w[i * cols + j];
-      for (Index i = 0; i < rows; ++i) w[i * cols + j] -= 2 / square * along * v[static_cast<std::size_t>(i)];
-    }
-  };
-  for (const std::string name : {"sgd", "momentum", "lars", "novograd", "muon", "scion", "adam", "lion"}) {
-    const auto opt = made(name);
-    Model<double> plain(9, 7), turned(9, 7);
-    reflect(turned.w, 9, 7);
-    run(opt, plain, 5, [] {});
-    run(opt, turned, 5, [&] { reflect(turned.dw, 9, 7); });
-    reflect(plain.w, 9, 7);
-    if (name == "adam" || name == "lion")
-      EXPECT_GT(farthest(plain, turned), 1e-5) << name;  // they go by element
-    else
-      EXPECT_LT(farthest(plain, turned), 1e-10) << name;
   }
 }
 

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -10,6 +11,7 @@
 #include <tessera/optim/second_order/graft.hpp>
 #include <tessera/optim/second_order/shampoo.hpp>
 #include <tessera/optim/second_order/soap.hpp>
+#include <tessera/optim/second_order/tiles.hpp>
 #include <vector>
 
 #include "optim/kronecker.hpp"
@@ -60,6 +62,48 @@ TEST(Shampoo, SaysWhatLongSidesGet) {
   auto state = chain(link).init(params);
   EXPECT_EQ(state.state_bytes(), sizeof(Index) + 4u * 2 * (64 * 64 + 300));
   EXPECT_EQ(link.preconditioner(std::get<0>(state.links), 0, params[0]).rows(), 64 * 300);
+}
+
+/// Each tile as a block of its own, bit for bit, whatever its neighbours; lengths grafted are of the whole.
+TEST(Shampoo, OfTilesIsThatOfEachAlone) {
+  const auto link = scale_by_shampoo({.every = 2});
+  Model<double> whole(20, 33);
+  const auto opt = chain(in_tiles(link, 12), scale(-0.1));
+  auto state = opt.init(whole.params);
+  std::vector<Buffer<double>> w, g;
+  Parameters<double> tiles, grads;
+  const Index rows_at[] = {0, 10, 20}, cols_at[] = {0, 11, 22, 33};
+  const auto take = [&](const Buffer<double>& from, std::size_t t, Buffer<double>& to) {
+    for (Index i = 0; i < 10; ++i)
+      std::copy_n(from.data() + (rows_at[t / 3] + i) * 33 + cols_at[t % 3], 11, to.data() + i * 11);
+  };
+  for (std::size_t t = 0; t < 6; ++t) {
+    w.emplace_back(110), g.emplace_back(110);
+    take(whole.w, t, w[t]);
+    const auto name = "tile" + std::to_string(t);
+    tiles.emplace_back(name, MatrixView<double>(w[t].data(), 10, 11));
+    grads.emplace_back(name, MatrixView<double>(g[t].data(), 10, 11));
+  }
+  const auto alone = chain(link, scale(-0.1));
+  auto its = alone.init(tiles);
+  Context ctx;
+  for (Index step = 0; step < 5; ++step) {
+    whole.draw(step);
+    opt.update(ctx, whole.grads, state, whole.params);
+    for (std::size_t t = 0; t < 6; ++t) take(whole.dw, t, g[t]);
+    alone.update(ctx, grads, its, tiles);
+  }
+  for (std::size_t t = 0; t < 6; ++t) {
+    Buffer<double> got(110);
+    take(whole.w, t, got);
+    EXPECT_TRUE(same_bits(got, w[t])) << t;
+  }
+  // Blocks that fit are seen as they are; state of tiles is less than that of the whole.
+  EXPECT_EQ(state.state_bytes(), sizeof(Index) * 2 + sizeof(double) * (6 * 2 * (10 * 10 + 11 * 11) + 33));
+  std::vector<std::string> names;
+  state.for_each_buffer([&](const std::string& name, auto) { names.push_back(name); });
+  EXPECT_NE(std::find(names.begin(), names.end(), "0.in_tiles.0.scale_by_shampoo.l_root.w[10:20, 11:22]"), names.end());
+  EXPECT_THROW(in_tiles(link, 0), unsupported_error);
 }
 
 TEST(Shampoo, TurnsWithItsCoordinates) {

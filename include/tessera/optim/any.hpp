@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -18,16 +17,10 @@
 #include <tessera/core/context.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/optim/loss.hpp>
+#include <tessera/optim/objective.hpp>
 #include <tessera/optim/parameters.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
-
-/// What is minimised, for optimizers that look at it by themselves. `gradient()` writes the gradient at the parameters
-/// as they are into the blocks that were given to `step` and returns the loss; `loss()` only returns it.
-struct Objective {
-  std::function<double()> gradient;
-  std::function<double()> loss;
-};
 
 /// One buffer of a state.
 using StateSpan = std::variant<std::span<float>, std::span<double>, std::span<std::int64_t>, std::span<std::uint64_t>,
@@ -35,24 +28,6 @@ using StateSpan = std::variant<std::span<float>, std::span<double>, std::span<st
                                std::span<std::int8_t>, std::span<std::uint8_t>, std::span<bf16>>;
 
 namespace detail {
-
-/// Throws property_error naming the first block with an element that is not finite.
-template <class T>
-void require_finite_loss(double loss, const Parameters<T>& params, const Parameters<T>& grads) {
-  if (std::isfinite(loss)) return;
-  const auto first = [](const Parameters<T>& blocks, const char* what) {
-    for (const auto& block : blocks)
-      for (Index i = 0; i < block.size(); ++i)
-        if (!std::isfinite(block.data[i]))
-          return concat("; the first such element is of the ", what, " '", block.name, "' (",
-                        tessera::detail::shape_text(block.rows, block.cols), "), ", block.data[i], " at (",
-                        i / block.cols, ", ", i % block.cols, ")");
-    return std::string();
-  };
-  std::string where = first(params, "parameter");
-  if (where.empty()) where = first(grads, "gradient of");
-  throw property_error(concat("tessera: the loss is ", loss, "; expected a finite one", where));
-}
 
 template <class T>
 void check_memory(const Parameters<T>& blocks, const char* what) {
@@ -70,8 +45,8 @@ void check_memory(const Parameters<T>& blocks, const char* what) {
 /// gradient, whose loss the state is told (`observe_loss`). Returns the loss before the step. Throws property_error for
 /// a loss that is not finite, before anything moves.
 template <class O, class T, class State>
-double optimizer_step(const O& opt, Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
-                      const Parameters<T>& params) {
+double optimizer_step(const O& opt, Context& ctx, const std::type_identity_t<Objective<T>>& objective,
+                      const Parameters<T>& grads, State& state, const Parameters<T>& params) {
   if constexpr (requires { opt.step(ctx, objective, grads, state, params); }) {
     return opt.step(ctx, objective, grads, state, params);
   } else if constexpr (requires { opt.step(ctx, objective.loss, state, params).plus; }) {
@@ -176,7 +151,7 @@ class AnyOptimizer {
   }
 
   /// See `optimizer_step`; `objective.gradient` writes into grads.
-  double step(Context& ctx, const Objective& objective, const Parameters<T>& grads, State& state,
+  double step(Context& ctx, const Objective<T>& objective, const Parameters<T>& grads, State& state,
               const Parameters<T>& params) const {
     check(grads, state, params);
     return self_->step(ctx, objective, grads, *state.self_, params);
@@ -196,7 +171,8 @@ class AnyOptimizer {
     virtual std::unique_ptr<StateBase> init(const Parameters<T>& params) const = 0;
     virtual bool owns(const StateBase& state) const = 0;
     virtual void update(Context&, const Parameters<T>&, StateBase&, const Parameters<T>&) const = 0;
-    virtual double step(Context&, const Objective&, const Parameters<T>&, StateBase&, const Parameters<T>&) const = 0;
+    virtual double step(Context&, const Objective<T>&, const Parameters<T>&, StateBase&,
+                        const Parameters<T>&) const = 0;
     virtual void evaluation(Context&, StateBase&, const Parameters<T>&, const Parameters<T>&) const = 0;
   };
   template <class O>
@@ -218,7 +194,7 @@ class AnyOptimizer {
       else
         throw unsupported_error("tessera: update of an optimizer that looks at the objective by itself; expected step");
     }
-    double step(Context& ctx, const Objective& objective, const Parameters<T>& grads, StateBase& state,
+    double step(Context& ctx, const Objective<T>& objective, const Parameters<T>& grads, StateBase& state,
                 const Parameters<T>& params) const override {
       return optimizer_step(opt, ctx, objective, grads, its(state), params);
     }

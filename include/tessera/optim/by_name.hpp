@@ -4,10 +4,13 @@
 #pragma once
 
 #include <tessera/optim/average.hpp>
+#include <tessera/optim/by_name_options.hpp>
+#include <tessera/optim/by_name_targets.hpp>
 #include <tessera/optim/dadapt.hpp>
 #include <tessera/optim/first_order.hpp>
 #include <tessera/optim/galore.hpp>
 #include <tessera/optim/layer_wise.hpp>
+#include <tessera/optim/lion_norms.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
 #include <tessera/optim/mezo.hpp>
@@ -19,49 +22,6 @@
 #include <tessera/optim/storage4.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
-
-namespace detail {
-
-inline AdamOptions adam_options(Recipe& h, AdamOptions usual = {}) {
-  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
-}
-inline MomentOptions moment_options(Recipe& h, MomentOptions usual = {}) {
-  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), usual.eps_root};
-}
-template <class H>
-auto adamw_by_name(H& h) {
-  return adamw(h.rate(1e-3), adam_options(h), h("weight_decay", 1e-4), h.decayed());
-}
-template <class Direction>
-auto decayed_descent(Recipe& h, Direction direction, double rate = 1e-3) {
-  return chain(direction, add_decayed_weights(h("weight_decay", 1e-4), h.decayed()),
-               scale_by_learning_rate(h.rate(rate)));
-}
-inline AnySchedule times(double factor, AnySchedule rate) {
-  return [factor, rate = std::move(rate)](Index step) { return factor * rate(step); };
-}
-inline ApolloOptions apollo_options(Recipe& h, ApolloOptions usual, bool ranked) {
-  return {ranked ? h.whole("rank", usual.rank, 1) : 1, h("scale", usual.scale), h.whole("refresh", usual.refresh, 1),
-          h("growth", usual.growth)};
-}
-inline LowRankOptions low_rank_options(Recipe& h) {
-  const LowRankOptions usual;
-  return {h.whole("rank", usual.rank, 1), h("scale", usual.scale), h.whole("refresh", usual.refresh, 1)};
-}
-inline std::uint64_t seed_of(Recipe& h) { return static_cast<std::uint64_t>(h.whole("seed", 0)); }
-inline FrugalOptions frugal_options(Recipe& h, Index refresh = 200) {
-  return {h("density", 0.25), h.whole("refresh", refresh, 1)};
-}
-inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
-  DistanceOptions<AnySchedule> o{.rate = h.rate(1)};
-  o.b1 = h("b1", o.b1);
-  o.b2 = h("b2", o.b2);
-  o.start = h("start", o.start);
-  o.weight_decay = h("weight_decay", 0);
-  return o;
-}
-
-}  // namespace detail
 
 template <class T>
 const std::vector<NamedOptimizer<T>>& named_optimizers() {
@@ -105,6 +65,13 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        }},
       {"lion",
        [](R& h) { return lion(h.rate(1e-4), h("b1", 0.9), h("b2", 0.99), h("weight_decay", 1e-3), h.decayed()); }},
+      {"lion_huber", [](R& h) { return lion_k_by_name(h, 1e-4, kappa::huber{h("huber", 1e-3)}); }},
+      {"lion_relativistic", [](R& h) { return lion_k_by_name(h, 1e-4, kappa::relativistic{h("softening", 1e-3)}); }},
+      {"lion_lp",
+       [](R& h) { return lion_k_by_name(h, 1e-2, kappa::half_squared{}, scale_by_norm_gradient(h("p", 1.5))); }},
+      {"lion_rows",
+       [](R& h) { return lion_k_by_name(h, 1e-2, kappa::half_squared{}, scale_by_lmo(1, rows_or_block{})); }},
+      {"lion_spectral", [](R& h) { return lion_k_by_name(h, 1e-2, kappa::half_squared{}, scale_by_lmo()); }},
       {"madgrad", [](R& h) { return chain(madgrad(h.rate(1e-2), h("momentum", 0.9), h("eps", 1e-6))); }},
       {"mars",
        [](R& h) {
@@ -197,6 +164,11 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return galore(h.rate(1e-2), low_rank_options(h), h("weight_decay", 0), h.matrices(), adam_options(h),
                        h.decayed());
        }},
+      {"frugal_svd",
+       [](R& h) {
+         return frugal_svd(h.rate(1e-3), low_rank_options(h, 1), h("weight_decay", 0), h("free_rate", 1), h.matrices(),
+                           adam_options(h), h.decayed());
+       }},
       // by values of the loss alone
       {"mezo", [](R& h) { return mezo(h.rate(1e-3), h("eps", 1e-3), static_cast<std::uint64_t>(h.whole("seed", 0))); }},
       {"sparse_mezo",
@@ -211,6 +183,12 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                         {.b2 = h("b2", 1), .every = h.whole("every", 10, 1), .max_dim = h.whole("max_dim", 1024)},
                         h("momentum", 0.9), h("weight_decay", 1e-4), h.decayed());
        }},
+      {"shampoo_tiles",
+       [](R& h) {
+         return shampoo_tiles(h.rate(1e-3), h.whole("side", 128, 1),
+                              {.b2 = h("b2", 1), .every = h.whole("every", 10, 1)}, h("momentum", 0.9),
+                              h("weight_decay", 1e-4), h.decayed());
+       }},
       {"soap",
        [](R& h) {
          return soap(h.rate(3e-3),
@@ -223,6 +201,17 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        }},
       {"lbfgs",
        [](R& h) { return chain(scale_by_lbfgs(h.whole("memory", 10, 1)), scale_by_learning_rate(h.rate(1e-1))); }},
+      {"mfac",
+       [](R& h) {
+         const double lambda = h("lambda", 1e-5);
+         return mfac(h.rate(1e-2),
+                     {.window = h.whole("window", 32, 1), .lambda = lambda, .damping = h("damping", 0.1)});
+       }},
+      // with a look into the model
+      {"kfac", kfac_by_name},
+      {"mkor", mkor_by_name},
+      {"natural_gradient", natural_gradient_by_name},
+      {"target_surrogate", target_surrogate_by_name},
       // around others
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
       {"schedule_free",

@@ -16,6 +16,8 @@
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/block_state.hpp>
 #include <tessera/optim/by_name.hpp>
+#include <tessera/optim/by_name_options.hpp>
+#include <tessera/optim/by_name_targets.hpp>
 #include <tessera/optim/cautious.hpp>
 #include <tessera/optim/chain.hpp>
 #include <tessera/optim/clip.hpp>
@@ -59,8 +61,10 @@
 #include <tessera/optim/noise.hpp>
 #include <tessera/optim/normal_groups.hpp>
 #include <tessera/optim/novograd.hpp>
+#include <tessera/optim/objective.hpp>
 #include <tessera/optim/offload_schedule.hpp>
 #include <tessera/optim/optimistic.hpp>
+#include <tessera/optim/output_laws.hpp>
 #include <tessera/optim/parameters.hpp>
 #include <tessera/optim/partition.hpp>
 #include <tessera/optim/polyak.hpp>
@@ -82,6 +86,7 @@
 #include <tessera/optim/storage.hpp>
 #include <tessera/optim/storage4.hpp>
 #include <tessera/optim/subspace.hpp>
+#include <tessera/optim/target_step.hpp>
 #include <tessera/optim/target_surrogate.hpp>
 #include <tessera/optim/trace.hpp>
 #include <tessera/optim/transform.hpp>

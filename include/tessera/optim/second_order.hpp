@@ -15,6 +15,7 @@
 #include <tessera/optim/second_order/scale_by_mfac.hpp>
 #include <tessera/optim/second_order/shampoo.hpp>
 #include <tessera/optim/second_order/soap.hpp>
+#include <tessera/optim/second_order/tiles.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -22,6 +23,13 @@ namespace tessera::inline TESSERA_ABI::optim {
 template <class Rate, class Mask = everything>
 auto shampoo(Rate rate, ShampooOptions options = {}, double momentum = 0.9, double weight_decay = 0, Mask mask = {}) {
   return chain(graft(scale_by_shampoo(options), scale_by_adam({.b1 = 0})), trace(momentum),
+               add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
+}
+/// Of tiles of at most `side` rows and columns; lengths are of whole blocks.
+template <class Rate, class Mask = everything>
+auto shampoo_tiles(Rate rate, Index side, ShampooOptions options = {}, double momentum = 0.9, double weight_decay = 0,
+                   Mask mask = {}) {
+  return chain(graft(in_tiles(scale_by_shampoo(options), side), scale_by_adam({.b1 = 0})), trace(momentum),
                add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate));
 }
 template <class Rate, class Mask = everything>

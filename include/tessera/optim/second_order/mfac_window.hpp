@@ -48,8 +48,19 @@ class MFacDynamic {
     detail::copy_to(g, rows_.data() + at * d_);
     for (Index i = 0; i < m_; ++i) gram_[at * m_ + i] = gram_[i * m_ + at] = k[i];
     places_ = {(at + 1) % m_, places_[1] + 1};
-    factorise();
+    stale_ = true;
     return true;
+  }
+  /// λ ← damping times the mean |g|² of the gradients there are, unless that is 0; the λ that is.
+  double damp(double damping) {
+    double sum = 0;
+    for (Index i = 0; i < m_; ++i) sum += gram_[i * m_ + i];
+    const double lambda = damping * sum / static_cast<double>(std::clamp<Index>(places_[1], 1, m_));
+    if (lambda > 0 && std::isfinite(lambda)) {
+      lambda_ = lambda;
+      stale_ = true;
+    }
+    return lambda_;
   }
   /// y ← F⁻¹ x, (d); they do not overlap.
   void ihvp(Context& ctx, VectorView<const T> x, VectorView<T> y) {

@@ -31,8 +31,8 @@ struct ScaleByMkor {
     std::vector<double> scales;      // of the inverses, two a block
     bool first_order() const { return losses[2] != 0; }
     template <class F>
-    void for_each_buffer(const std::string& prefix, const std::vector<ParameterInfo>& infos, F&& f) {
-      detail::ObservedState<T, 2>::for_each_buffer(prefix, infos, f);
+    void for_each_buffer(const std::string& prefix, const std::vector<ParameterInfo>& blocks_of, F&& f) {
+      detail::ObservedState<T, 2>::for_each_buffer(prefix, blocks_of, f);
       f(prefix + "scales", std::span<double>(scales));
       f(prefix + "losses", std::span<double>(losses));
       f(prefix + "windows", std::span<Index>(windows));
