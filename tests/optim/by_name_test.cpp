@@ -60,7 +60,7 @@ TEST(ByName, UnknownNamesListWhatIsKnown) {
 TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
   for (const auto& name : optimizer_names<double>()) {
     SCOPED_TRACE(name);
-    const auto opt = made(name, {{"refresh", 3}});
+    const auto opt = made(name, {{"refresh", 3}, {"lower_bound", -1000}});
     Training whole(opt), first(opt), second(opt);
     whole.steps(0, 7);
     first.steps(0, 4);

@@ -6,16 +6,26 @@
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/by_name_options.hpp>
 #include <tessera/optim/by_name_targets.hpp>
+#include <tessera/optim/cautious.hpp>
+#include <tessera/optim/cocob.hpp>
 #include <tessera/optim/dadapt.hpp>
+#include <tessera/optim/dog.hpp>
 #include <tessera/optim/first_order.hpp>
+#include <tessera/optim/fromage.hpp>
 #include <tessera/optim/galore.hpp>
 #include <tessera/optim/layer_wise.hpp>
+#include <tessera/optim/linesearch.hpp>
 #include <tessera/optim/lion_norms.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/low_memory.hpp>
+#include <tessera/optim/mechanize.hpp>
 #include <tessera/optim/mezo.hpp>
+#include <tessera/optim/momo.hpp>
+#include <tessera/optim/optimistic.hpp>
+#include <tessera/optim/polyak.hpp>
 #include <tessera/optim/prodigy.hpp>
 #include <tessera/optim/recipe.hpp>
+#include <tessera/optim/rprop.hpp>
 #include <tessera/optim/sam.hpp>
 #include <tessera/optim/second_order.hpp>
 #include <tessera/optim/storage.hpp>
@@ -87,6 +97,32 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                                                     .every = h.whole("every", 10),
                                                     .batch = h("batch", 1)}));
        }},
+      {"nadamw", [](R& h) { return nadamw(h.rate(1e-3), adam_options(h), h("weight_decay", 1e-4), h.decayed()); }},
+      {"adamaxw", [](R& h) { return adamaxw(h.rate(2e-3), moment_options(h), h("weight_decay", 1e-4), h.decayed()); }},
+      {"acprop",
+       [](R& h) {
+         return acprop(h.rate(1e-3), moment_options(h, {.eps = 1e-16, .eps_root = 1e-16}), h("weight_decay", 0),
+                       h.decayed());
+       }},
+      {"simplified_ademamix",
+       [](R& h) {
+         return decayed_descent(
+             h,
+             scale_by_simplified_ademamix(
+                 {.b1 = h("b1", 0.99), .b2 = h("b2", 0.95), .alpha = h("alpha", 10), .eps = h("eps", 1e-8)}),
+             1e-5);
+       }},
+      {"cautious", [](R& h) { return decayed_descent(h, cautious(scale_by_adam(adam_options(h)))); }},
+      {"rprop", [](R& h) { return rprop(h.rate(1e-3)(0), rprop_options(h)); }},
+      {"optimistic_gradient_descent",
+       [](R& h) { return optimistic_gradient_descent(h.rate(1e-2), h("alpha", 1), h("beta", 1)); }},
+      {"optimistic_adam",
+       [](R& h) {
+         return optimistic_adam(h.rate(1e-3), h("alpha", 1), h("beta", 1), adam_options(h, {.nesterov = true}));
+       }},
+      {"noisy_sgd", [](R& h) { return noisy_sgd(h.rate(1e-2), h("eta", 0.01), h("gamma", 0.55), seed_of(h)); }},
+      {"cocob",
+       [](R& h) { return cocob(h.rate(1), h("alpha", 100), h("eps", 1e-8), h("weight_decay", 0), h.decayed()); }},
       {"adamw_bf16", [](R& h) { return decayed_descent(h, in_bf16(scale_by_adam(adam_options(h)))); }},
       {"adamw_8bit", [](R& h) { return decayed_descent(h, in_dynamic8(scale_by_adam(adam_options(h)))); }},
       {"adamw_4bit", [](R& h) { return decayed_descent(h, in_dynamic4(scale_by_adam(adam_options(h)))); }},
@@ -115,6 +151,10 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       {"sm3", [](R& h) { return sm3(h.rate(1e-1), h("momentum", 0.9)); }},
       {"prodigy", [](R& h) { return chain(prodigy(distance_options(h))); }},
       {"dadapt_adam", [](R& h) { return chain(dadapt_adam(distance_options(h))); }},
+      {"dog",
+       [](R& h) { return dog(h.rate(1), {.relative = h("start", 1e-4), .layer_wise = h("layer_wise", 0) != 0}); }},
+      {"dowg", [](R& h) { return dowg(h.rate(1), {.squared_distance = h("start", 0), .eps = h("eps", 1e-4)}); }},
+      {"fromage", [](R& h) { return fromage(h.rate(1e-2), h("min_norm", 1e-6)); }},
       {"muon",
        [](R& h) {
          const auto rate = h.rate(2e-2);
@@ -169,6 +209,15 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return frugal_svd(h.rate(1e-3), low_rank_options(h, 1), h("weight_decay", 0), h("free_rate", 1), h.matrices(),
                            adam_options(h), h.decayed());
        }},
+      // by values of the loss too
+      {"polyak_sgd",
+       [](R& h) {
+         return polyak_sgd(h.rate(1), {h("lower_bound", 0), h("max_rate", 1), h("eps", 0), h("positive", 0) != 0});
+       }},
+      {"momo", [](R& h) { return chain(momo(momo_options(h, 1))); }},
+      {"momo_adam", [](R& h) { return momo_adam_by_name(h); }},
+      {"backtracking", [](R& h) { return backtracking_linesearch(sgd(h.rate(1)), {.max_rate = h("max_rate", 1)}); }},
+      {"zoom", [](R& h) { return zoom_linesearch(sgd(h.rate(1))); }},
       // by values of the loss alone
       {"mezo", [](R& h) { return mezo(h.rate(1e-3), h("eps", 1e-3), static_cast<std::uint64_t>(h.whole("seed", 0))); }},
       {"sparse_mezo",
@@ -221,6 +270,11 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                               h.rate(1e-3), momentum);
        }},
       {"sam", [](R& h) { return sam(adamw_by_name(h), h("rho", 0.05), h("adaptive", 0) != 0); }},
+      {"mechanize",
+       [](R& h) {
+         return mechanize(adam(h.rate(1), adam_options(h)),
+                          {.weight_decay = h("mechanic_decay", 1e-2), .start = h("start", 1e-6)});
+       }},
       {"averaged", [](R& h) { return averaged(adamw_by_name(h), ema_average{h("average", 0.99)}); }},
   };
   return all;

@@ -7,12 +7,15 @@
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/amsgrad.hpp>
 #include <tessera/optim/apollo.hpp>
+#include <tessera/optim/chain.hpp>
 #include <tessera/optim/dadapt.hpp>
 #include <tessera/optim/frugal.hpp>
 #include <tessera/optim/lion.hpp>
 #include <tessera/optim/lmo.hpp>
 #include <tessera/optim/low_rank_state.hpp>
+#include <tessera/optim/momo.hpp>
 #include <tessera/optim/recipe.hpp>
+#include <tessera/optim/rprop.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim::detail {
 
@@ -63,6 +66,24 @@ inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
   o.start = h("start", o.start);
   o.weight_decay = h("weight_decay", 0);
   return o;
+}
+inline MomoOptions<AnySchedule, AnyMask> momo_options(Recipe& h, double rate) {
+  return {.rate = h.rate(rate),
+          .b1 = h("b1", 0.9),
+          .lower_bound = h("lower_bound", 0),
+          .adapt = h("adapt", 0) != 0,
+          .weight_decay = h("weight_decay", 0),
+          .mask = h.decayed()};
+}
+inline auto momo_adam_by_name(Recipe& h) {
+  auto options = momo_options(h, 1e-2);
+  options.b2 = h("b2", 0.999);
+  options.eps = h("eps", 1e-8);
+  return chain(momo_adam(options));
+}
+inline RpropOptions rprop_options(Recipe& h) {
+  const RpropOptions usual;
+  return {h("shrink", usual.shrink), h("grow", usual.grow), h("least", usual.least), h("most", usual.most)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim::detail
