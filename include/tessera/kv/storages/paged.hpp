@@ -2,9 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <new>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -21,7 +24,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// W. Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention" (SOSP 2023), §4.
 /// A head's tokens in blocks of `Tokens`, all full but the last, and a table of pointers to them, counted: a copy or a
 /// fork is a copy of the table. Up to a block a head is unused. Tiles that lie in one block are read in place, others
-/// gathered; attention's tiles are 64 tokens. Kept for comparison with Virtual, which needs no table.
+/// gathered, codes as codes, so that results are those of Contiguous to the bit; attention's tiles are 64 tokens. Kept
+/// for comparison with Virtual, which needs no table.
 /// Codecs whose tokens are coded each by itself (F32, F16, Bf16, Int8, the values of Kivi) are in blocks; whatever else
 /// a codec holds, and positions after an eviction, is as in Contiguous. `bytes` counts blocks that others share, too.
 /// There is no free list: blocks of one size are what an allocator keeps lists of.
@@ -56,6 +60,8 @@ class PagedRows {
   TokenCodes codes(Index begin) const noexcept requires requires(const Rows& rows) { rows.codes(begin); }
   {
     if (begin >= size_) return {};
+    const Index count = std::min(AttentionArgs<float>::tile_tokens, size_ - begin);
+    if (begin % Tokens + count > Tokens) return gathered(begin, count);
     TokenCodes codes = block(begin).codes(begin % Tokens);
     codes.count = std::min(codes.count, size_ - begin);  // a block that was truncated may still hold what went
     return codes;
@@ -90,6 +96,25 @@ class PagedRows {
 
  private:
   const Rows& block(Index token) const { return *blocks_[static_cast<std::size_t>(token / Tokens)]; }
+
+  /// Codes of several blocks in one of this thread's, until it has gathered three others: a tile's keys and values are
+  /// read at a time. Without memory there are none, and they are read as numbers.
+  TokenCodes gathered(Index begin, Index count) const noexcept {
+    thread_local std::array<std::optional<Rows>, 4> all;
+    thread_local std::size_t last = 0;
+    try {
+      Rows& rows = all[++last % all.size()].emplace(empty_);
+      rows.reserve(count);
+      for (Index done = 0, some = 0; done < count; done += some) {
+        const Index at = (begin + done) % Tokens;
+        some = std::min(count - done, Tokens - at);
+        rows.take(block(begin + done), at, some);
+      }
+      return rows.codes(0);
+    } catch (const std::bad_alloc&) {
+      return {};
+    }
+  }
 
   /// The last block, with room, of this store alone.
   Rows& open() {

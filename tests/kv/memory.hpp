@@ -1,0 +1,73 @@
+/// How much memory this process has.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdio>
+#include <tessera/core/context.hpp>
+#if defined(__linux__)
+#include <fcntl.h>
+#include <malloc.h>
+#include <unistd.h>
+#endif
+
+namespace tessera::test {
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized = __has_feature(address_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+#if defined(__linux__)
+inline constexpr bool measures_residence = !sanitized;  // AddressSanitizer keeps what was freed for a while
+
+inline std::size_t page() {
+  static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+/// MiB of the whole process, pages that it maps twice counted once.
+inline double resident_mib() {
+  long kib = 0, found = -1;
+  char line[256];
+  std::FILE* const file = std::fopen("/proc/self/smaps_rollup", "r");
+  while (std::fgets(line, sizeof line, file) != nullptr)
+    if (std::sscanf(line, "Pss: %ld", &kib) == 1) found = kib;
+  std::fclose(file);
+  EXPECT_GE(found, 0);
+  return static_cast<double>(found) / 1024;
+}
+/// The same after scratch and what the allocator keeps are given back.
+inline double resident_mib(Context& ctx) {
+  ctx.workspace.release();
+  default_context().workspace.release();
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+  return resident_mib();
+}
+inline Index open_files() {
+  Index count = 0;
+  for (int descriptor = 0; descriptor < 1000; ++descriptor) count += fcntl(descriptor, F_GETFD) >= 0 ? 1 : 0;
+  return count;
+}
+inline Index mappings() {
+  Index lines = 0;
+  std::FILE* const file = std::fopen("/proc/self/maps", "r");
+  for (int c = 0; (c = std::fgetc(file)) != EOF;) lines += c == '\n' ? 1 : 0;
+  std::fclose(file);
+  return lines;
+}
+#else
+inline constexpr bool measures_residence = false;
+inline std::size_t page() { return 4096; }
+inline double resident_mib() { return 0; }
+inline double resident_mib(Context&) { return 0; }
+inline Index open_files() { return 0; }
+inline Index mappings() { return 0; }
+#endif
+
+}  // namespace tessera::test
