@@ -497,14 +497,17 @@ TEST(Rerotate, KeptTokensCloseUp) {
   }
   KvCache<> cache(heads, d);
   cache.append(ctx, plain.view(), V.view());
-  const nn::RopeTable<float> wide(d + 2, 200), few(d, 20);
-  const auto before = decoded(cache, 0, true);
-  EXPECT_THROW(cache.compress(ctx, window({2, 2}) | rerotate(wide)), shape_error);
-  EXPECT_EQ(cache.size(0), 4);
-  EXPECT_THROW(cache.compress(ctx, window({2, 2}) | rerotate(few)), shape_error);
-  EXPECT_EQ(positions(cache, 0), (std::vector<Index>{0, 1, 148, 149}));
+  const nn::RopeTable<float> wide(d + 2, 200), still(d, 1), few(d, 20);
+  for (const auto* refused : {&wide, &still}) {  // before anything is evicted
+    EXPECT_THROW(cache.compress(ctx, window({2, 2}) | rerotate(*refused)), shape_error);
+    EXPECT_EQ(cache.tokens(), heads * n);
+  }
+  KvCache<> hops = cache;  // of 146 positions by a table of 20
+  hops.compress(ctx, window({2, 2}) | rerotate(few));
   cache.compress(ctx, window({2, 2}) | rerotate(table));
   EXPECT_EQ(positions(cache, 1), (std::vector<Index>{0, 1, 2, 3}));
+  const auto once = decoded(cache, 0, true), often = decoded(hops, 0, true);
+  for (std::size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(often[i], once[i], 1e-5f);
 }
 
 }  // namespace

@@ -73,11 +73,15 @@ class KvCache final : public KvCacheBase {
       total += one.keys.bytes() + one.values.bytes() + one.positions.bytes() + one.biases.bytes();
     return total;
   }
+  void check_demotes() const override {
+    if constexpr (!demotable)
+      throw unsupported_error(tessera::detail::concat("tessera: demote: a cache by ", C::name,
+                                                      ", which holds all its tokens in one width"));
+  }
   void reserve(Index n) override {
     constexpr Index most = std::numeric_limits<std::int32_t>::max();
-    if (n > most)
-      throw shape_error(
-          tessera::detail::concat("tessera: reserve(", n, "): a kv head holds at most ", most, " tokens"));
+    if (n < 0 || n > most)
+      throw shape_error(tessera::detail::concat("tessera: reserve(", n, "): a kv head holds 0 to ", most, " tokens"));
     for (auto& one : heads_) {
       one.keys.reserve(n);
       one.values.reserve(n);
@@ -169,10 +173,7 @@ class KvCache final : public KvCacheBase {
     drop_idle(one.biases);
   }
   void demote_head([[maybe_unused]] Index h, [[maybe_unused]] std::span<const Index> kept) override {
-    if constexpr (requires(Head & one) {
-                    one.keys.demote(kept);
-                    one.values.demote(kept);
-                  }) {
+    if constexpr (demotable) {
       try {
         head(h).keys.demote(kept);
         head(h).values.demote(kept);
@@ -180,9 +181,6 @@ class KvCache final : public KvCacheBase {
         shorten(h, 0);
         throw;
       }
-    } else {
-      throw unsupported_error(tessera::detail::concat("tessera: demote: a cache by ", C::name,
-                                                      ", which holds all its tokens in one width"));
     }
   }
   void rewrite_head(Index h, MatrixView<const float> K, MatrixView<const float> V, std::span<const Index> positions,
@@ -218,6 +216,10 @@ class KvCache final : public KvCacheBase {
  private:
   using KeyStore = decltype(detail::row_store<KvPart::keys, Storage>(std::declval<const C&>(), Index{}, Index{}));
   using ValueStore = decltype(detail::row_store<KvPart::values, Storage>(std::declval<const C&>(), Index{}, Index{}));
+  static constexpr bool demotable = requires(KeyStore & keys, ValueStore& values, std::span<const Index> kept) {
+    keys.demote(kept);
+    values.demote(kept);
+  };
   static constexpr bool latent_keys = LatentRowStore<KeyStore>, latent_values = LatentRowStore<ValueStore>;
 
   struct Head {

@@ -129,17 +129,15 @@ class KvCacheBase : public KvReadable {
   }
 
   /// Applies a policy, a chain of stages; says what it cost, and with probe queries how far attention moved. Throws
-  /// shape_error for a probe that does not fit.
+  /// what KvProbe::check and the stages' checks throw, before anything has changed.
   template <KvPolicy Policy>
   KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
     KvReport report;
     report.bytes_before = bytes();
     report.tokens_before = tokens();
     std::optional<KvObservation> before;
-    if (!probe.queries.empty()) {
-      check_probe(probe);
-      if (probe.report) before = observe(ctx, *this, probe);
-    }
+    probe.check(kv_heads(), head_dim());
+    if (!probe.queries.empty() && probe.report) before = observe(ctx, *this, probe);
     std::vector<HeadDraft> drafts(static_cast<std::size_t>(kv_heads()));
     for (Index h = 0; h < kv_heads(); ++h) drafts[static_cast<std::size_t>(h)].reset(size(h));
     detail::as_chain(policy).run(StageContext{ctx, *this, drafts, probe});
@@ -168,10 +166,13 @@ class KvCacheBase : public KvReadable {
     trackers_.retain(kv_head, kept, spare);
   }
 
+  /// Throws unsupported_error where the codec has one width.
+  virtual void check_demotes() const = 0;
   /// Takes the tokens of a kv head but kept[0] < kept[1] < … to the codec's fewer bits, where it has two widths.
   /// Throws unsupported_error, and shape_error unless they ascend and are held. If memory runs out the head is empty.
   void demote(Index kv_head, std::span<const Index> kept) {
     check_kept("demote", kv_head, kept);
+    check_demotes();
     demote_head(kv_head, kept);
   }
 
@@ -274,15 +275,6 @@ class KvCacheBase : public KvReadable {
                                  "; expected tokens that ascend, each held"));
       next = j + 1;
     }
-  }
-
-  void check_probe(const KvProbe& probe) const {
-    const auto& Q = probe.queries;
-    if (Q.extent(0) % kv_heads() != 0 || Q.extent(2) != head_dim() || (head_dim() > 1 && Q.stride(2) != 1))
-      throw shape_error(tessera::detail::concat("tessera: a probe of queries (", Q.extent(0), ", ", Q.extent(1), ", ",
-                                                Q.extent(2), "), strides of d ", Q.stride(2), ", for a cache of ",
-                                                kv_heads(), " kv heads of ", head_dim(),
-                                                ": expected heads that these divide, and contiguous channels"));
   }
 
   template <class R>

@@ -13,6 +13,7 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvProbe& probe) {
+  probe.check(cache.kv_heads(), cache.head_dim());
   const auto& Q = probe.queries;
   const Index heads = Q.extent(0), n = Q.extent(1), d = Q.extent(2);
   KvObservation seen;
@@ -25,7 +26,7 @@ inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvPro
   for_each_chunk(ctx, cache.kv_heads(), 1, [&](Context& worker, Index begin, Index end) {
     for (Index h = begin; h < end; ++h) {
       constexpr Index tile = 64;
-      const Index m = cache.size(h), k = std::clamp<Index>(probe.top_k, 0, m);
+      const Index m = cache.size(h), k = std::min(probe.top_k, m);
       Workspace::Scope scope(worker.workspace);
       float* const scratch = scope.take<float>(tile * d);
       float* const scores = scope.take<float>(group * n * m);

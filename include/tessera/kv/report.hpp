@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -20,6 +21,20 @@ struct KvProbe {
   Index top_k = 32;                   // tokens a query's recall is counted over
   std::optional<double> scale = {};   // of the scores; 1/sqrt(d) unless given
   bool report = true;                 // how far attention moved: it is computed twice
+
+  /// Throws shape_error for queries that do not fit a cache, unsupported_error for a top_k below 0 or a scale that is
+  /// not finite.
+  void check(Index kv_heads, Index head_dim) const {
+    using tessera::detail::concat;
+    const auto& Q = queries;
+    if (top_k < 0 || (scale && !std::isfinite(*scale)))
+      throw unsupported_error(concat("tessera: a probe of the top ", top_k, " tokens with scores times ",
+                                     scale.value_or(1), "; expected at least 0 and a finite scale"));
+    if (!Q.empty() && (Q.extent(0) % kv_heads != 0 || Q.extent(2) != head_dim || (head_dim > 1 && Q.stride(2) != 1)))
+      throw shape_error(concat("tessera: a probe of queries (", Q.extent(0), ", ", Q.extent(1), ", ", Q.extent(2),
+                               "), strides of d ", Q.stride(2), ", for a cache of ", kv_heads, " kv heads of ",
+                               head_dim, ": expected heads that these divide, and contiguous channels"));
+  }
 };
 
 struct KvReport {

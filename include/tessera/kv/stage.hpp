@@ -78,6 +78,7 @@ struct StageContext {
 
 /// `needs` must be established by earlier stages; none of `too_late_after` may be; `gives` holds afterwards and `ends`
 /// no longer. `preserves_positions`: every token that stays keeps its position (and so its rotary embedding).
+/// `stage.check(context)`, if there is one, throws what can be known to fail before any stage of the chain has run.
 template <class S>
 concept KvStage = std::copyable<S> && requires(const S& stage, const StageContext& context) {
   { S::needs } -> std::convertible_to<Facts>;
@@ -109,14 +110,14 @@ struct StageFacts {
 constexpr Facts without(Facts all, Facts some) {
   return static_cast<Facts>(static_cast<unsigned>(all) & ~static_cast<unsigned>(some));
 }
-/// Walks a chain from `first` on; before that, what a stage needs is taken on trust.
+/// Whether stages from `first` on find `fact` where they need it; before that, what a stage needs is taken on trust.
 template <class... Stages>
-consteval bool needs_are_met(std::size_t first) {
+consteval bool finds(Facts fact, std::size_t first) {
   const StageFacts all[] = {{Stages::needs, Stages::too_late_after, Stages::gives, Stages::ends}...,
                             {Facts::none, Facts::none, Facts::none, Facts::none}};
   Facts facts = Facts::none;
   for (std::size_t i = 0; i < sizeof...(Stages); ++i) {
-    if (i >= first && !has(facts, all[i].needs)) return false;
+    if (i >= first && has(all[i].needs, fact) && !has(facts, fact)) return false;
     facts = without(facts | all[i].needs | all[i].gives, all[i].ends);
   }
   return true;
@@ -147,7 +148,18 @@ struct Chain {
   static constexpr bool preserves_positions = (Stages::preserves_positions && ...);
 
   void run(const StageContext& context) const {
-    std::apply([&](const auto&... stage) { (stage(context), ...); }, stages);
+    std::apply(
+        [&](const auto&... stage) {
+          (check(stage, context), ...);
+          (stage(context), ...);
+        },
+        stages);
+  }
+
+ private:
+  template <class S>
+  static void check([[maybe_unused]] const S& stage, [[maybe_unused]] const StageContext& context) {
+    if constexpr (requires { stage.check(context); }) stage.check(context);
   }
 };
 
@@ -173,20 +185,35 @@ template <class C>
 struct Verdict;
 template <class... Stages>
 struct Verdict<Chain<Stages...>> {
-  static constexpr bool needs_are_met = detail::needs_are_met<Stages...>(0);
-  static constexpr bool later_needs_are_met = detail::needs_are_met<Stages...>(1);
+  template <Facts Fact, std::size_t First>
+  static constexpr bool finds = detail::finds<Stages...>(Fact, First);
   static constexpr bool none_too_late = detail::none_too_late<Stages...>();
   static constexpr bool last_has_effect = detail::last_has_effect<Stages...>();
 };
 }  // namespace detail
 
-/// `score(…)` must come before `keep`, `keep` before `evict`: what a stage needs, the stages before it establish, and
-/// an eviction uses it up.
+/// `score(…)` comes before what reads scores: `keep`, `by_chunks`, `protect(top_scores(…))`. What follows an eviction
+/// or a merge needs scores of its own.
+template <class C, std::size_t First = 0>
+concept ScoresComeBeforeTheirUse = detail::Verdict<C>::template finds<Facts::scores, First>;
+/// `protect(…)` comes before `keep_protected()`.
+template <class C, std::size_t First = 0>
+concept ProtectionComesBeforeItsUse = detail::Verdict<C>::template finds<Facts::guards, First>;
+/// `keep(…)` comes before each `evict()`, `demote()` or `merge(…)`, which use the selection up.
+template <class C, std::size_t First = 0>
+concept ASelectionComesBeforeEachEffect = detail::Verdict<C>::template finds<Facts::selection, First>;
+/// `evict()` or `merge(…)` comes before `rerotate(…)`.
+template <class C, std::size_t First = 0>
+concept AnEffectComesBeforeRerotate = detail::Verdict<C>::template finds<Facts::effect, First>;
+
+/// What a stage needs, the stages before it establish, and an eviction uses it up.
 template <class C>
-concept EveryStageFindsWhatItNeeds = detail::Verdict<C>::needs_are_met;
+concept EveryStageFindsWhatItNeeds = ScoresComeBeforeTheirUse<C> && ProtectionComesBeforeItsUse<C> &&
+    ASelectionComesBeforeEachEffect<C> && AnEffectComesBeforeRerotate<C>;
 /// The same, but the first stage may rely on a chain that is still to be put before it.
 template <class C>
-concept EveryLaterStageFindsWhatItNeeds = detail::Verdict<C>::later_needs_are_met;
+concept EveryLaterStageFindsWhatItNeeds = ScoresComeBeforeTheirUse<C, 1> && ProtectionComesBeforeItsUse<C, 1> &&
+    ASelectionComesBeforeEachEffect<C, 1> && AnEffectComesBeforeRerotate<C, 1>;
 /// Scores and protection that come after the selection was made would be ignored.
 template <class C>
 concept NoStageComesTooLate = detail::Verdict<C>::none_too_late;

@@ -80,7 +80,7 @@ class Recent {
     if (n < packed_.size()) packed_.truncate(n);
   }
   void reserve(Index n) {
-    packed_.reserve(std::max<Index>(n - recent_, 0));
+    packed_.reserve(std::max<Index>(n - recent_, 0) / group_ * group_);
     tail_.reserve(std::min(n, recent_ + group_) * d_);
   }
   Index size() const { return packed_.size() + tokens(); }

@@ -92,6 +92,8 @@ struct MergeNearest {
   bool into_protected = false;
   static constexpr bool keys = false;
 
+  /// Throws unsupported_error for a threshold that is not a number.
+  void check() const { detail::check_threshold("MergeNearest", threshold); }
   template <std::same_as<MergeTokens> Tokens>  // a template: matrix products are compiled where it is used
   MergePlan operator()(Context& ctx, const Tokens& tokens) const {
     auto plan = MergePlan::dropping(tokens);
@@ -105,18 +107,21 @@ struct MergeNearest {
 /// "EMS: Adaptive Evict-then-Merge Strategy for Head-wise KV Cache Compression Based on Global-Local Importance"
 /// (2024), §3.3. Deviations: what merges is weighted by the tokens that it stands for, and counts as so many (see
 /// MergeOptions); protected tokens take nothing unless `into_protected`. Cost as MergeNearest, of `merging` of the
-/// evicted tokens. Throws unsupported_error unless `merging` is 0 to 1.
+/// evicted tokens. Throws unsupported_error unless `merging` is 0 to 1 and the threshold a number.
 struct EmsMerge {
   float threshold = 0.6f;
   double merging = 0.5;  // share of the tokens not kept that may merge, those of the highest scores
   bool into_protected = false;
   static constexpr bool keys = true;
 
-  template <std::same_as<MergeTokens> Tokens>
-  MergePlan operator()(Context& ctx, const Tokens& tokens) const {
+  void check() const {
+    detail::check_threshold("EmsMerge", threshold);
     if (!(merging >= 0 && merging <= 1))
       throw unsupported_error(tessera::detail::concat("tessera: EmsMerge that lets ", merging,
                                                       " of what goes merge; expected a share of 0 to 1"));
+  }
+  template <std::same_as<MergeTokens> Tokens>
+  MergePlan operator()(Context& ctx, const Tokens& tokens) const {
     auto plan = MergePlan::dropping(tokens);
     auto rest = detail::left_out(tokens);
     const auto some = static_cast<std::size_t>(std::llround(merging * static_cast<double>(rest.size())));

@@ -81,6 +81,9 @@ struct MergeSets {
   float threshold = 0.75f;
   static constexpr bool keys = true, finds_sets = true;
 
+  /// Throws unsupported_error for a threshold that is not a number.
+  void check() const { detail::check_threshold("MergeSets", threshold); }
+
   MergePlan operator()(Context& ctx, const MergeTokens& tokens) const {
     const Index n = tokens.keys.rows();
     const auto starts = detail::merge_sets(ctx, tokens, threshold, tokens.budget);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kv/head_probe.hpp>
 #include <tessera/kv/row_math.hpp>
 
@@ -22,6 +23,12 @@ struct Critic {
   float attention = 1, entropy = 0, gradient = 0;
   static constexpr Needs needs = Needs::queries | Needs::values;
 
+  /// Throws unsupported_error unless weights are finite.
+  void check(const KvCacheBase&) const {
+    if (!std::isfinite(attention) || !std::isfinite(entropy) || !std::isfinite(gradient))
+      throw unsupported_error(tessera::detail::concat("tessera: Critic with weights ", attention, ", ", entropy,
+                                                      " and ", gradient, "; expected finite ones"));
+  }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto positions = HeadProbe::latest(*tokens.cache, tokens.queries.extent(1));
     const HeadProbe probe(ctx, tokens, tokens.queries, positions);

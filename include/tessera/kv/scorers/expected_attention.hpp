@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kv/head_probe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -24,6 +26,15 @@ struct ExpectedAttention {
   bool value_norm = true;
   static constexpr Needs needs = Needs::queries;
 
+  /// Throws unsupported_error unless rope_base is 0 or at least 1, future 0 to 2^31 - 1, and epsilon at least 0.
+  void check(const KvCacheBase&) const {
+    constexpr Index most = std::numeric_limits<std::int32_t>::max();
+    if (!(rope_base == 0 || (rope_base >= 1 && std::isfinite(rope_base))) || future < 0 || future > most ||
+        !(epsilon >= 0 && std::isfinite(epsilon)))
+      throw unsupported_error(tessera::detail::concat(
+          "tessera: ExpectedAttention with rotary base ", rope_base, ", the ", future, " next positions and epsilon ",
+          epsilon, "; expected a base of 0 (none) or at least 1, 0 to ", most, " positions, and at least 0"));
+  }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto& cache = *tokens.cache;
     const Index group = tokens.queries.extent(0), n_q = tokens.queries.extent(1), d = tokens.queries.extent(2);
@@ -80,12 +91,11 @@ struct ExpectedAttention {
     const Index d = from.extent(2);
     for (Index c = 0; c + 1 < d; c += 2) {
       const double speed = std::pow(rope_base, -static_cast<double>(c) / static_cast<double>(d));
-      double cosine = 0, sine = 0;
-      for (Index p = position; p < position + future; ++p) {
-        cosine += std::cos(static_cast<double>(p) * speed) / static_cast<double>(future);
-        sine += std::sin(static_cast<double>(p) * speed) / static_cast<double>(future);
-      }
-      const auto x = static_cast<float>(cosine), y = static_cast<float>(sine);
+      // The mean of F rotations by p·speed from p = position on, a geometric sum: one by the mean angle, shortened.
+      const auto F = static_cast<double>(future);
+      const double angle = (static_cast<double>(position) + (F - 1) / 2) * speed;
+      const double length = std::sin(F * speed / 2) / (F * std::sin(speed / 2));
+      const auto x = static_cast<float>(length * std::cos(angle)), y = static_cast<float>(length * std::sin(angle));
       for (Index g = 0; g < from.extent(0); ++g)
         for (Index i = 0; i < from.extent(1); ++i) {
           to(g, i, c) = x * from(g, i, c) - y * from(g, i, c + 1);

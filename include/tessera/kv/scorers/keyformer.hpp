@@ -28,12 +28,13 @@ class GumbelSums {
     float noise = 1, tau_begin = 1, tau_end = 2;
     Index begin = 0, length = 1024;
   };
-  /// Throws unsupported_error unless temperatures are positive and noise is finite.
+  /// Throws unsupported_error unless temperatures are positive, noise is finite and length at least 0.
   explicit GumbelSums(const Options& options) : options_(options) {
     const auto& [seed, noise, from, to, begin, length] = options;
-    if (!(from > 0 && to > 0) || std::isinf(from) || std::isinf(to) || !std::isfinite(noise))
-      throw unsupported_error(tessera::detail::concat("tessera: GumbelSums with noise ", noise, " at temperatures ",
-                                                      from, " to ", to, "; expected positive ones and finite noise"));
+    if (!(from > 0 && to > 0) || std::isinf(from) || std::isinf(to) || !std::isfinite(noise) || length < 0)
+      throw unsupported_error(tessera::detail::concat(
+          "tessera: GumbelSums with noise ", noise, " at temperatures ", from, " to ", to, " over ", length,
+          " tokens; expected positive ones, finite noise and no less than 0"));
     std::vector<float> draws(size);
     const Philox stream(options.seed);
     for (std::size_t i = 0; i < size; i += 4)

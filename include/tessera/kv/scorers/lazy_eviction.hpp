@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -16,6 +17,12 @@ struct Recurrence {
   static constexpr std::string_view name = "Recurrence";
   float threshold = 1e-3f;
   static constexpr Index channels() { return 2; }
+  /// Throws unsupported_error unless the threshold is a number of at least 0.
+  void check() const {
+    if (!(threshold >= 0))
+      throw unsupported_error(tessera::detail::concat("tessera: Recurrence above weights of ", threshold,
+                                                      "; expected a number of at least 0"));
+  }
   static std::span<const float> last(const TrackedHead& head) { return head.channel(0); }
   static std::span<const float> longest(const TrackedHead& head) { return head.channel(1); }
 

@@ -11,6 +11,7 @@
 
 #include <Eigen/Cholesky>
 
+#include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kv/row_math.hpp>
@@ -64,6 +65,12 @@ struct Leverage {
   std::uint64_t seed = 0;
   static constexpr Needs needs = Needs::keys;
 
+  /// Throws unsupported_error unless sketch >= 0 and the ridge is finite and at least 0.
+  void check(const KvCacheBase&) const {
+    if (sketch < 0 || !(ridge >= 0 && std::isfinite(ridge)))
+      throw unsupported_error(tessera::detail::concat("tessera: Leverage by ", sketch, " directions and a ridge of ",
+                                                      ridge, "; expected at least 0 of each"));
+  }
   template <std::same_as<KvTokens> Tokens>  // a template: matrix products are compiled where it is used
   void operator()(Context& ctx, const Tokens& tokens, std::span<float> score) const {  // (n)
     Workspace::Scope scope(ctx.workspace);
@@ -100,6 +107,11 @@ struct CurDkv {
   std::uint64_t seed = 0;
   static constexpr Needs needs = Needs::keys | Needs::values;
 
+  /// Throws unsupported_error unless rank >= 0.
+  void check(const KvCacheBase&) const {
+    if (rank < 0)
+      throw unsupported_error(tessera::detail::concat("tessera: CurDkv by ", rank, " directions; expected at least 0"));
+  }
   template <std::same_as<KvTokens> Tokens>
   void operator()(Context& ctx, const Tokens& tokens, std::span<float> score) const {  // (n)
     std::fill(score.begin(), score.end(), 1.0f);

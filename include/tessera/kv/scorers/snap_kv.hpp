@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/kv/head_probe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -18,12 +19,18 @@ struct SnapKv {
   Index pool = 7;
   static constexpr Needs needs = Needs::queries;
 
+  /// Throws unsupported_error unless pool >= 1.
+  void check(const KvCacheBase&) const {
+    if (pool < 1)
+      throw unsupported_error(
+          tessera::detail::concat("tessera: SnapKv that pools ", pool, " tokens; expected at least 1"));
+  }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto window = HeadProbe::latest(*tokens.cache, tokens.queries.extent(1));
     const HeadProbe probe(ctx, tokens, tokens.queries, window);
     std::vector<float> sum(score.size());
     probe.sums(ctx, sum);
-    const Index n = static_cast<Index>(score.size()), reach = std::max<Index>(pool - 1, 0) / 2;
+    const Index n = static_cast<Index>(score.size()), reach = (std::min(pool, n) - 1) / 2;
     Index before = n;  // tokens older than the window
     while (before > 0 && tokens.cache->position(tokens.kv_head, before - 1) >= window.front()) --before;
     for (Index t = 0; t < n; ++t) {

@@ -20,13 +20,20 @@ inline Index chunk_size(const char* what, Index size) {
 }
 }  // namespace detail
 
+/// Queries, and what a cache tracks, are of all tokens of a head.
+template <class S>
+concept ScoresOnlyTheTokensItIsGiven = KvScorer<S> && S::needs != Needs::none && !has(S::needs, Needs::queries);
+
 /// A scorer that is given `size` tokens of a head at a time, as if they were all: its cost is that of the chunks.
-template <KvScorer S>
+template <ScoresOnlyTheTokensItIsGiven S>
 struct Chunked {
   S scorer;
   Index size;
   static constexpr Needs needs = S::needs;
 
+  void check([[maybe_unused]] const KvCacheBase& cache) const {
+    if constexpr (requires { scorer.check(cache); }) scorer.check(cache);
+  }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {
     const auto n = static_cast<Index>(score.size());
     for (Index j = 0; j < n; j += size) {
@@ -42,9 +49,9 @@ struct Chunked {
 };
 
 /// `score(chunked(KeyDiff{}, 1024))`. Throws unsupported_error unless size >= 1.
-template <KvScorer S>
-Chunked<S> chunked(S scorer, Index size) {
-  return {std::move(scorer), detail::chunk_size("chunked", size)};
+template <ScoresOnlyTheTokensItIsGiven S>
+auto chunked(S scorer, Index size) {
+  return Chunked<S>{std::move(scorer), detail::chunk_size("chunked", size)};
 }
 
 /// Gives each token the mean score of its chunk of `size` tokens held, so that chunks stay or go as a whole (but one at

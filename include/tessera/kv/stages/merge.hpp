@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stage.hpp>
@@ -43,7 +44,8 @@ struct MergePlan {
   }
 };
 
-/// merger(ctx, tokens) is a plan; `keys` says whether keys move too, or values alone.
+/// merger(ctx, tokens) is a plan; `keys` says whether keys move too, or values alone. `merger.check()`, if there is
+/// one, throws for options that make no sense.
 template <class M>
 concept KvMerger = std::copyable<M> && requires(const M& merger, Context& ctx, const MergeTokens& tokens) {
   { M::keys } -> std::convertible_to<bool>;
@@ -54,6 +56,14 @@ template <class M>
 concept KvSetMerger = KvMerger<M> && requires {
   requires M::finds_sets;
 };
+
+namespace detail {
+inline void check_threshold(const char* merger, float threshold) {
+  if (std::isnan(threshold))
+    throw unsupported_error(
+        tessera::detail::concat("tessera: ", merger, " above a cosine of ", threshold, "; expected a number"));
+}
+}  // namespace detail
 
 struct MergeOptions {
   bool counted = true;  // what is merged weighs as many tokens as it stands for
@@ -70,6 +80,9 @@ struct Merge {
                          ends = Facts::scores | Facts::guards | Facts::selection;
   static constexpr bool preserves_positions = true;
 
+  void check(const StageContext&) const {
+    if constexpr (requires { merger.check(); }) merger.check();
+  }
   /// A head whose tokens do not merge is evicted from as it is; else its tokens are coded anew. A head's tokens are
   /// decoded as a whole while it runs.
   void operator()(const StageContext& context) const {

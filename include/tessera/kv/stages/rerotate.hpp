@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
 #include <span>
 #include <vector>
 
@@ -28,19 +27,20 @@ struct Rerotate {
                          gives = Facts::effect, ends = Facts::none;
   static constexpr bool preserves_positions = false;
 
-  /// Throws shape_error if the table has other channels than the keys, or not as many positions as tokens move by;
-  /// then nothing has changed.
+  /// Before the chain has run: throws shape_error if the table has other channels than the keys, or no position but 0.
+  void check(const StageContext& context) const {
+    const Index d = context.cache.head_dim();
+    if (table->d() != d || table->positions() < 2)
+      throw shape_error(tessera::detail::concat("tessera: rerotate of keys of ", d, " channels with a table of ",
+                                                table->d(), " channels and ", table->positions(),
+                                                " positions; expected as many channels and at least 2 positions"));
+  }
+  /// Tokens that move farther than the table goes are turned more than once.
   void operator()(const StageContext& context) const {
+    check(context);
     KvCacheBase& cache = context.cache;
-    const Index d = cache.head_dim(), heads = cache.kv_heads();
-    Index end = 0, farthest = 0;
-    for (Index h = 0; h < heads; ++h) end = std::max(end, cache.size(h));
-    for (Index h = 0; h < heads; ++h)
-      for (Index j = 0; j < cache.size(h); ++j) farthest = std::max(farthest, std::abs(moved(cache, h, j, end)));
-    if (table->d() != d || (farthest > 0 && farthest >= table->positions()))
-      throw shape_error(tessera::detail::concat("tessera: rerotate of keys of ", d, " channels by up to ", farthest,
-                                                " positions with a table of ", table->d(), " channels and ",
-                                                table->positions(), " positions"));
+    Index end = 0;
+    for (Index h = 0; h < cache.kv_heads(); ++h) end = std::max(end, cache.size(h));
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
     context.for_each_head([&](Context& ctx, Index h) { turn(ctx, cache, unpack, h, end); });
     cache.move_end(end);
@@ -67,9 +67,16 @@ struct Rerotate {
     cache.copy_rows(KvPart::values, h, 0, n, values.data(), unpack);
     const Index ahead = std::lower_bound(by.begin(), by.end(), 0) - by.begin();
     for (Index j = 0; j < ahead; ++j) by[static_cast<std::size_t>(j)] *= -1;
-    const auto distances = std::span<const Index>(by);
-    nn::rope(ctx, *table, keys.slice(0, 0, ahead), distances.first(static_cast<std::size_t>(ahead)));
-    nn::rope_backward(ctx, *table, keys.slice(0, ahead, n - ahead), distances.subspan(static_cast<std::size_t>(ahead)));
+    const Index farthest = std::max(by.front(), by.back()), most = table->positions() - 1;
+    std::vector<Index> turns(by.size());
+    const auto split = static_cast<std::size_t>(ahead);
+    for (Index done = 0; done < farthest; done += most) {
+      std::transform(by.begin(), by.end(), turns.begin(),
+                     [&](Index far) { return std::clamp<Index>(far - done, 0, most); });
+      const auto distances = std::span<const Index>(turns);
+      nn::rope(ctx, *table, keys.slice(0, 0, ahead), distances.first(split));
+      nn::rope_backward(ctx, *table, keys.slice(0, ahead, n - ahead), distances.subspan(split));
+    }
     std::vector<float> counts;
     for (Index j = 0; cache.counted(h) && j < n; ++j) counts.push_back(std::exp(cache.count_bias(h, j)));
     cache.rewrite(h, keys, values, places, counts);

@@ -29,7 +29,7 @@ struct KvTokens {
 /// `scorer(ctx, tokens, score)` gives each token a number: higher stays longer, NaN counts as -inf. With
 /// `static constexpr bool tokenwise = true` a token's score depends on that token alone, and the scorer is called a
 /// tile of tokens at a time, so that a packed cache is never unpacked as a whole. `scorer.check(cache)`, if there is
-/// one, throws before anything is scored if the cache lacks what the scorer reads.
+/// one, throws before the chain has run if the cache lacks what the scorer reads, or for options that make no sense.
 template <class S>
 concept KvScorer = std::copyable<S> &&
     requires(const S& scorer, Context& ctx, const KvTokens& tokens, std::span<float> score) {
@@ -44,11 +44,14 @@ struct Score {
                          ends = Facts::none;
   static constexpr bool preserves_positions = true;
 
-  /// Throws unsupported_error if the scorer reads queries and there are none.
-  void operator()(const StageContext& context) const {
+  /// Throws unsupported_error if the scorer reads queries and there are none, and what the scorer's check() throws.
+  void check(const StageContext& context) const {
     if (has(S::needs, Needs::queries) && context.probe.queries.empty())
       throw unsupported_error("tessera: score: this scorer reads queries; pass them as compress(ctx, policy, probe)");
     if constexpr (requires { scorer.check(context.cache); }) scorer.check(context.cache);
+  }
+  void operator()(const StageContext& context) const {
+    check(context);
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
     context.for_each_head([&](Context& ctx, Index h) { score_head(ctx, context, unpack, h); });
   }
