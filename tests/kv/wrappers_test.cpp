@@ -37,92 +37,6 @@ static_assert(!Composes<decltype(score(KeyNorm{}) | keep(0.5)), ByChunks>, "scor
 static_assert(decltype(window({4, 64}))::preserves_positions && Merge<EmsMerge>::preserves_positions);
 static_assert(!kv::detail::Joined<Evict, Rerotate>::preserves_positions);
 
-// ---- every stage × wrapper × codec
-// -----------------------------------------------------------------------------------
-
-const nn::RopeTable<float>& table() {
-  static const nn::RopeTable<float> one(32, 512);
-  return one;
-}
-
-/// f(name, policy, fraction kept or -1) for each policy that keeps `fraction` of a head's tokens.
-template <class F>
-void each_policy(double fraction, const F& f) {
-  const auto guards = protect(sinks(1), recent(2));
-  const auto kept = keep(fraction);
-  f("key norm", score(KeyNorm{}) | guards | kept | evict());
-  f("key diff", score(KeyDiff{}) | kept | evict());
-  f("lag", score(LagKv{.sinks = 2, .lag = 8}) | kept | evict());
-  f("leverage", score(Leverage{.sketch = 8}) | kept | evict());
-  f("curdkv", score(CurDkv{.rank = 8}) | kept | evict());
-  f("random", score(Random{1}) | kept | evict());
-  f("chunked", score(chunked(KeyDiff{}, 16)) | by_chunks(4) | kept | evict());
-  f("spans", score(KeyNorm{}) | protect(between(3, 4), top_scores(1)) | kept | evict());
-  f("average", score(KeyNorm{}) | guards | kept | merge(MergeNearest{}));
-  f("ems", score(KeyNorm{}) | kept | merge(EmsMerge{.threshold = 0.1f, .merging = 0.5}));
-  f("sets", score(KeyNorm{}) | guards | kept | merge(MergeSets{.threshold = 0.1f}));
-  f("closed up", score(KeyNorm{}) | kept | evict() | rerotate(table()));
-  f("merged and closed up", score(KeyNorm{}) | kept | merge(MergeSets{.threshold = -1}) | rerotate(table()));
-}
-
-TEST(Policies, EveryStageAndCodec) {
-  Context ctx, several = Context::with_threads(3);
-  const Index heads = 2, n = 200, d = 32;
-  const Tokens K(heads, n, d, 1), V(heads, n, d, 2), Q(4, 2, d, 3);
-  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2", "staircase"}) {
-    const auto filled = [&](Index tokens) {
-      AnyKvCache cache = make_kv_cache(codec, heads, d);
-      cache.append(ctx, K.part(0, tokens), V.part(0, tokens));
-      return cache;
-    };
-    const AnyKvCache whole = filled(n);
-    each_policy(0.3, [&](const char* name, const auto& policy) {
-      SCOPED_TRACE(std::string(codec) + ", " + name);
-      AnyKvCache cache = whole;
-      const auto report = cache.compress(ctx, policy);
-      for (Index h = 0; h < heads; ++h) {
-        ASSERT_EQ(cache.size(h), 60);
-        for (Index j = 1; j < 60; ++j) ASSERT_LT(cache.position(h, j - 1), cache.position(h, j));
-      }
-      const bool moved = cache.next_position() != n;
-      EXPECT_EQ(cache.next_position(), moved ? 60 : n);
-      EXPECT_LE(cache.position(0, 59), cache.next_position() - 1);
-      // Memory is what as many tokens take, their positions and counts; grids of 4 and 2 bits may be twice as many.
-      const std::size_t few = filled(60).bytes() + heads * 60 * 8;
-      EXPECT_LE(report.bytes_after, std::max(few * 5 / 4, report.bytes_before / 2));
-      EXPECT_LT(report.bytes_after, report.bytes_before);  // 60 tokens fit the exact window of 4 and 2 bits
-      AnyKvCache again = whole;
-      again.compress(several, policy);
-      Tokens out(4, 2, d, 0), same(4, 2, d, 0);
-      cache.attend(ctx, Q.view(), out.view());
-      again.attend(several, Q.view(), same.view());
-      for (Index i = 0; i < out.buffer.size(); ++i) {
-        ASSERT_EQ(out.buffer[i], same.buffer[i]);
-        ASSERT_TRUE(std::isfinite(out.buffer[i]));
-      }
-    });
-    each_policy(1, [&](const char* name, const auto& policy) {  // at full budget nothing moves
-      SCOPED_TRACE(std::string(codec) + ", " + name);
-      AnyKvCache cache = whole;
-      cache.compress(ctx, policy);
-      for (Index h = 0; h < heads; ++h)
-        for (const bool keys : {true, false}) ASSERT_EQ(decoded(cache.base(), h, keys), decoded(whole.base(), h, keys));
-      EXPECT_EQ(cache.next_position(), n);
-      EXPECT_EQ(cache.bytes(), whole.bytes());
-    });
-    for (const Index tiny : {0, 1, 2, 3})
-      for (const double f : {0.0, 0.5})
-        each_policy(f, [&](const char* name, const auto& policy) {
-          SCOPED_TRACE(std::string(codec) + ", " + name);
-          AnyKvCache cache = filled(tiny);
-          for (int again = 0; again < 2; ++again) cache.compress(ctx, policy);
-          for (Index h = 0; h < heads; ++h) EXPECT_GE(cache.size(h), std::min<Index>(tiny, 1));
-          const Tokens more(heads, 1, d, 4);
-          cache.append(ctx, more.view(), more.view());
-        });
-  }
-}
-
 // ---- budgets
 // ---------------------------------------------------------------------------------------------------------
 
@@ -223,7 +137,7 @@ TEST(Layers, PyramidsSumExactly) {
   EXPECT_THROW(pyramid_budgets(3, std::numeric_limits<Index>::max()), unsupported_error);
   Context ctx;
   const Tokens K(2, 100, 8, 7);
-  std::vector<AnyKvCache> model(3, make_kv_cache("bf16", 2, 8));
+  std::vector<AnyKvCache> model(3, KvCache<Bf16>(2, 8));
   for (AnyKvCache& cache : model) cache.append(ctx, K.view(), K.view());
   const auto budgets = pyramid_budgets(3, 30);
   const auto reports = compress_layers(ctx, std::span(model), [&](Index l) {
