@@ -200,14 +200,22 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   ByTurn bytes{};
   std::size_t at = 0;
   const double scored = static_cast<double>(turn) * static_cast<double>(windows_.size());
+  const auto read_turn = [&](Decoder& decoder, std::span<const std::int32_t> tokens, std::size_t begin, Index step) {
+    const Stopwatch clock;
+    for (Index i = 0; i < turn; i += step)
+      decoder.read(ctx, tokens.subspan(begin + static_cast<std::size_t>(i), static_cast<std::size_t>(step)),
+                   logits.slice(0, i, step));
+    return clock.seconds();
+  };
   const auto ask = [&](Decoder& decoder, std::span<const std::int32_t> tokens, std::size_t t, KvLabLife& life,
                        bool one_by_one) {
     const auto begin = static_cast<std::size_t>(prompt + static_cast<Index>(t) * turn);
-    const Stopwatch clock;
-    for (Index i = 0, step = one_by_one ? 1 : turn; i < turn; i += step)
-      decoder.read(ctx, tokens.subspan(begin + static_cast<std::size_t>(i), static_cast<std::size_t>(step)),
-                   logits.slice(0, i, step));
-    if (one_by_one) row.text_speed = static_cast<double>(turn) / std::max(clock.seconds(), 1e-9);
+    for (int repeat = 0; one_by_one && repeat < 2; ++repeat) {  // the best of three
+      Decoder again(decoder);
+      row.text_speed = std::max(row.text_speed, static_cast<double>(turn) / read_turn(again, tokens, begin, 1));
+    }
+    const double seconds = read_turn(decoder, tokens, begin, one_by_one ? 1 : turn);
+    if (one_by_one) row.text_speed = std::max(row.text_speed, static_cast<double>(turn) / seconds);
     tessera::log_sum_exp_rows(ctx, logits, sums);
     double nats = 0, divergence = 0;
     for (Index i = 0; i < turn; ++i) {
