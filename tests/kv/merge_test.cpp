@@ -415,6 +415,34 @@ TEST(EmsMerge, SharesThatAreNoneAreRefused) {
   EXPECT_EQ(cache.tokens(), 40);
 }
 
+/// A plan that someone else made.
+struct Planned {
+  std::vector<Index> into;
+  static constexpr bool keys = true;
+  MergePlan operator()(Context&, const MergeTokens&) const { return {into, {}}; }
+};
+
+TEST(Merge, PlansThatDoNotFitAreRefused) {
+  Context ctx;
+  const Tokens K(1, 4, 8, 91);
+  KvCache<> cache(1, 8);
+  cache.append(ctx, K.view(), K.view());
+  const auto refused = [&](std::vector<Index> into) {
+    EXPECT_THROW(cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(Planned{into})), shape_error);
+    EXPECT_EQ(cache.tokens(), 4);
+  };
+  refused({1, 0, 2, 3});
+  refused({1, -1, 2, 3});
+  refused({4, 1, 2, 3});
+  refused({-2, 1, 2, 3});
+  refused({0, 1, 2});
+  cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(Planned{{1, 1, -1, 3}}));
+  EXPECT_EQ(positions(cache, 0), (std::vector<Index>{1, 3}));
+  cache.reserve(1 << 16);
+  cache.clear();
+  EXPECT_EQ(cache.bytes(), KvCache<>(1, 8).bytes());
+}
+
 TEST(MergeNearest, AveragesValuesUnderTheKeysThatStay) {
   Context ctx;
   const Index d = 8;

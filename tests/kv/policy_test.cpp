@@ -457,6 +457,14 @@ TEST(Policy, IsRefusedBeforeAnythingIsEvicted) {
   refuses(Leverage{.ridge = -0.25}, "-0.25");
   refuses(chunked(Leverage{.sketch = -3}, 16), "-3");
   refuses(CurDkv{.rank = -3}, "-3");
+  refuses(LagKv{.lag = 0}, "partitions of 0");
+  expect_refused<shape_error>(
+      [&] {
+        cache.compress(ctx, window({2, 60}) | score(ProbeSaliency{{1, 2}}) | keep(0.5) | evict(),
+                       {.queries = Q.view()});
+      },
+      "2 positions for 3 queries");
+  EXPECT_EQ(cache.tokens(), 100);
   refuses(AccumulatedAttention{}, "AttentionSums");
   const auto merges = [&](const auto& merger, const std::string& what) {
     const auto late = window({2, 60}) | score(KeyNorm{}) | keep(0.5) | merge(merger);

@@ -115,6 +115,29 @@ TEST(Chunks, SpreadTheBudgetOrStayWhole) {
   for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(all[40 + i], part[i]);
 }
 
+TEST(Keep, NoStageGivesBackWhatAnEarlierOneTook) {
+  Context ctx;
+  const Tokens K(2, 100, 8, 11);
+  const auto left = [&](const auto& policy) {
+    KvCache<> cache(2, 8);
+    cache.append(ctx, K.view(), K.view());
+    cache.compress(ctx, policy);
+    return std::vector<Index>{cache.size(0), cache.size(1)};
+  };
+  using Sizes = std::vector<Index>;
+  const auto scored = score(Planted{});
+  const auto held = scored | protect(recent(4)) | keep_protected();
+  EXPECT_EQ(left(scored | keep_at_most(10) | keep(0.5) | evict()), (Sizes{10, 10}));
+  EXPECT_EQ(left(scored | keep(0.5) | keep_at_most(10) | evict()), (Sizes{10, 10}));
+  EXPECT_EQ(left(scored | keep_at_most(10) | keep_at_most(30) | evict()), (Sizes{10, 10}));
+  EXPECT_EQ(left(held | keep(0.5) | evict()), (Sizes{4, 4}));
+  EXPECT_EQ(left(held | keep_adaptive(0.5, 0) | evict()), (Sizes{4, 4}));
+  EXPECT_EQ(left(held | keep_in_chunks(0.5, 16) | evict()), (Sizes{6 + 4, 6 + 4}));  // one of each chunk at least
+  EXPECT_EQ(left(scored | keep_at_most(50) | keep_in_chunks(0.75, 10) | evict()), (Sizes{50, 50}));
+  const auto both = left(scored | keep_at_most(10) | keep_adaptive(0.5) | evict());
+  EXPECT_EQ(both[0] + both[1], 20);
+}
+
 TEST(Layers, PyramidsSumExactly) {
   for (const Index layers : {1, 2, 7, 32, 61})
     for (const Index mean : {0, 1, 2, 100, 1023})
@@ -147,6 +170,22 @@ TEST(Layers, PyramidsSumExactly) {
   for (const KvReport& report : reports) total += report.tokens_after;
   EXPECT_EQ(total, 2 * 90);
   EXPECT_GT(model[0].size(0), model[2].size(1));
+}
+
+TEST(When, WhatThrowsDoesNotCount) {
+  Context ctx;
+  const Tokens K(1, 64, 8, 8), Q(1, 4, 8, 9);
+  KvCache<> cache(1, 8);
+  cache.append(ctx, K.view(), K.view());
+  const auto policy = score(SnapKv{}) | keep(0.5) | evict();
+  auto once = at_prefill(policy);
+  auto often = every(2, policy);
+  EXPECT_FALSE(often.step(ctx, cache).has_value());
+  EXPECT_THROW(once.step(ctx, cache), unsupported_error);
+  EXPECT_THROW(often.step(ctx, cache), unsupported_error);
+  EXPECT_TRUE(once.step(ctx, cache, {.queries = Q.view()}).has_value());
+  EXPECT_TRUE(often.step(ctx, cache, {.queries = Q.view()}).has_value());
+  EXPECT_EQ(cache.tokens(), 16);
 }
 
 TEST(When, OnceOrEverySoManySteps) {

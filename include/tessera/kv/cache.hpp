@@ -16,6 +16,7 @@
 
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/codecs/plain.hpp>
+#include <tessera/kv/observe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 

@@ -240,7 +240,10 @@ class KvCacheBase : public KvReadable {
   }
   /// Forgets everything and frees it.
   void clear() {
-    for (Index h = 0; h < kv_heads(); ++h) retain(h, {});
+    for (Index h = 0; h < kv_heads(); ++h) {
+      retain_head(h, {}, 0);  // with what was reserved
+      trackers_.retain(h, {}, 0);
+    }
     trackers_.set_shift(0);
     move_next(0);
   }

@@ -62,9 +62,11 @@ inline Bytes cachegen_save(Context& ctx, std::span<const KvCacheBase* const> lay
 inline std::size_t cachegen_load(Context& ctx, std::span<const std::uint8_t> stream,
                                  std::span<KvCacheBase* const> layers, std::string_view name = "CacheGen stream") {
   const std::size_t size = stream.size();
+  Index most = 0;  // numbers of the longest chunk that cachegen_save writes of such caches
+  for (const KvCacheBase* one : layers) most += 2 * one->kv_heads() * one->head_dim() * detail::cachegen_most_tokens;
   while (!stream.empty()) {
     auto rest = stream;
-    const CacheGenChunk chunk = cachegen_decode(ctx, rest, name);
+    const CacheGenChunk chunk = cachegen_decode(ctx, rest, name, std::max(most, Index{1} << 28));
     if (chunk.is_text) break;
     if (static_cast<std::size_t>(chunk.layers) != layers.size())
       throw shape_error(

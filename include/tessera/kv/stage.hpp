@@ -2,10 +2,12 @@
 /// evict()`.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -47,11 +49,14 @@ constexpr bool has(Needs all, Needs some) {
 /// What is being decided about the tokens of one kv head.
 struct HeadDraft {
   Index tokens = 0;
-  std::vector<float> score;           // (tokens), or empty
-  std::vector<std::uint8_t> guarded;  // (tokens), or empty: 1 is kept whatever its score
-  double fraction = 1;                // the product of all `keep`
-  std::vector<Index> kept;            // ascending
+  std::vector<float> score;                        // (tokens), or empty
+  std::vector<std::uint8_t> guarded;               // (tokens), or empty: 1 is kept whatever its score
+  double fraction = 1;                             // the product of all `keep`
+  Index most = std::numeric_limits<Index>::max();  // the least of all `keep_at_most`
+  std::vector<Index> kept;                         // ascending
 
+  /// What is to stay of all tokens.
+  Index budget() const { return std::min(most, share(tokens)); }
   /// What `keep` leaves of `count` tokens.
   Index share(Index count) const { return static_cast<Index>(std::llround(fraction * static_cast<double>(count))); }
   void reset(Index size) {

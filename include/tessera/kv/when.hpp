@@ -11,7 +11,7 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
-/// Once, at the first call that finds tokens: after the prompt.
+/// Once, at the first call that finds tokens: after the prompt. A call that throws does not count, here and below.
 template <KvPolicy Policy>
 class AtPrefill {
  public:
@@ -21,8 +21,9 @@ class AtPrefill {
   template <class Cache>
   std::optional<KvReport> step(Context& ctx, Cache& cache, const KvProbe& probe = {}) {
     if (done_ || cache.tokens() == 0) return std::nullopt;
+    const auto report = cache.compress(ctx, policy_, probe);
     done_ = true;
-    return cache.compress(ctx, policy_, probe);
+    return report;
   }
   void restart() { done_ = false; }
 
@@ -44,9 +45,13 @@ class EverySteps {
 
   template <class Cache>
   std::optional<KvReport> step(Context& ctx, Cache& cache, const KvProbe& probe = {}) {
-    if (++count_ < steps_) return std::nullopt;
+    if (count_ + 1 < steps_) {
+      ++count_;
+      return std::nullopt;
+    }
+    const auto report = cache.compress(ctx, policy_, probe);
     count_ = 0;
-    return cache.compress(ctx, policy_, probe);
+    return report;
   }
   /// Steps since the last time: all the state there is.
   Index count() const { return count_; }

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -69,10 +71,12 @@ struct ScaleKvBudget {
 
 /// Tokens for each (layer, scale), layers outermost: refiners' shrink with the scale, drafters share what that saves.
 /// They add up to tokens · layers · scales exactly. Without drafters every one has `tokens`. Throws unsupported_error
-/// unless 1 <= refiner <= tokens and decrease >= 0.
+/// unless 1 <= refiner <= tokens < 2^31 and decrease >= 0.
 inline std::vector<Index> scale_kv_budgets(const std::vector<bool>& drafters, Index scales, const ScaleKvBudget& of) {
   const auto all = static_cast<Index>(drafters.size());
-  if (of.refiner < 1 || of.refiner > of.tokens || of.decrease < 0 || scales < 1 || all % scales != 0)
+  constexpr Index most = std::numeric_limits<std::int32_t>::max();
+  if (of.refiner < 1 || of.refiner > of.tokens || of.tokens > most || of.decrease < 0 || scales < 1 ||
+      all % scales != 0)
     throw unsupported_error(tessera::detail::concat(
         "tessera: scale_kv_budgets of ", all, " layers and scales, ", scales, " scales: ", of.tokens,
         " tokens each and a refiner's ", of.refiner, " less ", of.decrease, " a scale; expected 1 to ", of.tokens));

@@ -25,10 +25,14 @@ struct LagKv {
   static constexpr Needs needs = Needs::keys | Needs::values;
 
   /// Throws unsupported_error unless sinks >= 0 and lag >= 1.
-  void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {  // (n)
+  void check(const KvCacheBase&) const { check(); }
+  void check() const {
     if (sinks < 0 || lag < 1)
       throw unsupported_error(tessera::detail::concat("tessera: LagKv with ", sinks, " sinks and partitions of ", lag,
                                                       "; expected at least 0 and 1"));
+  }
+  void operator()(Context&, const KvTokens& tokens, std::span<float> score) const {  // (n)
+    check();
     const auto n = static_cast<Index>(score.size());
     std::fill(score.begin(), score.end(), 2.0f);
     std::vector<float> spread(static_cast<std::size_t>(std::min(lag, n)));

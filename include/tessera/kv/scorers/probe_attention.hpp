@@ -49,6 +49,12 @@ inline std::vector<Index> saliency_probes(Index n, double recent = 0.05, double 
 struct ProbeSaliency {
   std::vector<Index> positions;
   static constexpr Needs needs = Needs::queries;
+  /// Throws shape_error for another number of positions than of queries.
+  void check(const KvProbe& probe) const {
+    if (const auto n = static_cast<Index>(positions.size()); n != 0 && n != probe.queries.extent(1))
+      throw shape_error(tessera::detail::concat("tessera: ProbeSaliency of ", n, " positions for ",
+                                                probe.queries.extent(1), " queries; expected as many, or none"));
+  }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto latest = HeadProbe::latest(*tokens.cache, tokens.queries.extent(1));
     std::vector<float> count(score.size());

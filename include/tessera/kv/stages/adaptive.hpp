@@ -31,7 +31,7 @@ struct KeepAdaptive : SelectingStage<> {
     for (std::size_t h = 0; h < context.heads.size(); ++h) {
       HeadDraft& draft = context.heads[h];
       draft.fraction *= fraction;
-      const Index even = draft.share(draft.tokens);
+      const Index even = draft.budget();
       detail::select_tokens(draft, static_cast<Index>(std::floor(floor * static_cast<double>(even))));
       left += even - static_cast<Index>(draft.kept.size());
       std::size_t next = 0;

@@ -80,8 +80,8 @@ struct ByChunks {
 /// Throws unsupported_error unless size >= 1.
 inline ByChunks by_chunks(Index size) { return {detail::chunk_size("by_chunks", size)}; }
 
-/// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context.
-/// One token of every chunk stays.
+/// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context; a
+/// chunk's part of what an earlier stage allows, if that is less. One token of every chunk stays.
 struct KeepInChunks : SelectingStage<> {
   double fraction;
   Index size;
@@ -98,7 +98,8 @@ struct KeepInChunks : SelectingStage<> {
         chunk.score.assign(draft.score.begin() + at, draft.score.begin() + at + count);
         if (!draft.guarded.empty())
           chunk.guarded.assign(draft.guarded.begin() + at, draft.guarded.begin() + at + count);
-        detail::select_tokens(chunk, draft.share(count));
+        const Index most = draft.most < draft.tokens ? draft.most * count / draft.tokens : count;
+        detail::select_tokens(chunk, std::min(draft.share(count), most));
         for (const Index t : chunk.kept) draft.kept.push_back(j + t);
       }
     }

@@ -8,7 +8,8 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// In the place of evict(): tokens that were not selected drop to their codec's fewer bits (Zip: 2 instead of 4). Those
-/// in an exact window stay as they are until they leave it. Throws unsupported_error where a codec has one width.
+/// in an exact window stay as they are until they leave it. What codes tokens anew (a merge, rerotate) gives all of
+/// them the codec's more bits again. Throws unsupported_error where a codec has one width.
 struct Demote : EffectStage {
   void check(const StageContext& context) const { context.cache.check_demotes(); }
   void operator()(const StageContext& context) const {

@@ -50,14 +50,14 @@ inline void select_tokens(HeadDraft& draft, Index budget) {
 }  // namespace detail
 
 /// Keeps a fraction of each head's tokens: round(fraction · n), at least one, and never less than the protected ones,
-/// which count. Fractions of one chain multiply before they are rounded.
+/// which count. Fractions of one chain multiply before they are rounded, and no more stay than any stage of it allows.
 struct Keep : SelectingStage<> {
   double fraction;
 
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       draft.fraction *= fraction;
-      detail::select_tokens(draft, draft.share(draft.tokens));
+      detail::select_tokens(draft, draft.budget());
     }
   }
 };
@@ -74,7 +74,10 @@ struct KeepAtMost : SelectingStage<> {
   Index tokens;
 
   void operator()(const StageContext& context) const {
-    for (HeadDraft& draft : context.heads) detail::select_tokens(draft, std::min(tokens, draft.share(draft.tokens)));
+    for (HeadDraft& draft : context.heads) {
+      draft.most = std::min(draft.most, tokens);
+      detail::select_tokens(draft, draft.budget());
+    }
   }
 };
 
@@ -89,8 +92,11 @@ inline KeepAtMost keep_at_most(Index tokens) {
 struct KeepProtected : SelectingStage<Facts::guards> {
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
-      draft.score.clear();
+      std::vector<float> score;
+      score.swap(draft.score);  // without one the latest stays
       detail::select_tokens(draft, 0);
+      score.swap(draft.score);
+      draft.most = std::min(draft.most, static_cast<Index>(draft.kept.size()));
     }
   }
 };

@@ -29,8 +29,8 @@ struct MergeTokens {
 };
 
 /// Token t joins token into[t], which joins itself; -1: it goes. Keys and values become the mean of those that join,
-/// with weight[t] times the tokens that t stands for (weights empty: all 1). Tokens that are joined must have into and
-/// weight positive and finite.
+/// with weight[t] times the tokens that t stands for (weights empty: all 1). Weights of tokens that
+/// are joined must be positive and finite; the stage throws shape_error for a plan of other lengths or joins.
 struct MergePlan {
   std::vector<Index> into;    // (n)
   std::vector<float> weight;  // (n), or empty
@@ -91,6 +91,21 @@ struct Merge {
   }
 
  private:
+  static void check_plan(const MergePlan& plan, Index n) {
+    const auto size = static_cast<std::size_t>(n);
+    if (plan.into.size() != size || (!plan.weight.empty() && plan.weight.size() != size))
+      throw shape_error(tessera::detail::concat("tessera: a merger's plan of ", plan.into.size(), " tokens and ",
+                                                plan.weight.size(), " weights for ", n, "; expected ", n,
+                                                " and as many or none"));
+    for (std::size_t t = 0; t < size; ++t) {
+      const Index to = plan.into[t];
+      if (to == -1) continue;
+      if (to < 0 || to >= n || plan.into[static_cast<std::size_t>(to)] != to)
+        throw shape_error(tessera::detail::concat("tessera: a merger's plan for ", n, " tokens in which token ", t,
+                                                  " joins ", to, "; expected -1 or one that joins itself"));
+    }
+  }
+
   void merge_head(Context& ctx, const StageContext& context, Unpack unpack, Index h) const {
     KvCacheBase& cache = context.cache;
     HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
@@ -111,6 +126,7 @@ struct Merge {
   void apply(Workspace::Scope& scope, KvCacheBase& cache, Index h, const MergeTokens& tokens,
              const MergePlan& plan) const {
     const Index n = tokens.keys.rows(), d = cache.head_dim();
+    check_plan(plan, n);
     std::vector<Index> row(static_cast<std::size_t>(n), -1), kept;  // a token's row among those that stay
     bool merged = false;
     for (Index t = 0; t < n; ++t)

@@ -28,8 +28,9 @@ struct KvTokens {
 
 /// `scorer(ctx, tokens, score)` gives each token a number: higher stays longer, NaN counts as -inf. With
 /// `static constexpr bool tokenwise = true` a token's score depends on that token alone, and the scorer is called a
-/// tile of tokens at a time, so that a packed cache is never unpacked as a whole. `scorer.check(cache)`, if there is
-/// one, throws before the chain has run if the cache lacks what the scorer reads, or for options that make no sense.
+/// tile of tokens at a time, so that a packed cache is never unpacked as a whole. `scorer.check(cache)` or
+/// `scorer.check(probe)`, if there is one, throws before the chain has run if the cache or the probe lacks what the
+/// scorer reads, or for options that make no sense.
 template <class S>
 concept KvScorer = std::copyable<S> &&
     requires(const S& scorer, Context& ctx, const KvTokens& tokens, std::span<float> score) {
@@ -49,6 +50,7 @@ struct Score {
     if (has(S::needs, Needs::queries) && context.probe.queries.empty())
       throw unsupported_error("tessera: score: this scorer reads queries; pass them as compress(ctx, policy, probe)");
     if constexpr (requires { scorer.check(context.cache); }) scorer.check(context.cache);
+    if constexpr (requires { scorer.check(context.probe); }) scorer.check(context.probe);
   }
   void operator()(const StageContext& context) const {
     check(context);
