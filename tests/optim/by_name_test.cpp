@@ -257,6 +257,14 @@ TEST(ByName, ParametersToEvaluateAt) {
     run.opt.evaluation(run.ctx, run.state, run.model.params, out.params);
     EXPECT_TRUE(same_bits(run.model.w, w));
     EXPECT_EQ(same_bits(out.w, w), name == "adamw") << name;
+    const auto refused = [&](const Parameters<double>& to) {
+      return message_of<shape_error>([&] { run.opt.evaluation(run.ctx, run.state, run.model.params, to); });
+    };
+    auto other = out.params;
+    other[0].data = nullptr;
+    EXPECT_SAYS(refused(other), "the output 'w' (9x7) has no memory");
+    other.pop_back();
+    EXPECT_SAYS(refused(other), "1 blocks of outputs, but 2 of parameters");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <tessera/core/rng.hpp>
 #include <tessera/optim/clip_blocks.hpp>
+#include <tessera/optim/conditional.hpp>
 #include <tessera/optim/finite.hpp>
 #include <tessera/optim/hyper.hpp>
 #include <tessera/optim/masked.hpp>
@@ -192,6 +193,25 @@ TEST(Finite, StepsThatAreNotAreLeftOutUpToALimit) {
   model.db[2] = 1e200;  // its square is beyond double
   opt.update(ctx, model.grads, state, model.params);
   EXPECT_EQ(state.in_a_row, 0);
+}
+
+TEST(Finite, OtherParametersAreRefusedWhateverTheirGradients) {
+  Model<double> model(3, 2), other(4, 2);
+  other.dw[3] = nan;
+  Parameters<double> none;
+  Context ctx;
+  const auto refuses = [&](const auto& opt, auto&& seen) {
+    auto state = opt.init(model.params);
+    EXPECT_THROW(opt.update(ctx, other.grads, state, other.params), shape_error);
+    EXPECT_THROW(opt.update(ctx, other.grads, state, model.params), shape_error);
+    EXPECT_THROW(opt.update(ctx, other.grads, state, none), shape_error);
+    EXPECT_THROW(opt.update(ctx, none, state, none), shape_error);
+    EXPECT_EQ(seen(state), 0);
+  };
+  refuses(apply_if_finite(sgd(0.1), 5), [](const auto& state) { return state.total; });
+  refuses(skip_updates(sgd(0.1), not_finite{}), [](const auto& state) { return state.skipped; });
+  const auto never = [](Index) { return false; };
+  refuses(conditionally_transform(sgd(0.1), never), [](const auto& state) { return state.count; });
 }
 
 TEST(Finite, ErrorsNameTheParameter) {

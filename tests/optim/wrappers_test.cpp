@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <tessera/optim/accumulate.hpp>
 #include <tessera/optim/alias.hpp>
+#include <tessera/optim/any.hpp>
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/lookahead.hpp>
 #include <tessera/optim/projections.hpp>
@@ -39,6 +41,19 @@ TEST(MultiSteps, MovesByTheMeanOfSeveralGradients) {
       },
       1e-14);
   EXPECT_THROW(multi_steps(sgd(0.1), 0), unsupported_error);
+}
+
+TEST(MultiSteps, OtherParametersAreRefusedAtTheFirst) {
+  Model<double> model(3, 2), other(4, 2);
+  const auto opt = multi_steps(sgd(0.1), 2);
+  auto state = opt.init(model.params);
+  Context ctx;
+  for (int i = 0; i < 2; ++i) EXPECT_THROW(opt.update(ctx, model.grads, state, other.params), shape_error);
+  EXPECT_THROW(opt.update(ctx, other.grads, state, model.params), shape_error);
+  EXPECT_EQ(state.mini_step, 0);
+  opt.update(ctx, model.grads, state, model.params);
+  EXPECT_THROW(opt.update(ctx, model.grads, state, other.params), shape_error);
+  EXPECT_EQ(state.mini_step, 1);
 }
 
 TEST(Lookahead, AndAnAverageBesideIt) {
@@ -134,6 +149,46 @@ TEST(Sam, ClimbsAndComesBack) {
     model.draw(1);
     opt.update(ctx, model.grads, resumed, model.params);
     for (Index i = 0; i < 12; ++i) EXPECT_EQ(model.w[i], w[i] - 0.5 * model.dw[i]);
+  }
+}
+
+/// A step that fails where SAM looks leaves no trace: after it all goes on as if it had not been.
+TEST(Sam, WhatFailsAtThePerturbedPointIsUndone) {
+  const AnyOptimizer<double> opt("sam", sam(adamw(1e-3)));
+  for (const bool throws : {false, true}) {
+    Model<double> model(3, 4), untouched(3, 4);
+    auto state = opt.init(model.params), expected = opt.init(untouched.params);
+    Context ctx;
+    const auto step = [&](Model<double>& m, auto& its, Index at, bool fails) {
+      int looked = 0;
+      const auto gradient = [&] {
+        m.draw(at + looked);
+        if (!fails || looked++ == 0) return 1.0;
+        if (throws) throw std::runtime_error("out of data");
+        m.dw[5] = std::numeric_limits<double>::quiet_NaN();
+        return m.dw[5];
+      };
+      return opt.step(ctx, {gradient, [] { return 1.0; }}, m.grads, its, m.params);
+    };
+    const auto same = [&] { return same_bits(model.w, untouched.w) && same_bits(model.b, untouched.b); };
+    step(model, state, 0, false);
+    step(untouched, expected, 0, false);
+    try {
+      step(model, state, 1, true);
+      FAIL() << "nothing was thrown";
+    } catch (const property_error& failure) {
+      EXPECT_FALSE(throws);
+      EXPECT_STREQ(failure.what(),
+                   "tessera: the loss is nan; expected a finite one; the first such element is of the gradient of 'w' "
+                   "(3x4), nan at (1, 1)");
+    } catch (const std::runtime_error& failure) {
+      EXPECT_STREQ(failure.what(), "out of data");
+    }
+    EXPECT_TRUE(same());
+    EXPECT_EQ(step(model, state, 2, false), 1);
+    step(untouched, expected, 2, false);
+    EXPECT_TRUE(same());
+    EXPECT_FALSE(same_bits(model.w, Model<double>(3, 4).w));
   }
 }
 

@@ -79,7 +79,7 @@ struct MultiSteps {
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
-    detail::check_same_blocks(state.blocks, "optimizer state", grads, "gradients");
+    state.check(params, grads);
     Workspace::Scope scope(ctx.workspace);
     if (!add(ctx, state, detail::views_of(scope, grads))) return;
     for (std::size_t b = 0; b < grads.size(); ++b) state.mean[b].data = state.kept[b].data();

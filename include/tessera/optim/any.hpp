@@ -43,7 +43,8 @@ void check_memory(const Parameters<T>& blocks, const char* what) {
 /// One step with whatever looks at the objective the optimizer needs: its own `step` of the objective or of the loss
 /// alone (zeroth-order methods), a `perturb` before the gradient that counts (sharpness-aware methods), or one
 /// gradient, whose loss the state is told (`observe_loss`). Returns the loss before the step. Throws property_error for
-/// a loss that is not finite, before anything moves.
+/// a loss that is not finite, before anything moves; after `perturb`, and where the gradient throws there, parameters
+/// are where they were.
 template <class O, class T, class State>
 double optimizer_step(const O& opt, Context& ctx, const std::type_identity_t<Objective<T>>& objective,
                       const Parameters<T>& grads, State& state, const Parameters<T>& params) {
@@ -59,7 +60,13 @@ double optimizer_step(const O& opt, Context& ctx, const std::type_identity_t<Obj
     detail::require_finite_loss(loss, params, grads);
     if constexpr (requires { opt.perturb(ctx, grads, state, params); }) {
       opt.perturb(ctx, grads, state, params);
-      objective.gradient();
+      try {
+        const double there = objective.gradient();
+        detail::require_finite_loss(there, params, grads);
+      } catch (...) {
+        opt.restore(state, params);
+        throw;
+      }
     }
     observe_loss(state, loss);
     opt.update(ctx, grads, state, params);
@@ -160,7 +167,7 @@ class AnyOptimizer {
   /// out ← the parameters to evaluate at: params themselves unless the optimizer keeps others (schedule_free,
   /// averaged).
   void evaluation(Context& ctx, State& state, const Parameters<T>& params, const Parameters<T>& out) const {
-    check(out, state, params);
+    check(out, state, params, "outputs", "output");
     self_->evaluation(ctx, *state.self_, params, out);
   }
 
@@ -211,7 +218,8 @@ class AnyOptimizer {
     }
   };
 
-  void check(const Parameters<T>& grads, const State& state, const Parameters<T>& params) const {
+  void check(const Parameters<T>& others, const State& state, const Parameters<T>& params,
+             const char* all = "gradients", const char* one = "gradient of") const {
     if (state.self_ == nullptr)
       throw unsupported_error(
           detail::concat("tessera: ", name_, ": no state; expected the one that init(params) gave"));
@@ -219,9 +227,9 @@ class AnyOptimizer {
       throw unsupported_error(detail::concat("tessera: ", name_, ": the state is of '", state.optimizer_,
                                              "'; expected the one that its own init(params) gave"));
     detail::check_state_of(state.blocks_, params);
-    detail::check_same_blocks(params, "parameters", grads, "gradients");
+    detail::check_same_blocks(params, "parameters", others, all);
     detail::check_memory(params, "parameter");
-    detail::check_memory(grads, "gradient of");
+    detail::check_memory(others, one);
   }
 
   std::string name_;

@@ -45,7 +45,7 @@ struct InTurns {
 
   template <class T, class State>
   void update(Context& ctx, const Parameters<T>& grads, State& state, const Parameters<T>& params) const {
-    check_same_blocks(params, "parameters", grads, "gradients");
+    state.check(params, grads);
     Workspace::Scope scope(ctx.workspace);
     if (self().turn(ctx, views_of(scope, grads), state))
       inner.update(ctx, grads, state.inner, params);
@@ -80,10 +80,10 @@ struct Conditionally : detail::InTurns<Conditionally<Inner, When, Mask>, Inner, 
       : detail::InTurns<Conditionally, Inner, !Mask>(std::move(its)), when(std::move(its_turn)) {}
 
   template <class T>
-  struct State : detail::ListedState<State<T>>, ObservedLoss {
+  struct State : detail::ListedState<State<T>>, detail::SeenBlocks, ObservedLoss {
     Index count = 0;
     detail::inner_state_t<Inner, T> inner;
-    explicit State(detail::inner_state_t<Inner, T> state) : inner(std::move(state)) {}
+    State(const Parameters<T>& params, const Inner& opt) : detail::SeenBlocks(params), inner(opt.init(params)) {}
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "seen", count);
@@ -92,7 +92,7 @@ struct Conditionally : detail::InTurns<Conditionally<Inner, When, Mask>, Inner, 
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(this->inner.init(params));
+    return State<T>(params, this->inner);
   }
   template <class T>
   bool turn(Context&, std::span<const VectorView<const T>>, State<T>& state) const {
@@ -123,10 +123,10 @@ struct SkipUpdates : detail::InTurns<SkipUpdates<Inner, Reject>, Inner, false> {
       : detail::InTurns<SkipUpdates, Inner, false>(std::move(its)), reject(std::move(its_reject)) {}
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
+  struct State : detail::ListedState<State<T>>, detail::SeenBlocks {
     Index skipped = 0;
     detail::inner_state_t<Inner, T> inner;
-    explicit State(detail::inner_state_t<Inner, T> state) : inner(std::move(state)) {}
+    State(const Parameters<T>& params, const Inner& opt) : detail::SeenBlocks(params), inner(opt.init(params)) {}
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "skipped", skipped);
@@ -135,7 +135,7 @@ struct SkipUpdates : detail::InTurns<SkipUpdates<Inner, Reject>, Inner, false> {
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(this->inner.init(params));
+    return State<T>(params, this->inner);
   }
   template <class T>
   bool turn(Context& ctx, std::span<const VectorView<const T>> updates, State<T>& state) const {

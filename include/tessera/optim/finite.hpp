@@ -103,11 +103,11 @@ struct ApplyIfFinite {
   Index limit;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
+  struct State : detail::ListedState<State<T>>, detail::SeenBlocks {
     Index in_a_row = 0, total = 0;  // steps not finite
     std::string last;               // the first parameter with such a gradient, of the last one left out
     detail::inner_state_t<Inner, T> inner;
-    explicit State(detail::inner_state_t<Inner, T> state) : inner(std::move(state)) {}
+    State(const Parameters<T>& params, const Inner& opt) : detail::SeenBlocks(params), inner(opt.init(params)) {}
     template <class F>
     void list_buffers(const std::string& prefix, F&& f) {
       detail::list_value(f, prefix + "in_a_row", in_a_row);
@@ -118,19 +118,20 @@ struct ApplyIfFinite {
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(inner.init(params));
+    return State<T>(params, inner);
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
+    state.check(params, grads);
     if (go_on(
-            ctx, grads.size(), [&](std::size_t b) { return VectorView<const T>(grads[b].view()); }, state, params))
+            ctx, grads.size(), [&](std::size_t b) { return VectorView<const T>(grads[b].view()); }, state))
       inner.update(ctx, grads, state.inner, params);
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,
                  const Parameters<T>& params) const {
     if (go_on(
-            ctx, updates.size(), [&](std::size_t b) { return VectorView<const T>(updates[b]); }, state, params))
+            ctx, updates.size(), [&](std::size_t b) { return VectorView<const T>(updates[b]); }, state))
       inner.transform(ctx, updates, state.inner, params);
     else
       for (const auto& u : updates) std::fill_n(u.data(), u.extent(0), T(0));
@@ -138,14 +139,14 @@ struct ApplyIfFinite {
 
  private:
   template <class T, class Block>
-  bool go_on(Context& ctx, std::size_t blocks, Block&& block, State<T>& state, const Parameters<T>& params) const {
+  bool go_on(Context& ctx, std::size_t blocks, Block&& block, State<T>& state) const {
     std::size_t b = 0;
     while (b < blocks && detail::all_finite<T>(ctx, block(b))) ++b;
     if (b == blocks) {
       state.in_a_row = 0;
       return true;
     }
-    state.last = params[std::min(b, params.size() - 1)].name;
+    state.last = state.blocks.at(b).name;
     ++state.total;
     return ++state.in_a_row > limit;
   }

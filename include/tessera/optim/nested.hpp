@@ -70,25 +70,36 @@ std::vector<Buffer<T>> buffers_like(const Parameters<T>& params) {
   return all;
 }
 
+/// Base of states that look at gradients before an inner optimizer does: the blocks that `init` saw.
+struct SeenBlocks {
+  std::vector<ParameterInfo> blocks;
+
+  template <class T>
+  explicit SeenBlocks(const Parameters<T>& params) : blocks(params.begin(), params.end()) {}
+  /// Throws shape_error unless these are the blocks that `init` saw.
+  template <class T>
+  void check(const Parameters<T>& params) const {
+    check_state_of(blocks, params);
+  }
+  template <class T>
+  void check(const Parameters<T>& params, const Parameters<T>& grads) const {
+    check(params);
+    check_same_blocks(params, "parameters", grads, "gradients");
+  }
+};
+
 /// What wrappers remember that keep one number a parameter beside the inner optimizer's state.
 template <class Self, class Inner, class T>
-struct WrapperState : ListedState<Self> {
-  std::vector<ParameterInfo> blocks;
+struct WrapperState : ListedState<Self>, SeenBlocks {
   std::vector<Buffer<T>> kept;  // zeros at first
   inner_state_t<Inner, T> inner;
 
   WrapperState(const Parameters<T>& params, const Inner& opt)
-      : blocks(params.begin(), params.end()), kept(buffers_like(params)), inner(opt.init(params)) {}
+      : SeenBlocks(params), kept(buffers_like(params)), inner(opt.init(params)) {}
   VectorView<T> view(std::size_t b) { return {kept[b].data(), kept[b].size()}; }
   VectorView<const T> view(std::size_t b) const { return {kept[b].data(), kept[b].size()}; }
   void keep(const Parameters<T>& params) {
     for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), kept[b].data());
-  }
-  /// Throws shape_error unless these are the blocks that `init` saw.
-  void check(const Parameters<T>& params) const { check_state_of(blocks, params); }
-  void check(const Parameters<T>& params, const Parameters<T>& grads) const {
-    check(params);
-    check_same_blocks(params, "parameters", grads, "gradients");
   }
   template <class F>
   void list_kept(const std::string& prefix, const char* what, F& f) {

@@ -33,6 +33,7 @@ struct Climb {  // along g, or along p²·g
 /// Two calls a step, each with gradients where the parameters then are:
 ///   opt.perturb(ctx, grads, state, params);   params += rho·g/‖g‖, the highest point near by
 ///   opt.update(ctx, grads, state, params);    back again, bit for bit, and a step of the inner optimizer
+/// or, without gradients there, opt.restore(state, params), back again alone.
 /// P. Foret et al., "Sharpness-Aware Minimization" (ICLR 2021), algorithm 1. `adaptive`: rho·p²g/‖p·g‖, J. Kwon et al.,
 /// "ASAM" (ICML 2021), eq. 9. State: one number a parameter and the inner state.
 template <class Inner>
@@ -78,14 +79,21 @@ struct Sam {
       map(ctx, detail::Climb<T>{static_cast<T>(by), adaptive}, params[b].view(), VectorView<const T>(grads[b].view()));
     state.perturbed = 1;
   }
+  /// params, bit for bit, as they were before perturb; nothing without one.
+  template <class T>
+  void restore(State<T>& state, const Parameters<T>& params) const {
+    state.check(params);
+    if (state.perturbed == 0) return;
+    for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(state.kept[b].data(), params[b].size(), params[b].data);
+    state.perturbed = 0;
+  }
   /// Throws unsupported_error without perturb before it.
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     state.check(params, grads);
     if (state.perturbed == 0)
       throw unsupported_error("tessera: sam: update without perturb; expected perturb, gradients there, then update");
-    for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(state.kept[b].data(), params[b].size(), params[b].data);
-    state.perturbed = 0;
+    restore(state, params);
     inner.update(ctx, grads, state.inner, params);
   }
 };
