@@ -97,28 +97,34 @@ TEST(Average, WeightsGiveMeans) {
 
 TEST(ScheduleFree, FollowsItsFormulas) {
   const linear rate{.init = 0, .end = 0.2, .steps = 3};
-  Plain z, x, v{std::vector<double>(190 * 181), std::vector<double>(181)};
-  double sum = 0;
   const auto opt = schedule_free(chain(scale_by_adam({.b1 = 0}), scale_by_learning_rate(rate), ema(0.5)), rate, 0.75);
-  Plain e = v;
-  obeys(
-      opt,
-      [&](Index step, const Plain& g, Plain& y) {
-        if (step == 0) z = x = y;
-        const double eta = rate(step), t = static_cast<double>(step + 1);
-        sum += eta * eta;
-        const double c = sum > 0 ? eta * eta / sum : 0;
-        for (std::size_t b = 0; b < 2; ++b)
-          for (std::size_t i = 0; i < y[b].size(); ++i) {
-            v[b][i] = 0.999 * v[b][i] + 0.001 * g[b][i] * g[b][i];
-            const double u = -eta * g[b][i] / (std::sqrt(v[b][i] / (1 - std::pow(0.999, t))) + 1e-8);
-            e[b][i] = 0.5 * e[b][i] + 0.5 * u;
-            z[b][i] += e[b][i] / (1 - std::pow(0.5, t));
-            x[b][i] = (1 - c) * x[b][i] + c * z[b][i];
-            y[b][i] = 0.25 * z[b][i] + 0.75 * x[b][i];
-          }
-      },
-      1e-11);
+  Plain x;
+  const auto follows = [&](Index rows, Index cols, Index steps) {
+    Plain z, v{std::vector<double>(static_cast<std::size_t>(rows * cols)),
+               std::vector<double>(static_cast<std::size_t>(cols))};
+    Plain e = v;
+    double sum = 0;
+    obeys(
+        opt,
+        [&](Index step, const Plain& g, Plain& y) {
+          if (step == 0) z = x = y;
+          const double eta = rate(step), t = static_cast<double>(step + 1);
+          sum += eta * eta;
+          const double c = sum > 0 ? eta * eta / sum : 0;
+          for (std::size_t b = 0; b < 2; ++b)
+            for (std::size_t i = 0; i < y[b].size(); ++i) {
+              v[b][i] = 0.999 * v[b][i] + 0.001 * g[b][i] * g[b][i];
+              const double u = -eta * g[b][i] / (std::sqrt(v[b][i] / (1 - std::pow(0.999, t))) + 1e-8);
+              e[b][i] = 0.5 * e[b][i] + 0.5 * u;
+              z[b][i] += e[b][i] / (1 - std::pow(0.5, t));
+              x[b][i] = (1 - c) * x[b][i] + c * z[b][i];
+              y[b][i] = 0.25 * z[b][i] + 0.75 * x[b][i];
+            }
+        },
+        1e-11, nothing_else, rows, cols, steps);
+  };
+  follows(9, 7, 100);
+  follows(190, 181, law_steps);
   Model<double> model(190, 181);
   Context ctx;
   auto state = trained(ctx, opt, model);
