@@ -177,8 +177,9 @@ struct Product {
 TESSERA_TARGET_END
 
 /// Few rows or columns, sums along contiguous memory in both factors: dot products.
-// Tried, from memory: lines 512 bytes to 2 KiB ahead (half the gain of the next), on Zen 5; parts of 256 and 1024
-// terms, blocks of a quarter of the second-level cache (8 columns: 0.95, 1, 0.8 of the speed), on Zen 4.
+// Tried, from memory: lines 512 bytes to 2 KiB ahead (half the gain of the next), on Zen 5; on Zen 4, of the
+// speed: parts of 256 terms (8 columns: 0.96) and 1024 (4 columns: 0.95), blocks of an eighth and a quarter of the
+// second-level cache (8 columns: 0.8, 0.95).
 struct GemmAvx512Dot {
   static constexpr std::string_view name = "gemm:avx512_dot";
   static constexpr Isa isa = Isa::avx512;
