@@ -5,22 +5,14 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <support/message_of.hpp>
 #include <tessera/optim/partition.hpp>
 #include <vector>
 
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
 
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& failure) {
-    return failure.what();
-  }
-  return "nothing was thrown";
-}
-#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+using test::message_of;
 
 TEST(ByName, UnknownNamesListWhatIsKnown) {
   const auto names = optimizer_names<double>();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <support/message_of.hpp>
 #include <tessera/optim/accumulate.hpp>
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/any.hpp>
@@ -505,15 +506,7 @@ TEST(OptaxSearches, LostOnesStay) {
   EXPECT_THROW(opt.step(valley.ctx, valley.objective, valley.grads, state, valley.params), property_error);
 }
 
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& failure) {
-    return failure.what();
-  }
-  return "nothing was thrown";
-}
+using test::message_of;
 
 TEST(OptaxMisuse, SaysWhatWasExpected) {
   Model<double> model(4, 3);
