@@ -95,7 +95,7 @@ TEST(MFac, StepsTheSameForAnyThreadsAndAfterARoundTrip) {
     for (std::size_t i = 0; i < g[0].size(); ++i) p[0][i] -= 0.1 * u[static_cast<Index>(i)];
     for (std::size_t i = 0; i < g[1].size(); ++i) p[1][i] -= 0.1 * u[static_cast<Index>(g[0].size() + i)];
   };
-  obeys(chain(scale_by_mfac(o), scale(-0.1)), plain, 1e-9, nothing_else, rows, cols);
+  obeys(chain(scale_by_mfac(o), scale(-0.1)), plain, 1e-9, nothing_else, 9, 7, 100);
 }
 
 /// F >= λ·I: whole-batch gradients of a quadratic of curvatures up to L, below and above what that promises.

@@ -199,7 +199,7 @@ TEST(ScaleByLbfgs, FollowsTheTwoLoops) {
     for (auto& g : grads)
       for (double& v : g.values()) v *= 0.1;
   };
-  obeys(chain(scale_by_lbfgs(2), scale(-0.5)), plain, 1e-8, pull, 7, 5);
+  obeys(chain(scale_by_lbfgs(2), scale(-0.5)), plain, 1e-8, pull, 7, 5, 100);
   EXPECT_THROW(scale_by_lbfgs(0), unsupported_error);
 }
 

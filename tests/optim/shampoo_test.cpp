@@ -49,7 +49,7 @@ Rule shampoo_rule(const ShampooOptions& o, double rate) {
 TEST(Shampoo, FollowsThePublishedSteps) {
   for (const ShampooOptions& o :
        {ShampooOptions{}, ShampooOptions{.b2 = 0.9, .every = 2}, ShampooOptions{.eps = 1e-3, .max_dim = 20}})
-    obeys(chain(scale_by_shampoo(o), scale(-0.1)), shampoo_rule(o, 0.1), 1e-8, nothing_else, rows, cols);
+    obeys(chain(scale_by_shampoo(o), scale(-0.1)), shampoo_rule(o, 0.1), 1e-8, nothing_else, rows, cols, 100);
   EXPECT_THROW(chain(scale_by_shampoo({.every = 0})).init(Model<double>(2, 2).params), unsupported_error);
 }
 
@@ -202,7 +202,7 @@ Rule soap_rule(const SoapOptions& o, double rate) {
 
 TEST(Soap, FollowsThePublishedSteps) {
   const SoapOptions o{.b2 = 0.9, .eps = 1e-3, .every = 2};
-  obeys(chain(scale_by_soap(o), scale(-0.1)), soap_rule(o, 0.1), 1e-7, nothing_else, side, side);
+  obeys(chain(scale_by_soap(o), scale(-0.1)), soap_rule(o, 0.1), 1e-7, nothing_else, side, side, 100);
 }
 
 }  // namespace TESSERA_TEST_FILE
