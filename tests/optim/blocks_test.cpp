@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "optim/model.hpp"
+#include "optim/plain_matrices.hpp"
 
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
 
-using Vec = std::vector<double>;
 constexpr std::size_t rows = 12, cols = 9;  // of block 0; block 1 is a vector (cols)
 
 /// What a rule sees of a step: gradients that it turns into updates, parameters, and what it keeps.
@@ -27,12 +27,6 @@ struct Step {
     return x;
   }
 };
-
-double square(const Vec& x) {
-  double sum = 0;
-  for (double v : x) sum += v * v;
-  return sum;
-}
 
 template <class T>
 std::vector<VectorView<T>> views(const Parameters<T>& blocks) {
@@ -288,26 +282,6 @@ TEST(DAdaptAdam, FollowsItsRule) {
     d = std::max(d, r / ((1 - b3) * length));
   });
   keeps_its_bits(dadapt_adam(), false);
-}
-
-/// A (m, k) times B (k, n), row by row; Bᵀ where it says so.
-Vec product(const Vec& A, const Vec& B, std::size_t m, std::size_t k, std::size_t n, bool transposed = false) {
-  Vec C(m * n);
-  for (std::size_t i = 0; i < m; ++i)
-    for (std::size_t j = 0; j < n; ++j)
-      for (std::size_t l = 0; l < k; ++l) C[i * n + j] += A[i * k + l] * (transposed ? B[j * k + l] : B[l * n + j]);
-  return C;
-}
-
-/// X ← aX + b·XXᵀX + c·(XXᵀ)²X five times, from the left whatever the shape.
-Vec newton_schulz(Vec X, std::size_t m, std::size_t n) {
-  const double length = std::sqrt(square(X)) + 1e-7;
-  for (double& x : X) x /= length;
-  for (int step = 0; step < 5; ++step) {
-    const Vec A = product(X, X, m, n, m, true), AX = product(A, X, m, m, n), AAX = product(A, AX, m, m, n);
-    for (std::size_t i = 0; i < X.size(); ++i) X[i] = 3.4445 * X[i] - 4.7750 * AX[i] + 2.0315 * AAX[i];
-  }
-  return X;
 }
 
 TEST(Muon, NewtonSchulzByPlainLoopsAndRotated) {
