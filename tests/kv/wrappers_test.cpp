@@ -138,6 +138,56 @@ TEST(Keep, NoStageGivesBackWhatAnEarlierOneTook) {
   EXPECT_EQ(both[0] + both[1], 20);
 }
 
+TEST(Keep, FractionsOfRaggedHeadsMultiplyHeadByHead) {
+  Context ctx;
+  const Index n = 400, d = 8;
+  const Tokens K(3, n, d, 5);
+  KvCache<> whole(3, d);
+  whole.append(ctx, K.view(), K.view());
+  const auto left = [&](const auto& policy) {
+    KvCache<> cache = whole;
+    cache.compress(ctx, policy);
+    std::vector<std::vector<Index>> all;
+    for (Index h = 0; h < 3; ++h) all.push_back(positions(cache, h));
+    return all;
+  };
+  const auto scored = score(Planted{});
+  const auto ragged = left(scored | keep_adaptive(0.25) | evict());
+  ASSERT_LT(ragged[0].size(), 40u);
+  ASSERT_GT(ragged[1].size(), 120u);
+  const auto held = [](const auto& all, const auto& among) {
+    for (std::size_t h = 0; h < 3; ++h)
+      EXPECT_TRUE(std::includes(among[h].begin(), among[h].end(), all[h].begin(), all[h].end())) << h;
+  };
+  EXPECT_EQ(left(scored | keep_adaptive(0.25) | keep(1) | evict()), ragged);
+  EXPECT_EQ(left(scored | keep_adaptive(0.25) | keep_at_most(n) | evict()), ragged);
+  EXPECT_EQ(left(scored | keep_adaptive(0.25) | keep_adaptive(1) | evict()), ragged);
+  const auto halved = left(scored | keep_adaptive(0.25) | keep(0.5) | evict());
+  for (std::size_t h = 0; h < 3; ++h)
+    EXPECT_EQ(static_cast<Index>(halved[h].size()), std::llround(0.5 * static_cast<double>(ragged[h].size()))) << h;
+  held(halved, ragged);
+  const auto capped = left(scored | keep_adaptive(0.25) | keep_at_most(50) | evict());
+  EXPECT_EQ(capped[0], ragged[0]);
+  EXPECT_EQ(capped[1].size(), 50u);
+  const auto spread = left(scored | keep_in_chunks(0.5, 16) | evict());
+  EXPECT_EQ(left(scored | keep_in_chunks(0.5, 16) | keep(1) | evict()), spread) << "still of every chunk";
+  const auto fewer = left(scored | keep_in_chunks(0.5, 16) | keep(0.5) | evict());
+  EXPECT_EQ(fewer[1].size(), 100u);
+  held(fewer, spread);
+  const auto above = left(scored | keep_above(0.9f) | evict());
+  EXPECT_EQ(left(scored | keep_above(0.9f) | keep(1) | evict()), above);
+  for (std::size_t h = 0; h < 3; ++h) {
+    std::vector<Index> wanted;
+    for (Index p = 0; p < n; ++p)
+      if (Philox(7, h).uniform(static_cast<std::uint64_t>(p)) > (h == 0 ? 0.95f : 0.9f)) wanted.push_back(p);
+    EXPECT_EQ(above[h], wanted);
+  }
+  EXPECT_EQ(left(scored | keep_above(2) | evict())[1].size(), 1u);
+  EXPECT_EQ(left(scored | keep(0.01) | keep_above(0) | evict())[1].size(), 4u);
+  EXPECT_EQ(left(scored | protect(recent(9)) | keep_above(2) | evict())[1].size(), 9u);
+  EXPECT_THROW(keep_above(std::nanf("")), unsupported_error);
+}
+
 TEST(Layers, PyramidsSumExactly) {
   for (const Index layers : {1, 2, 7, 32, 61})
     for (const Index mean : {0, 1, 2, 100, 1023})

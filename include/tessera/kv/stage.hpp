@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -51,14 +52,24 @@ struct HeadDraft {
   Index tokens = 0;
   std::vector<float> score;                        // (tokens), or empty
   std::vector<std::uint8_t> guarded;               // (tokens), or empty: 1 is kept whatever its score
-  double fraction = 1;                             // the product of all `keep`
+  double fraction = 1;                             // the product of all `keep`, or what a stage left of the head
   Index most = std::numeric_limits<Index>::max();  // the least of all `keep_at_most`
-  std::vector<Index> kept;                         // ascending
+  std::vector<Index> kept;                         // ascending; none before the first selection
 
   /// What is to stay of all tokens.
   Index budget() const { return std::min(most, share(tokens)); }
   /// What `keep` leaves of `count` tokens.
   Index share(Index count) const { return static_cast<Index>(std::llround(fraction * static_cast<double>(count))); }
+  bool is_guarded(Index j) const { return !guarded.empty() && guarded[static_cast<std::size_t>(j)] != 0; }
+  /// The tokens that earlier stages left: those kept, or all. Ascending.
+  std::vector<Index> open() const {
+    if (!kept.empty()) return kept;
+    std::vector<Index> all(static_cast<std::size_t>(tokens));
+    std::iota(all.begin(), all.end(), Index{0});
+    return all;
+  }
+  /// What fraction of all tokens is kept.
+  double share_kept() const { return tokens == 0 ? 1 : static_cast<double>(kept.size()) / static_cast<double>(tokens); }
   void reset(Index size) {
     *this = {};
     tokens = size;

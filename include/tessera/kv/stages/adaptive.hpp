@@ -16,7 +16,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// would leave, so that heads whose scores are concentrated give their budget to those where they are not. Scores must
 /// be comparable between heads, as attention's are. Each head keeps at least `floor` of its even share, its protected
 /// tokens and one token; the total is exact unless these exceed it. Deviation: the floor is filled first, where the
-/// paper mixes the two budgets. O(n) selection over all heads, 24 bytes a token while it runs.
+/// paper mixes the two budgets. A later `keep` takes its fraction of each head's own budget. O(n) selection over all
+/// heads, 24 bytes a token while it runs.
 struct KeepAdaptive : SelectingStage<> {
   double fraction, floor;
 
@@ -30,12 +31,13 @@ struct KeepAdaptive : SelectingStage<> {
     Index left = 0;
     for (std::size_t h = 0; h < context.heads.size(); ++h) {
       HeadDraft& draft = context.heads[h];
+      const std::vector<Index> before = draft.open();
       draft.fraction *= fraction;
       const Index even = draft.budget();
       detail::select_tokens(draft, static_cast<Index>(std::floor(floor * static_cast<double>(even))));
       left += even - static_cast<Index>(draft.kept.size());
       std::size_t next = 0;
-      for (Index j = 0; j < draft.tokens; ++j) {
+      for (const Index j : before) {
         if (next < draft.kept.size() && draft.kept[next] == j)
           ++next;
         else
@@ -52,7 +54,10 @@ struct KeepAdaptive : SelectingStage<> {
       const Candidate& one = open[static_cast<std::size_t>(i)];
       context.heads[one.head].kept.push_back(one.token);
     }
-    for (HeadDraft& draft : context.heads) std::sort(draft.kept.begin(), draft.kept.end());
+    for (HeadDraft& draft : context.heads) {
+      std::sort(draft.kept.begin(), draft.kept.end());
+      draft.fraction = draft.share_kept();
+    }
   }
 };
 

@@ -81,7 +81,8 @@ struct ByChunks {
 inline ByChunks by_chunks(Index size) { return {detail::chunk_size("by_chunks", size)}; }
 
 /// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context; a
-/// chunk's part of what an earlier stage allows, if that is less. One token of every chunk stays.
+/// chunk's part of what an earlier stage allows, if that is less, chosen anew: put it first. One token of every chunk
+/// stays.
 struct KeepInChunks : SelectingStage<> {
   double fraction;
   Index size;

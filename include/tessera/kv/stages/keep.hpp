@@ -24,33 +24,34 @@ inline void prefer(std::vector<Index>& tokens, Index some, std::span<const float
   std::nth_element(tokens.begin(), tokens.begin() + some, tokens.end(),
                    [&](Index a, Index b) { return preferred(of(a), a, of(b), b); });
 }
-/// The protected tokens and, while there are fewer than `budget`, those of the highest score, the later of equals.
-/// At least one token of any that exist.
+/// Of the tokens that earlier stages left, the protected ones and, while there are fewer than `budget`, those of the
+/// highest score, the later of equals. At least one token of any that exist.
 inline void select_tokens(HeadDraft& draft, Index budget) {
-  budget = std::clamp<Index>(budget, std::min<Index>(draft.tokens, 1), draft.tokens);
-  const auto guarded = [&](Index j) {
-    return !draft.guarded.empty() && draft.guarded[static_cast<std::size_t>(j)] != 0;
-  };
+  const std::vector<Index> open = draft.open();
+  const auto count = static_cast<Index>(open.size());
+  budget = std::clamp<Index>(budget, std::min<Index>(count, 1), count);
   std::vector<Index> order;
-  draft.kept.clear();
-  for (Index j = 0; j < draft.tokens; ++j) (guarded(j) ? draft.kept : order).push_back(j);
-  const Index open = std::max<Index>(budget - static_cast<Index>(draft.kept.size()), 0);
-  prefer(order, open, draft.score);
-  const auto last = order.begin() + std::min<Index>(open, static_cast<Index>(order.size()));
+  order.reserve(open.size());
+  for (const Index j : open)
+    if (!draft.is_guarded(j)) order.push_back(j);
+  const Index some = std::max<Index>(budget - (count - static_cast<Index>(order.size())), 0);
+  prefer(order, some, draft.score);
+  const auto last = order.begin() + std::min<Index>(some, static_cast<Index>(order.size()));
   std::vector<std::uint8_t> gone(static_cast<std::size_t>(draft.tokens), 0);
   std::for_each(last, order.end(), [&](Index j) { gone[static_cast<std::size_t>(j)] = 1; });
-  draft.kept.resize(static_cast<std::size_t>(draft.tokens));
-  Index kept = 0;
-  for (Index j = 0; j < draft.tokens; ++j) {  // in order, without branches
-    draft.kept[static_cast<std::size_t>(kept)] = j;
+  draft.kept.resize(open.size());
+  std::size_t kept = 0;
+  for (const Index j : open) {  // in order, without branches
+    draft.kept[kept] = j;
     kept += gone[static_cast<std::size_t>(j)] == 0 ? 1 : 0;
   }
-  draft.kept.resize(static_cast<std::size_t>(kept));
+  draft.kept.resize(kept);
 }
 }  // namespace detail
 
 /// Keeps a fraction of each head's tokens: round(fraction · n), at least one, and never less than the protected ones,
-/// which count. Fractions of one chain multiply before they are rounded, and no more stay than any stage of it allows.
+/// which count. Fractions of one chain multiply before they are rounded, head by head: after keep_adaptive, keep(0.5)
+/// halves what each head has. A later stage chooses among the tokens that the earlier ones left.
 struct Keep : SelectingStage<> {
   double fraction;
 
@@ -102,5 +103,28 @@ struct KeepProtected : SelectingStage<Facts::guards> {
 };
 
 inline KeepProtected keep_protected() { return {}; }
+
+/// Keeps the tokens that score above `threshold`, at least one, and the protected ones: the context says how many, and
+/// each head has its own. So do learned scores evict: A. Łańcucki et al., "Inference-Time Hyper-Scaling with KV Cache
+/// Compression" (2025), and kvpress's DMSPress any others.
+struct KeepAbove : SelectingStage<> {
+  float threshold;
+
+  void operator()(const StageContext& context) const {
+    for (HeadDraft& draft : context.heads) {
+      Index above = 0;
+      for (const Index j : draft.open())
+        above += draft.is_guarded(j) || draft.score[static_cast<std::size_t>(j)] > threshold ? 1 : 0;
+      detail::select_tokens(draft, std::min(above, draft.budget()));
+      draft.fraction = draft.share_kept();
+    }
+  }
+};
+
+/// Throws unsupported_error if the threshold is NaN.
+inline KeepAbove keep_above(float threshold) {
+  if (std::isnan(threshold)) throw unsupported_error("tessera: keep_above(nan): expected a number");
+  return {{}, threshold};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::kv
