@@ -10,6 +10,7 @@
 #include <tessera/kv/mergers/nearest.hpp>
 #include <tessera/kv/mergers/sets.hpp>
 #include <tessera/kv/scorers/leverage.hpp>
+#include <tessera/kv/stages/critical.hpp>
 #include <vector>
 
 #include "kv/memory.hpp"
@@ -36,6 +37,10 @@ AnyPolicy any(const P& policy) {
 const nn::RopeTable<float>& table() {
   static const nn::RopeTable<float> one(d, n);
   return one;
+}
+MatrixView<const float> output() {
+  static const Tokens one(1, 8, heads * d, 4);
+  return one.view()[0];
 }
 Index share(double f, Index of = n) { return std::llround(f * static_cast<double>(of)); }
 
@@ -85,6 +90,14 @@ const Chained chains[] = {
      [](double f) {
        return any(score(Critic{0.5f, 0.25f, 0.25f}) | keep(f) | evict());
      }},
+    {"compactor",
+     [](double f) {
+       return any(blend(weighted(0.35f, Leverage{.sketch = 8}), weighted(1, NonCausalAttention{})) | keep(f) | evict());
+     }},
+    {"repeated, critical", [](double f) { return any(score(KvZip{}) | keep(f) | critical(output()) | evict()); }},
+    {"ragged, then all of it",
+     [](double f) { return any(score(AccumulatedAttention{}) | keep_adaptive(f) | keep(1) | evict()); },
+     Budget::ragged},
     {"average", [](double f) { return any(score(KeyNorm{}) | protect(recent(2)) | keep(f) | merge(MergeNearest{})); },
      Budget::even, true},
     {"ems",
@@ -276,6 +289,7 @@ class Laws {
     cache.track(Recurrence{});
     cache.track(window_sums(8, 4));
     cache.track(GumbelSums{});
+    cache.track(AttentionPeaks{});
     cache.append(ctx, keys().part(0, count), values().part(0, count));
     Tokens out(heads, count, d, 0);
     cache.attend(ctx, queries().part(0, count), out.view());

@@ -1,5 +1,5 @@
-/// The KV module as a whole, but for calibrate.hpp, matryoshka.hpp, mergers/nearest.hpp and scorers/leverage.hpp, which
-/// few programs need and compilers feel.
+/// The KV module as a whole, but for calibrate.hpp, codecs/think.hpp, matryoshka.hpp, mergers/nearest.hpp,
+/// scorers/leverage.hpp, scorers/q_filter.hpp and stages/critical.hpp, which few programs need and compilers feel.
 #pragma once
 
 #include <tessera/kv/any.hpp>
@@ -26,18 +26,22 @@
 #include <tessera/kv/scorers/accumulated_attention.hpp>
 #include <tessera/kv/scorers/critic.hpp>
 #include <tessera/kv/scorers/expected_attention.hpp>
+#include <tessera/kv/scorers/finch.hpp>
 #include <tessera/kv/scorers/global_local.hpp>
 #include <tessera/kv/scorers/key_diff.hpp>
 #include <tessera/kv/scorers/key_norm.hpp>
 #include <tessera/kv/scorers/keyformer.hpp>
+#include <tessera/kv/scorers/kv_zip.hpp>
 #include <tessera/kv/scorers/lag_kv.hpp>
 #include <tessera/kv/scorers/lazy_eviction.hpp>
+#include <tessera/kv/scorers/non_causal_attention.hpp>
 #include <tessera/kv/scorers/probe_attention.hpp>
 #include <tessera/kv/scorers/random.hpp>
 #include <tessera/kv/scorers/snap_kv.hpp>
 #include <tessera/kv/scorers/window_attention.hpp>
 #include <tessera/kv/sparse_window.hpp>
 #include <tessera/kv/stages/adaptive.hpp>
+#include <tessera/kv/stages/blend.hpp>
 #include <tessera/kv/stages/chunks.hpp>
 #include <tessera/kv/stages/demote.hpp>
 #include <tessera/kv/stages/evict.hpp>
@@ -46,6 +50,7 @@
 #include <tessera/kv/stages/protect.hpp>
 #include <tessera/kv/stages/rerotate.hpp>
 #include <tessera/kv/stages/score.hpp>
+#include <tessera/kv/stages/streaming.hpp>
 #include <tessera/kv/stages/window.hpp>
 #include <tessera/kv/storages/paged.hpp>
 #include <tessera/kv/storages/virtual.hpp>
