@@ -218,12 +218,12 @@ int main(int argc, char** argv) {
   for (const Index n : {512, 2048}) prefill_bf16({8, 8, 128}, n);
   backward({8, 8, 128}, 2048);
   prefill({8, 4, 32}, 512);
-  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2"}) {
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int3", "int2"}) {
     for (const Index context : {4096, 16384, 32768}) decode(codec, {32, 8, 128}, context);
     decode(codec, {8, 8, 128}, 16384);
     decode(codec, {8, 4, 32}, 512);
   }
-  for (const char* codec : {"int8", "int4", "int2"}) {
+  for (const char* codec : {"int8", "int4", "int3", "int2"}) {
     for (const Index context : {4096, 16384, 32768}) decode(codec, {32, 8, 128}, context, AttentionPrecision::int8);
     decode(codec, {8, 8, 128}, 16384, AttentionPrecision::int8);
   }

@@ -192,7 +192,7 @@ struct Swapped {
 };
 
 TEST(AttentionProperty, StorageOfEveryKvCodec) {  // against what the cache says that it holds
-  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int2", "swapped4", "swapped2"})
+  for (const char* codec : {"f32", "bf16", "f16", "int8", "int4", "int3", "int2", "swapped4", "swapped3", "swapped2"})
     for (const auto& [heads, d] : {std::pair<Index, Index>{2, 37}, {6, 64}, {8, 37}, {8, 96}, {2, 32}, {40, 64}}) {
       SCOPED_TRACE(codec);
       const AttentionShape shape{heads, 2, 1, 120, d, d};
@@ -200,6 +200,7 @@ TEST(AttentionProperty, StorageOfEveryKvCodec) {  // against what the cache says
       Context ctx;
       const std::string name = codec;
       kv::AnyKvCache cache = name == "swapped4"   ? kv::KvCache<Swapped<4>>(2, d)
+                             : name == "swapped3" ? kv::AnyKvCache(kv::KvCache<Swapped<3>>(2, d))
                              : name == "swapped2" ? kv::AnyKvCache(kv::KvCache<Swapped<2>>(2, d))
                                                   : kv::make_kv_cache(codec, 2, d);
       cache.append(ctx, p.K(), p.V());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cachegen.hpp"
+#include "cachegen_load.hpp"
 #include "gguf.hpp"
 #include "llama2c.hpp"
 #include "matrix_market.hpp"
@@ -26,6 +27,7 @@ using Target = void (*)(std::span<const std::uint8_t>);
 struct Reader {
   const char* name;
   Target target;
+  const char* corpus = name;
 };
 void PrintTo(const Reader& reader, std::ostream* out) { *out << reader.name; }
 
@@ -51,13 +53,13 @@ void run(Target target, std::span<const std::uint8_t> input) {
 class FuzzRegression : public testing::TestWithParam<Reader> {};
 
 TEST_P(FuzzRegression, Corpus) {
-  const auto files = corpus(GetParam().name);
+  const auto files = corpus(GetParam().corpus);
   ASSERT_FALSE(files.empty());
   for (const auto& file : files) run(GetParam().target, file);
 }
 
 TEST_P(FuzzRegression, Truncations) {
-  for (const auto& file : corpus(GetParam().name)) {
+  for (const auto& file : corpus(GetParam().corpus)) {
     const std::size_t step = std::max<std::size_t>(1, file.size() / 600);
     for (std::size_t size = 0; size < file.size(); size += step) run(GetParam().target, std::span(file).first(size));
   }
@@ -66,7 +68,7 @@ TEST_P(FuzzRegression, Truncations) {
 TEST_P(FuzzRegression, ChangedBytes) {
   constexpr std::uint8_t telling[] = {0x00, 0xff, 0x7f, 0x80, 0x01, '-', '9', ' ', '\n', '"', '[', '{'};
   std::uint64_t stream = 0;
-  for (const auto& file : corpus(GetParam().name)) {
+  for (const auto& file : corpus(GetParam().corpus)) {
     if (file.empty()) continue;
     const Philox draws(20, stream++);
     for (std::uint64_t trial = 0; trial < 300; ++trial) {
@@ -110,7 +112,8 @@ TEST(FuzzCorpus, HoldsAStreamForEveryRefusalOfCacheGen) {
 INSTANTIATE_TEST_SUITE_P(Readers, FuzzRegression,
                          testing::Values(Reader{"safetensors", safetensors}, Reader{"gguf", gguf}, Reader{"npy", npy},
                                          Reader{"llama2c", llama2c}, Reader{"tokenizer", tokenizer},
-                                         Reader{"matrix_market", matrix_market}, Reader{"cachegen", cachegen}),
+                                         Reader{"matrix_market", matrix_market}, Reader{"cachegen", cachegen},
+                                         Reader{"cachegen_load", cachegen_load, "cachegen"}),
                          [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace

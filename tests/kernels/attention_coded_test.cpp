@@ -28,6 +28,7 @@ class CodedTokens {
     bits_ = code == TokenCode::bfloat16 || code == TokenCode::float16    ? 16
             : code == TokenCode::int8                                    ? 8
             : code == TokenCode::channels4 || code == TokenCode::blocks4 ? 4
+            : code == TokenCode::channels3 || code == TokenCode::blocks3 ? 3
                                                                          : 2;
     row_bytes_ = UnpackArgs::packed_bytes(d, bits_);
     codes_.resize(static_cast<std::size_t>(kv_heads * m * row_bytes_));
@@ -43,7 +44,8 @@ class CodedTokens {
         for (auto& byte : codes_) byte = byte == 0x80 ? 0x81 : byte;
     }
     groups_ = channels() ? (m + group - 1) / group : m;
-    meta_ = channels() ? d : (d + UnpackArgs::block - 1) / UnpackArgs::block;
+    if (d % 64 == 0 && seed % 2 == 0) shared_ = seed % 4 == 0 ? d : 64;
+    meta_ = channels() ? d : (d + shared_ - 1) / shared_;
     for (Index i = 0; i < kv_heads * groups_ * meta_; ++i) {
       scale_.emplace_back((1 + draws.uniform(static_cast<std::uint64_t>(i) + 1000000)) /
                           static_cast<float>(1 << bits_));
@@ -71,7 +73,8 @@ class CodedTokens {
                       self.end(begin) - begin,
                       self.factor_.data() + h * self.m_ + begin,
                       self.scale_.data() + self.at(h, begin),
-                      self.zero_.data() + self.at(h, begin)};
+                      self.zero_.data() + self.at(h, begin),
+                      self.shared_};
             }};
   }
   void decode(Index h, Index begin, Index count, float* out) const {
@@ -84,42 +87,48 @@ class CodedTokens {
       args.rows = 1;
       args.d = d_;
       args.row_scale = factor_.data() + h * m_ + j;
-      args.scale = scale_.data() + at(h, j);
-      args.zero = zero_.data() + at(h, j);
+      std::vector<f16> scale, zero;
+      for (Index c = 0; c < d_; c += channels() ? 1 : UnpackArgs::block) {
+        scale.push_back(scale_[static_cast<std::size_t>(meta(h, j, c))]);
+        zero.push_back(zero_[static_cast<std::size_t>(meta(h, j, c))]);
+      }
+      args.scale = scale.data();
+      args.zero = zero.data();
       args.meta_stride = channels() ? 0 : meta_;
       args.out = out;
       UnpackRef::run(args, {0, 1, 0});
     }
   }
-  bool channels() const { return code_ == TokenCode::channels4 || code_ == TokenCode::channels2; }
+  bool channels() const { return code_ >= TokenCode::channels4 && code_ <= TokenCode::channels2; }
   TokenCode code() const { return code_; }
   /// scale or factor of a number, and its code's size: number = step * code (+ zero).
   double step(Index h, Index j, Index c) const {
     if (bits_ == 8) return static_cast<double>(factor_[static_cast<std::size_t>(h * m_ + j)]);
-    return static_cast<double>(float(scale_[static_cast<std::size_t>(at(h, j) + (channels() ? c : c / 32))]));
+    return static_cast<double>(float(scale_[static_cast<std::size_t>(meta(h, j, c))]));
   }
   double zero(Index h, Index j, Index c) const {
     if (bits_ == 8) return 0;
-    return static_cast<double>(float(zero_[static_cast<std::size_t>(at(h, j) + (channels() ? c : c / 32))]));
+    return static_cast<double>(float(zero_[static_cast<std::size_t>(meta(h, j, c))]));
   }
 
  private:
   static constexpr Index group = 40;
   const std::uint8_t* row(Index h, Index j) const { return codes_.data() + (h * m_ + j) * row_bytes_; }
   Index at(Index h, Index j) const { return (h * groups_ + (channels() ? j / group : j)) * meta_; }
+  Index meta(Index h, Index j, Index c) const { return at(h, j) + (channels() ? c : c / shared_); }
   Index end(Index j) const { return channels() ? std::min(m_, (j / group + 1) * group) : m_; }
 
   TokenCode code_;
-  Index kv_heads_, m_, d_, row_bytes_ = 0, groups_ = 0, meta_ = 0;
+  Index kv_heads_, m_, d_, row_bytes_ = 0, groups_ = 0, meta_ = 0, shared_ = UnpackArgs::block;
   int bits_ = 0;
   std::vector<std::uint8_t> codes_;
   std::vector<f16> scale_, zero_;
   std::vector<float> factor_;
 };
 
-constexpr std::array<TokenCode, 8> all_codes{TokenCode::bfloat16,  TokenCode::float16,   TokenCode::int8,
-                                             TokenCode::channels4, TokenCode::channels2, TokenCode::blocks4,
-                                             TokenCode::blocks2,   TokenCode::int8};
+constexpr std::array<TokenCode, 10> all_codes{
+    TokenCode::bfloat16,  TokenCode::float16, TokenCode::int8,    TokenCode::channels4, TokenCode::channels3,
+    TokenCode::channels2, TokenCode::blocks4, TokenCode::blocks3, TokenCode::blocks2,   TokenCode::int8};
 
 struct Coded {
   Coded(const AttentionShape& s, TokenCode keys, TokenCode values, std::uint64_t seed)

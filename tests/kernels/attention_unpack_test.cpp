@@ -20,7 +20,7 @@ TEST(Unpack, EveryKernelEqualsTheReference) {
       continue;
     }
     SCOPED_TRACE(kernel.name);
-    for (const int bits : {2, 4, 8, 16})
+    for (const int bits : {2, 3, 4, 8, 16})
       for (const Index d : {1, 3, 7, 8, 9, 16, 31, 32, 33, 64, 80, 127, 128})
         for (const Index rows : {1, 5, 64})
           for (const bool by_row : {false, true}) {

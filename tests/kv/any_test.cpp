@@ -71,31 +71,70 @@ TEST(Kivi, ChannelGridsSufferOutlierChannelsBetterThanTokenGrids) {  // KIVI's f
   EXPECT_LT(by_channel, by_token / 10);
 }
 
-TEST(Kivi, ValuesMayShareGridsOverMoreChannels) {
+TEST(Kivi, EveryCodeComesBackWhereverItLies) {
   Context ctx;
-  const Index n = 70, d = 160;
-  const Tokens K(1, n, d, 41), V(1, n, d, 42), Q(2, 1, d, 43);
-  std::size_t last = std::numeric_limits<std::size_t>::max();
-  for (const Index group : {32, 64, 128}) {
-    KvCache<Kivi<2>> cache(1, d, {.recent = 0, .value_group = group});
-    cache.append(ctx, K.view(), V.view());
-    EXPECT_LT(cache.bytes(), last);
-    last = cache.bytes();
+  const auto expect_exact = [&]<class C>(const C& codec, Index d, int levels) {
+    const Index n = 70;  // two groups, and a window of six
+    Tokens K(1, n, d, 40);
+    for (Index t = 0; t < n; ++t)
+      for (Index c = 0; c < d; ++c)
+        K.view()(0, t, c) = static_cast<float>(t % 32 < 2  ? t % 32 * levels
+                                               : c % 8 < 2 ? c % 8 * levels
+                                                           : (t * 5 + c * (3 + t % 2)) % (levels + 1));
+    KvCache<C> cache(1, d, codec);
+    cache.append(ctx, K.view(), K.view());
     const auto keys = decoded(cache, 0, true), values = decoded(cache, 0, false);
+    for (Index i = 0; i < n * d; ++i) {
+      ASSERT_EQ(keys[static_cast<std::size_t>(i)], K.buffer[i]) << d << ", " << i / d << ' ' << i % d;
+      if (i / d % 32 >= 2) {
+        ASSERT_EQ(values[static_cast<std::size_t>(i)], K.buffer[i]) << d << ", " << i / d << ' ' << i % d;
+      }
+    }
+  };
+  for (const Index d : {32, 38, 64, 72, 90, 128}) {
+    expect_exact(Kivi<4>{.recent = 0}, d, 15);
+    expect_exact(Kivi<3>{.recent = 0}, d, 7);
+    expect_exact(Kivi<2>{.recent = 0}, d, 3);
+    for (const Index group : {8, 16, 24, 40, 64, 72, 128})
+      if (d % group == 0) expect_exact(Kivi<3>{.recent = 0, .value_group = group}, d, 7);
+  }
+}
+
+TEST(Kivi, ValuesMayShareGridsOverOtherChannels) {
+  Context ctx;
+  const Index n = 70, d = 128;
+  const Tokens K(1, n, d, 41), V(1, n, d, 42), Q(2, 1, d, 43);
+  const auto expect_near = [&]<class C>(C codec, float levels) {
+    KvCache<C> cache(1, d, codec);
+    cache.append(ctx, K.view(), V.view());
+    const auto keys = decoded(cache, 0, true), values = decoded(cache, 0, false);
+    const Index group = codec.value_group;
     for (Index t = 0; t < 64; ++t)
       for (Index begin = 0; begin < d; begin += group) {
         const float* const row = &V.view()(0, t, 0);
-        const auto [low, high] = std::minmax_element(row + begin, row + std::min(begin + group, d));
-        for (Index c = begin; c < std::min(begin + group, d); ++c)
-          ASSERT_NEAR(values[static_cast<std::size_t>(t * d + c)], row[c], 1.01f * (*high - *low) / 6) << t << ' ' << c;
+        const auto [low, high] = std::minmax_element(row + begin, row + begin + group);
+        for (Index c = begin; c < begin + group; ++c)
+          EXPECT_NEAR(values[static_cast<std::size_t>(t * d + c)], row[c], 1.01f * (*high - *low) / (2 * levels));
       }
     Buffer<float> out(2 * d), expected(2 * d);
     cache.attend(ctx, Q.view(), View<float, 3>(out.data(), {2, 1, d}));
     attention(ctx, Q.view(), View<const float, 3>(keys.data(), {1, n, d}),
               View<const float, 3>(values.data(), {1, n, d}), View<float, 3>(expected.data(), {2, 1, d}));
-    for (Index i = 0; i < 2 * d; ++i) EXPECT_NEAR(out[i], expected[i], 1e-5) << i;
+    for (Index i = 0; i < 2 * d; ++i) EXPECT_NEAR(out[i], expected[i], 1e-5) << group << ", " << i;
+    return cache.bytes();
+  };
+  std::size_t last = std::numeric_limits<std::size_t>::max();
+  for (const Index group : {8, 16, 32, 64, 128}) {
+    const std::size_t bytes = expect_near(Kivi<3>{.recent = 0, .value_group = group}, 7);
+    EXPECT_LT(bytes, last);
+    last = bytes;
+    expect_near(Kivi<2>{.recent = 0, .value_group = group}, 3);
+    expect_near(Kivi<4>{.recent = 0, .value_group = group}, 15);
   }
-  EXPECT_THROW((KvCache<Kivi<4>>(1, d, {.value_group = 48})), unsupported_error);
+  for (const Index wrong : {48, 4, 12, 256, 0, -8})  // no divisor of 128, or none of 8
+    EXPECT_THROW((KvCache<Kivi<3>>(1, d, {.value_group = wrong})), unsupported_error) << wrong;
+  EXPECT_THROW((KvCache<Kivi<4>>(1, 160, {.value_group = 64})), unsupported_error);
+  EXPECT_THROW((KvCache<Kivi<4>>(1, 20000, {.value_group = 64})), unsupported_error);
 }
 
 TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
@@ -117,14 +156,14 @@ TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
     copy.append(ctx, K.view(), V.view());
     EXPECT_EQ(decoded(copy.base(), 1, true), decoded(cache.base(), 1, true));
   }
-  for (const std::string name : {"int4", "int2", "staircase", "zip"}) {
+  for (const std::string name : {"int4", "int3", "int2", "staircase", "zip"}) {
     AnyKvCache few = make_kv_cache(name, 1, 64), many = few;
     const Tokens long_keys(1, 4096, 64, 25);
     few.append(ctx, long_keys.part(0, 1), long_keys.part(0, 1));
     EXPECT_EQ(few.size(0), 1);
     many.append(ctx, long_keys.view(), long_keys.view());
     const double bits = static_cast<double>(many.bytes()) * 8 / (2 * 4096 * 64);
-    EXPECT_LT(bits, name == "int4" || name == "zip" ? 6.0 : 4.0);
+    EXPECT_LT(bits, name == "int4" || name == "zip" ? 6.0 : name == "int3" ? 5.0 : 4.0);
   }
   EXPECT_THROW(make_kv_cache("int5", 1, 8), unsupported_error);
 }
@@ -144,6 +183,9 @@ TEST(AnyKvCache, NumbersOfTheCodecFollowItsName) {
     return cache.bytes();
   };
   EXPECT_EQ(bytes("int2 group=64 recent=128"), of(Kivi<2>{.group = 64, .recent = 128}));
+  EXPECT_EQ(bytes("int3 value_group=16"), of(Kivi<3>{.value_group = 16}));
+  EXPECT_EQ(bytes("rotated int3"), of(Rotated<Kivi<3>>{}));
+  EXPECT_EQ(bytes("gear int3"), of(Gear<Kivi<3>>{}));
   EXPECT_EQ(bytes("int4 recent=0"), of(Kivi<4>{.recent = 0}));
   EXPECT_EQ(bytes("staircase segment=8"), of(Staircase<16, 8, 4, 2>{.segment = 8}));
   EXPECT_EQ(bytes("gear int2 chunk=64 rank=2 sparsity=0.05"),
@@ -153,9 +195,10 @@ TEST(AnyKvCache, NumbersOfTheCodecFollowItsName) {
   EXPECT_LT(bytes("int2"), bytes("int2 recent=128"));
   const LinearMap half = LinearMap::leading(LinearMap::Matrix::Identity(d, d), d / 2);
   EXPECT_LT(bytes("shrunk f16 window=16", {{half}, {half}}), bytes("f16"));
-  for (const char* wrong : {"int5 group=32", "int4 ", "int4 group", "int4 group=", "int4 group=x", "int4 group=3.5",
-                            "int4 grou=32", "int4 group=32 ", "int4  group=32", "f32 group=32", "int4 group=0",
-                            "shrunk f16", "gear int4 chunk=48", "int4group=32"})
+  for (const char* wrong :
+       {"int5 group=32", "int4 ", "int4 group", "int4 group=", "int4 group=x", "int4 group=3.5", "int4 grou=32",
+        "int4 group=32 ", "int4  group=32", "f32 group=32", "int4 group=0", "shrunk f16", "gear int4 chunk=48",
+        "int4group=32", "int3 value_group=12", "int3 value_group=24"})
     EXPECT_THROW(make_kv_cache(wrong, 1, d), unsupported_error) << wrong;
 }
 

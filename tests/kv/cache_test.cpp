@@ -19,7 +19,7 @@ double bound(float x, float low, float high) {
   if constexpr (std::same_as<C, Bf16>) return size * 0x1p-8;
   if constexpr (std::same_as<C, Int8>) return most / 254 * (1 + 1e-5);
   // the grid's zero is an f16 below the least number and its step an f16 above what covers the range
-  const double levels = std::same_as<C, Kivi<4>> ? 15 : 3;
+  const double levels = std::same_as<C, Kivi<4>> ? 15 : std::same_as<C, Kivi<3>> ? 7 : 3;
   const double range = static_cast<double>(high) - static_cast<double>(low) + most * 0x1p-10 + 1e-7;
   return range / levels / 2 * (1 + 0x1p-9) + most * 1e-6;
 }

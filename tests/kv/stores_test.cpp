@@ -38,6 +38,7 @@ std::vector<Store> list() {
   add(std::type_identity<F16>(), "F16", false, 0.15);
   add(std::type_identity<Int8>(), "Int8", false, 0.15);
   add(std::type_identity<Kivi<4>>(), "Kivi4", true, 0.15);
+  add(std::type_identity<Kivi<3>>(), "Kivi3", true, 0.35);
   add(std::type_identity<Kivi<2>>(), "Kivi2", true, 0.7);
   add(std::type_identity<Stairs>(), "Stairs", false, 0.7);
   add(std::type_identity<BlockFloating<4>>(), "BlockFloating", false, 0.3);

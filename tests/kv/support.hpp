@@ -52,8 +52,9 @@ struct Stairs : Staircase<16, 8, 4, 2> {
   Stairs() { quota = {1, 1, 1}; }
 };
 
-using Codecs = testing::Types<F32, Bf16, Int8, Kivi<4>, Kivi<2>, Stairs>;
+using Codecs = testing::Types<F32, Bf16, Int8, Kivi<4>, Kivi<3>, Kivi<2>, Stairs>;
 template <class C>
-inline constexpr bool is_low_bits = std::same_as<C, Kivi<4>> || std::same_as<C, Kivi<2>> || std::same_as<C, Stairs>;
+inline constexpr bool is_low_bits =
+    std::same_as<C, Kivi<4>> || std::same_as<C, Kivi<3>> || std::same_as<C, Kivi<2>> || std::same_as<C, Stairs>;
 
 }  // namespace tessera::test

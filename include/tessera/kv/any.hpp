@@ -108,15 +108,16 @@ AnyKvCache make_kv_cache_of(std::string_view codec, Index kv_heads, Index head_d
 }
 }  // namespace detail
 
-/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int2, bfp4, staircase (steps of 16, 8, 4 and 2
-/// bits), zip, "rotated int4", "rotated int2", "gear int4", "gear int2", or "shrunk f16", which takes `maps`. Numbers
-/// of the codec may follow: "int2 group=64 recent=128", "gear int2 rank=2 chunk=64". Throws unsupported_error for
-/// others, and what the codec throws.
+/// An empty cache by its codec's name: f32, bf16, f16, int8, int4, int3, int2, bfp4, staircase (steps of 16, 8, 4
+/// and 2 bits), zip, "rotated int4", "rotated int3", "rotated int2", "gear int4", "gear int3", "gear int2", or "shrunk
+/// f16", which takes `maps`. Numbers of the codec may follow: "int2 group=64 recent=128", "gear int2 rank=2 chunk=64".
+/// Throws unsupported_error for others, and what the codec throws.
 template <class Storage = Contiguous>  // a template, so that only those who call it compile them all
 AnyKvCache make_kv_cache(std::string_view codec, Index kv_heads, Index head_dim, const ChannelMaps& maps = {}) {
-  return detail::make_kv_cache_of<Storage, F32, Bf16, F16, Int8, Kivi<4>, Kivi<2>, BlockFloating<4>,
-                                  Staircase<16, 8, 4, 2>, Zip, Rotated<Kivi<4>>, Rotated<Kivi<2>>, Gear<Kivi<4>>,
-                                  Gear<Kivi<2>>, ChannelShrunk<F16>>(codec, kv_heads, head_dim, maps);
+  return detail::make_kv_cache_of<Storage, F32, Bf16, F16, Int8, Kivi<4>, Kivi<3>, Kivi<2>, BlockFloating<4>,
+                                  Staircase<16, 8, 4, 2>, Zip, Rotated<Kivi<4>>, Rotated<Kivi<3>>, Rotated<Kivi<2>>,
+                                  Gear<Kivi<4>>, Gear<Kivi<3>>, Gear<Kivi<2>>, ChannelShrunk<F16>>(codec, kv_heads,
+                                                                                                   head_dim, maps);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

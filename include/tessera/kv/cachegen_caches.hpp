@@ -66,7 +66,7 @@ inline std::size_t cachegen_load(Context& ctx, std::span<const std::uint8_t> str
   for (const KvCacheBase* one : layers) most += 2 * one->kv_heads() * one->head_dim() * detail::cachegen_most_tokens;
   while (!stream.empty()) {
     auto rest = stream;
-    const CacheGenChunk chunk = cachegen_decode(ctx, rest, name, std::max(most, Index{1} << 28));
+    const CacheGenChunk chunk = cachegen_decode(ctx, rest, name, most);
     if (chunk.is_text) break;
     if (static_cast<std::size_t>(chunk.layers) != layers.size())
       throw shape_error(

@@ -20,10 +20,10 @@
 
 namespace tessera::inline TESSERA_ABI {
 
-/// How the rows of TokenCodes are coded. Whole blocks of 32 channels for 4 and 2 bits, in the planes of UnpackArgs,
-/// with a scale and a zero point a channel (the same for all rows) or a token and block. Scales and factors are not
-/// negative.
-enum class TokenCode { none, bfloat16, float16, int8, channels4, channels2, blocks4, blocks2 };
+/// How the rows of TokenCodes are coded. Whole blocks of 32 channels for 4 to 2 bits, as UnpackArgs lays them out,
+/// with a scale and a zero point a channel (the same for all rows) or a token and `group` channels. Scales and factors
+/// are not negative.
+enum class TokenCode { none, bfloat16, float16, int8, channels4, channels3, channels2, blocks4, blocks3, blocks2 };
 
 /// Rows of codes where they lie, for kernels that widen them in registers: row j at codes + j * row_bytes.
 /// TokenCode::none: read tiles instead.
@@ -33,8 +33,9 @@ struct TokenCodes {
   Index row_bytes = 0;
   Index count = 0;                // rows that are coded so
   const float* factor = nullptr;  // int8: (count)
-  const f16* scale = nullptr;     // 4 and 2 bits: (d), or (count, blocks)
+  const f16* scale = nullptr;     // 4 to 2 bits: (d), or (count, d / group)
   const f16* zero = nullptr;
+  Index group = UnpackArgs::block;  // channels with one scale, whole blocks
 };
 
 /// What attention may round besides the sums of f32. Kernels that round are taken where they are faster, and where the

@@ -13,7 +13,7 @@
 #include <tessera/core/types.hpp>
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/kernels/attention/token_runs.hpp>
-#include <tessera/kernels/attention/unpack/args.hpp>
+#include <tessera/kernels/attention/unpack/avx512.hpp>
 #include <tessera/simd/target.hpp>
 
 #if TESSERA_X86
@@ -37,12 +37,15 @@ struct TokenLoads {
   static float number(f16 x) { return _cvtsh_ss(x.bits); }
 
   /// Channels 16 * Part to 16 * Part + 15 of a block's codes, too large by what `unlifted` undoes. With 2 bits a vector
-  /// is two planes, the second of them 4 times too large.
+  /// is two planes, the second of them 4 times too large, with 3 bits 8 times.
   template <int Bits, int Part>
   static V lifted_codes(const std::uint8_t* p) {
     if constexpr (Bits == 4) {
       const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
       return {_mm512_cvtepi32_ps(_mm512_and_si512(wide, _mm512_set1_epi32(15 << 4 * Part))), 0};
+    } else if constexpr (Bits == 3) {
+      const __m512i mask = _mm512_inserti64x4(_mm512_set1_epi32(7 << 6 * Part), _mm256_set1_epi32(56 << 6 * Part), 1);
+      return {_mm512_cvtepi32_ps(_mm512_and_si512(UnpackAvx512::twelves(p), mask)), 0};
     } else {
       long long bytes = 0;
       std::memcpy(&bytes, p, sizeof bytes);
@@ -53,9 +56,9 @@ struct TokenLoads {
   }
   template <int Bits, int Part>
   static V unlifted() {
-    constexpr float one = 1.0f / (1 << 4 * Part);
+    constexpr float one = 1.0f / (1 << (Bits == 3 ? 6 : 4) * Part);
     if constexpr (Bits == 4) return V(one);
-    return {_mm512_insertf32x8(_mm512_set1_ps(one), _mm256_set1_ps(one / 4), 1), 0};
+    return {_mm512_insertf32x8(_mm512_set1_ps(one), _mm256_set1_ps(one / (1 << Bits)), 1), 0};
   }
   /// The sum of each of sixteen, in their order.
   template <class R>

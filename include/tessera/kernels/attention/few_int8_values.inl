@@ -98,7 +98,7 @@ struct IntegerMix : IntegerLanes {
     for (Index j = 0; j < count; ++j) ahead.ask(j);
     for (Index b = 0; b < d / block; b += 4) {
       alignas(16) float unit[R][4], base[R][4];
-      weigh_blocks<R>(v, y, b, d / block, count, scratch, weights, unit, base);
+      weigh_blocks<R>(v, y, b, d / v.group, count, scratch, weights, unit, base);
       if constexpr (Bits == 4) {
         mix_nibbles<R, 0>(v, b, count, weights, unit, base, alpha, out + b * block, os);
         mix_nibbles<R, 1>(v, b, count, weights, unit, base, alpha, out + b * block, os);
@@ -111,7 +111,7 @@ struct IntegerMix : IntegerLanes {
   /// Weights times scales in units of their largest / 255, one a row and block; `base` is the sum of weights times zero
   /// points. A register is four blocks of four tokens, in the order of the scales.
   template <int R>
-  static void weigh_blocks(const TokenCodes& v, const float* y, Index b, Index blocks, Index count, float* scaled,
+  static void weigh_blocks(const TokenCodes& v, const float* y, Index b, Index groups, Index count, float* scaled,
                            std::uint8_t* weights, float (&unit)[R][4], float (&base)[R][4]) {
     const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     __m512 most[R], poison[R], sum[R];
@@ -119,7 +119,7 @@ struct IntegerMix : IntegerLanes {
     for (int r = 0; r < R; ++r) most[r] = poison[r] = sum[r] = _mm512_setzero_ps();
     const Index end = (count + 7) / 8 * 8;
     for (Index j = 0; j < end; j += 4) {
-      const __m512 scale = of_blocks(v.scale, j, b, blocks, count), zero = of_blocks(v.zero, j, b, blocks, count);
+      const __m512 scale = of_blocks(v, v.scale, j, b, groups, count), zero = of_blocks(v, v.zero, j, b, groups, count);
       const auto some = static_cast<__mmask8>((1u << std::clamp<Index>(count - j, 0, 4)) - 1u);
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) {
@@ -152,9 +152,14 @@ struct IntegerMix : IntegerLanes {
     return x + _mm512_shuffle_f32x4(x, x, 0xb1);
   }
   /// Of blocks b to b + 3 of tokens j to j + 3, the last token repeated.
-  static __m512 of_blocks(const f16* p, Index j, Index b, Index blocks, Index count) {
+  static __m512 of_blocks(const TokenCodes& v, const f16* p, Index j, Index b, Index groups, Index count) {
     long long four_of[4];
-    for (Index i = 0; i < 4; ++i) std::memcpy(&four_of[i], p + std::min(j + i, count - 1) * blocks + b, 8);
+    for (Index i = 0; i < 4; ++i) {
+      const f16* const token = p + std::min(j + i, count - 1) * groups;
+      f16 of[4];
+      for (Index k = 0; k < 4; ++k) of[k] = token[(b + k) * block / v.group];
+      std::memcpy(&four_of[i], v.group == block ? token + b : of, 8);
+    }
     return _mm512_cvtph_ps(_mm256_set_epi64x(four_of[3], four_of[2], four_of[1], four_of[0]));
   }
   /// Byte L of each of a lane's dwords, four times, in lane L: weights of four tokens for the block of that lane.

@@ -1,7 +1,8 @@
-// Keys and values of 4 or 2 bits, widened in registers for few rows. Included after tiles.inl by lanes with TokenLoads.
-// With code c, scale s and zero point z: q·(s c + z) = (q s)·c + q·z and w (s c + z) = (w s) c + w z, so that scales
-// and zero points meet queries or weights, and codes nothing but multiply-adds. Codes are masked where they stand in
-// their bytes, 2^lift times too large, which is exact to undo. Eight chains of sums, as many as hide an addition.
+// Keys and values of 4, 3 or 2 bits, widened in registers for few rows. Included after tiles.inl by lanes with
+// TokenLoads. With code c, scale s and zero point z: q·(s c + z) = (q s)·c + q·z and w (s c + z) = (w s) c + w z, so
+// that scales and zero points meet queries or weights, and codes nothing but multiply-adds. Codes are masked where they
+// stand in their bytes, 2^lift times too large, which is exact to undo. Eight chains of sums, as many as hide an
+// addition.
 
 template <class V>
 struct AttentionFewCoded {
@@ -41,21 +42,21 @@ struct AttentionFewCoded {
       }
   }
 
-  /// y of keys with a scale and zero point a token and block; scratch has R * (d + d / block).
+  /// y of keys with a scale and zero point a token and group; scratch has R * (d + d / block).
   template <int R, int Bits>
   static void dots_of_blocks(const TokenCodes& k, const AttentionAhead& ahead, const T* q, Index qs, Index d,
                              Index count, T* scratch, T* y) {
-    const Index blocks = d / block;
-    T* const lowered = scratch + R * blocks;
+    const Index groups = d / k.group;
+    T* const lowered = scratch + R * groups;
     for (int r = 0; r < R; ++r)
-      for (Index b = 0; b < blocks; ++b) {
+      for (Index g = 0; g < groups; ++g) {
         V sum(T(0));
-        for (Index c = b * block; c < (b + 1) * block; c += W) {
+        for (Index c = g * k.group; c < (g + 1) * k.group; c += W) {
           const V one = V::load(q + r * qs + c);
           (one * unlifted<Bits>(c)).store(lowered + r * d + c);
           sum = sum + one;
         }
-        scratch[r * blocks + b] = reduce_add(sum);
+        scratch[r * groups + g] = reduce_add(sum);
       }
     for (Index j = 0; j < count; ++j) {
       ahead.ask(j);
@@ -63,17 +64,18 @@ struct AttentionFewCoded {
       T base[R] = {};
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) acc[r] = V(T(0));
-      for (Index b = 0; b < blocks; ++b) {
-        const V scale(TokenLoads::number(k.scale[j * blocks + b]));
-        const T zero = TokenLoads::number(k.zero[j * blocks + b]);
+      for (Index g = 0; g < groups; ++g) {
+        const V scale(TokenLoads::number(k.scale[j * groups + g]));
+        const T zero = TokenLoads::number(k.zero[j * groups + g]);
         Register part[1][R];
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) part[0][r] = V(T(0));
-        dot_block<R, Bits, 1>(k, lowered + b * block, d, j, b, part);
+        for (Index b = g * k.group / block; b < (g + 1) * k.group / block; ++b)
+          dot_block<R, Bits, 1>(k, lowered + b * block, d, j, b, part);
         TESSERA_ATTENTION_UNROLL
         for (int r = 0; r < R; ++r) {
           acc[r] = fma(scale, part[0][r], acc[r]);
-          base[r] += zero * scratch[r * blocks + b];
+          base[r] += zero * scratch[r * groups + g];
         }
       }
       for (int r = 0; r < R; ++r) y[r * tile + j] = reduce_add(V(acc[r])) + base[r];
@@ -95,12 +97,12 @@ struct AttentionFewCoded {
     }
   }
 
-  /// The same, v with a scale and zero point a token and block; scratch has (2 + R) * (count * d / block + W).
+  /// The same, v with a scale and zero point a token and group; scratch has (2 + R) * (count * d / block + W).
   template <int R, int Bits>
   static void blend_of_blocks(const TokenCodes& v, const AttentionAhead& ahead, const T* y, Index d, Index count,
                               T* scratch, const T* alpha, T* out, Index os) {
-    const Index blocks = d / block, all = count * blocks, room = all + W;
-    T* const scale = scratch;  // (count, blocks), as they lie
+    const Index groups = d / v.group, all = count * groups, room = all + W;
+    T* const scale = scratch;  // (count, groups), as they lie
     T* const zero = scale + room;
     T* const scaled = zero + room;  // (R, room): weights times scales
     widen(v.scale, all, scale);
@@ -110,21 +112,22 @@ struct AttentionFewCoded {
       for (Index j = 0; j < count; ++j) {
         if (r == 0) ahead.ask(j);
         const V weight(y[r * tile + j]);
-        for (Index b = 0; b < blocks; b += W)  // what goes beyond a token is overwritten by the next
-          (weight * V::load(scale + j * blocks + b)).store(to + j * blocks + b);
+        for (Index g = 0; g < groups; g += W)  // what goes beyond a token is overwritten by the next
+          (weight * V::load(scale + j * groups + g)).store(to + j * groups + g);
       }
     }
-    for (Index b = 0; b < blocks; ++b) {
+    for (Index g = 0; g < groups; ++g) {
       T sum[R];
       for (int r = 0; r < R; ++r) {
         T four[4] = {};
         Index j = 0;
         for (; j + 4 <= count; j += 4)
-          for (Index i = 0; i < 4; ++i) four[i] += y[r * tile + j + i] * zero[(j + i) * blocks + b];
-        for (; j < count; ++j) four[0] += y[r * tile + j] * zero[j * blocks + b];
+          for (Index i = 0; i < 4; ++i) four[i] += y[r * tile + j + i] * zero[(j + i) * groups + g];
+        for (; j < count; ++j) four[0] += y[r * tile + j] * zero[j * groups + g];
         sum[r] = (four[0] + four[1]) + (four[2] + four[3]);
       }
-      blend_block<R, Bits>(v, scaled + b, room, blocks, b, count, out + b * block, os, alpha, sum, nullptr, nullptr);
+      for (Index b = g * v.group / block; b < (g + 1) * v.group / block; ++b)
+        blend_block<R, Bits>(v, scaled + g, room, groups, b, count, out + b * block, os, alpha, sum, nullptr, nullptr);
     }
   }
 

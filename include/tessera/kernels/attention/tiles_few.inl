@@ -2,7 +2,7 @@
 // by tiles.inl.
 
 template <class V>
-struct AttentionFewCoded;  // 4 and 2 bits, where the lane has TokenLoads: tiles_coded.inl
+struct AttentionFewCoded;  // 4 to 2 bits, where the lane has TokenLoads: tiles_coded.inl
 
 #include <tessera/kernels/attention/few_products.inl>
 
@@ -138,10 +138,14 @@ struct AttentionFewRows {
           return Products::template scale_tokens<R>(y, count, k.of.factor);
         case TokenCode::channels4:
           return Coded::template dots_of_channels<R, 4>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
+        case TokenCode::channels3:
+          return Coded::template dots_of_channels<R, 3>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::channels2:
           return Coded::template dots_of_channels<R, 2>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::blocks4:
           return Coded::template dots_of_blocks<R, 4>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
+        case TokenCode::blocks3:
+          return Coded::template dots_of_blocks<R, 3>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
         case TokenCode::blocks2:
           return Coded::template dots_of_blocks<R, 2>(k.of, k.ahead, q, qs, a.d, count, k.scratch, y);
       }
@@ -168,10 +172,14 @@ struct AttentionFewRows {
           return blend_of<R, std::int8_t>(a, v, y, count, alpha, out, os);
         case TokenCode::channels4:
           return Coded::template blend_of_channels<R, 4>(v.of, v.ahead, y, a.dv(), count, alpha, out, os);
+        case TokenCode::channels3:
+          return Coded::template blend_of_channels<R, 3>(v.of, v.ahead, y, a.dv(), count, alpha, out, os);
         case TokenCode::channels2:
           return Coded::template blend_of_channels<R, 2>(v.of, v.ahead, y, a.dv(), count, alpha, out, os);
         case TokenCode::blocks4:
           return Coded::template blend_of_blocks<R, 4>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os);
+        case TokenCode::blocks3:
+          return Coded::template blend_of_blocks<R, 3>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os);
         case TokenCode::blocks2:
           return Coded::template blend_of_blocks<R, 2>(v.of, v.ahead, y, a.dv(), count, v.scratch, alpha, out, os);
       }

@@ -39,6 +39,7 @@ struct AttentionTokens {
     if (of.code == TokenCode::bfloat16 || of.code == TokenCode::float16) bits = 16;
     if (of.code == TokenCode::int8) bits = 8;
     if (of.code == TokenCode::channels4 || of.code == TokenCode::blocks4) bits = 4;
+    if (of.code == TokenCode::channels3 || of.code == TokenCode::blocks3) bits = 3;
     return {static_cast<const char*>(of.codes) + from * of.row_bytes, of.row_bytes, d * bits / 8};
   }
   /// The codes of tokens from `begin` on; `count` no further than they go.

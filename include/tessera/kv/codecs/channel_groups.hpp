@@ -22,7 +22,7 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// numbers move by up to half a step once more), so that two neighbours always hold more than `group` tokens.
 /// bits + 32/group bits a number for full groups.
 template <int Bits, class Storage>
-requires(Bits == 2 || Bits == 4) class ChannelGroups {
+requires(Bits >= 2 && Bits <= 4) class ChannelGroups {
  public:
   ChannelGroups(Index d, Index group) : d_(d), group_(group), row_bytes_(UnpackArgs::packed_bytes(d, Bits)) {}
 
@@ -51,7 +51,9 @@ requires(Bits == 2 || Bits == 4) class ChannelGroups {
   TokenCodes codes(Index begin) const noexcept {
     if (d_ % block != 0 || begin >= size_) return {};
     const Index g = starts_.of(begin);
-    return {Bits == 4 ? TokenCode::channels4 : TokenCode::channels2,
+    return {Bits == 4   ? TokenCode::channels4
+            : Bits == 3 ? TokenCode::channels3
+                        : TokenCode::channels2,
             codes_.data() + begin * row_bytes_,
             row_bytes_,
             starts_.end(g, size_) - begin,

@@ -59,10 +59,19 @@ inline void check_blocks(const char* codec, Index channels) {
                                                     most_blocks * UnpackArgs::block));
 }
 
-/// `count` codes, a block, into planes.
+/// `count` codes, a block, as UnpackArgs lays them out.
 inline void pack_block(const unsigned* codes, Index count, int bits, std::uint8_t* bytes) {
   const Index plane = (count * bits + 7) / 8;
   std::fill_n(bytes, plane, std::uint8_t{0});
+  if (bits == 3) {
+    for (Index c = 0; c < count; ++c) {
+      const Index at = tessera::detail::code3_at(c, count), byte = at / 8;
+      const unsigned two = codes[c] << at % 8;
+      bytes[byte] = static_cast<std::uint8_t>(bytes[byte] | two);
+      if (two > 255) bytes[byte + 1] = static_cast<std::uint8_t>(bytes[byte + 1] | two >> 8);
+    }
+    return;
+  }
   for (Index c = 0, shift = 0; c < count; shift += bits)
     for (Index i = 0; i < plane && c < count; ++i, ++c)
       bytes[i] = static_cast<std::uint8_t>(bytes[i] | codes[c] << shift);

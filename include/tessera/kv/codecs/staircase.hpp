@@ -29,7 +29,7 @@ namespace detail {
 constexpr bool is_staircase(std::initializer_list<int> bits) {
   int above = 32;
   for (const int b : bits) {
-    if ((b != 32 && b != 16 && b != 8 && b != 4 && b != 2) || b > above) return false;
+    if ((b != 32 && b != 16 && b != 8 && (b > 4 || b < 2)) || b > above) return false;
     above = b;
   }
   return bits.size() > 0 && *bits.begin() >= 16;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/types.hpp>
@@ -14,13 +15,14 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
-/// One scale and zero point a token and `channels` channels, a multiple of 32. bits + 32/channels bits a number where d
-/// is a multiple of these. Attention reads codes with a grid for every 32 channels in registers; others are decoded.
+/// One scale and zero point a token and `channels` channels: bits + 32/channels bits a number. Any multiple of 8 that
+/// divides d, or 32 for any d, the last grid for fewer. Attention reads codes in registers where d and `channels` are
+/// multiples of 32; others are decoded.
 template <int Bits, class Storage>
-requires(Bits == 2 || Bits == 4) class TokenBlocks
+requires(Bits >= 2 && Bits <= 4) class TokenBlocks
     : public detail::RowArrays<Storage, std::uint8_t, f16, f16> {  // codes, scales, zeros
  public:
-  /// Throws unsupported_error unless `channels` are as above, and for more than 16384 channels of which more than 32
+  /// Throws unsupported_error unless `channels` are as above, and for more than 16384 channels of which other than 32
   /// share a grid.
   explicit TokenBlocks(Index d, Index channels = UnpackArgs::block)
       : detail::RowArrays<Storage, std::uint8_t, f16, f16>(
@@ -34,8 +36,7 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks
 
   void append(const float* rows, Index count, Index stride) {
     const Index at = this->grow(count);
-    for (Index t = 0; t < count; ++t)
-      for (Index g = 0; g < grids_; ++g) encode(rows + t * stride, at + t, g);
+    for (Index t = 0; t < count; ++t) encode(rows + t * stride, at + t);
   }
   const float* tile(Index begin, Index count, float* scratch, Index& stride, Unpack unpack) const noexcept {
     const auto& [codes, scales, zeros] = this->arrays();
@@ -57,23 +58,29 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks
     }
     const auto fill = [&](Index t, f16* scale_of, f16* zero_of) {
       for (Index b = 0; b < detail::blocks_of(d_); ++b) {
-        scale_of[b] = scale[t * grids_ + b * block / channels_];
-        zero_of[b] = zero[t * grids_ + b * block / channels_];
+        scale_of[b] = scale[grid(t, b * block)];
+        zero_of[b] = zero[grid(t, b * block)];
       }
     };
-    detail::unpack_rows(args, fill, unpack);
+    if (channels_ % block == 0)
+      detail::unpack_rows(args, fill, unpack);
+    else
+      unpack_parts(args, scale, zero, unpack);
     return scratch;
   }
   TokenCodes codes(Index begin) const noexcept {
-    if (d_ % block != 0 || channels_ != block) return {};
+    if (d_ % block != 0 || channels_ % block != 0) return {};
     const auto& [codes, scales, zeros] = this->arrays();
-    return {Bits == 4 ? TokenCode::blocks4 : TokenCode::blocks2,
+    return {Bits == 4   ? TokenCode::blocks4
+            : Bits == 3 ? TokenCode::blocks3
+                        : TokenCode::blocks2,
             codes.data() + begin * row_bytes_,
             row_bytes_,
             this->size() - begin,
             nullptr,
             scales.data() + begin * grids_,
-            zeros.data() + begin * grids_};
+            zeros.data() + begin * grids_,
+            channels_};
   }
 
  private:
@@ -81,28 +88,54 @@ requires(Bits == 2 || Bits == 4) class TokenBlocks
   static constexpr int levels = (1 << Bits) - 1;
 
   static Index grids(Index d, Index channels) {
-    if (channels < block || channels % block != 0)
-      throw unsupported_error(tessera::detail::concat("tessera: a grid for ", channels,
-                                                      " channels of a token; expected a multiple of ", block));
+    if (channels != block && (channels < 8 || channels % 8 != 0 || d % channels != 0))
+      throw unsupported_error(tessera::detail::concat("tessera: a grid for ", channels, " channels of a token of ", d,
+                                                      "; expected ", block, " or a multiple of 8 that divides ", d));
     return (d + channels - 1) / channels;
   }
-  void encode(const float* row, Index t, Index g) {
+  Index grid(Index t, Index channel) const { return t * grids_ + channel / channels_; }
+
+  /// Grids for parts of blocks: a row at a time as if each channel had its own.
+  void unpack_parts(UnpackArgs args, const f16* scale, const f16* zero, Unpack unpack) const noexcept {
+    constexpr Index most = 16 * block;
+    f16 scale_of[most], zero_of[most];
+    args.scale = scale_of;
+    args.zero = zero_of;
+    const Index rows = std::exchange(args.rows, 1);
+    const std::uint8_t* const codes = args.codes;
+    for (Index t = 0; t < rows; ++t)
+      for (Index first = 0; first < d_; first += most) {
+        args.d = std::min(most, d_ - first);
+        for (Index c = 0; c < args.d; c += 8) {  // eight share a grid
+          const Index g = grid(t, first + c);
+          std::fill_n(scale_of + c, 8, scale[g]);
+          std::fill_n(zero_of + c, 8, zero[g]);
+        }
+        args.codes = codes + t * row_bytes_ + first * Bits / 8;
+        unpack(args, {0, 1, 0});
+        args.out += args.d;
+      }
+  }
+  void encode(const float* row, Index t) {
     auto& [codes, scales, zeros] = this->arrays();
-    const Index begin = g * channels_, end = std::min(begin + channels_, d_);
-    float low = row[begin], high = low, poison = 0;
-    for (Index c = begin; c < end; ++c) {
-      low = std::min(low, row[c]);
-      high = std::max(high, row[c]);
-      poison += row[c] * 0;
+    for (Index begin = 0; begin < d_; begin += channels_) {
+      float low = row[begin], high = low, poison = 0;
+      for (Index c = begin; c < std::min(begin + channels_, d_); ++c) {
+        low = std::min(low, row[c]);
+        high = std::max(high, row[c]);
+        poison += row[c] * 0;
+      }
+      const Index g = grid(t, begin);
+      detail::fit_grid(low, high, !std::isnan(poison), levels, scales[g], zeros[g]);
     }
-    f16& scale = scales[t * grids_ + g];
-    f16& zero = zeros[t * grids_ + g];
-    detail::fit_grid(low, high, !std::isnan(poison), levels, scale, zero);
-    const float inverse = detail::grid_inverse(scale), base = float(zero);
-    for (Index first = begin; first < end; first += block) {
-      const Index count = std::min(block, end - first);
+    for (Index first = 0; first < d_; first += block) {
+      const Index count = std::min(block, d_ - first);
       unsigned steps[block];
-      for (Index c = 0; c < count; ++c) steps[c] = detail::grid_code(row[first + c], inverse, base, levels);
+      for (Index c = 0; c < count;) {
+        const Index g = grid(t, first + c), end = std::min(count, c + channels_ - (first + c) % channels_);
+        const float inverse = detail::grid_inverse(scales[g]), base = float(zeros[g]);
+        for (; c < end; ++c) steps[c] = detail::grid_code(row[first + c], inverse, base, levels);
+      }
       detail::pack_block(steps, count, Bits, codes.data() + t * row_bytes_ + first * Bits / 8);
     }
   }

@@ -160,7 +160,7 @@ struct Int8Rows<PagedBy<Tokens>> : PagedRows<Int8Rows<Contiguous>, Tokens> {
   explicit Int8Rows(Index d) : PagedRows<Int8Rows<Contiguous>, Tokens>(Int8Rows<Contiguous>(d), d) {}
 };
 template <int Bits, Index Tokens>
-requires(Bits == 2 || Bits == 4) struct TokenBlocks<Bits, PagedBy<Tokens>>
+requires(Bits >= 2 && Bits <= 4) struct TokenBlocks<Bits, PagedBy<Tokens>>
     : PagedRows<TokenBlocks<Bits, Contiguous>, Tokens> {
   explicit TokenBlocks(Index d, Index channels = UnpackArgs::block)
       : PagedRows<TokenBlocks<Bits, Contiguous>, Tokens>(TokenBlocks<Bits, Contiguous>(d, channels), d) {}

@@ -20,6 +20,9 @@ TESSERA_INLINE void prefetch_token(const void* line) { __builtin_prefetch(line, 
 ///   bits 4, 2  unsigned, scale * code + zero; blocks of 32 channels (the last one shorter), each in planes: with
 ///              P = ceil(channels · bits / 8) bytes, byte i holds channels i, i + P, i + 2P, … from the low bits up, so
 ///              that a plane unpacks with one shift
+///   bits 3     the same in other places: a whole block is eight lanes of 12 bits, from the low bits of its bytes up,
+///   and
+///              lane i holds channels i, i + 8, i + 16, i + 24; a shorter one is its codes one after another
 /// `meta_stride == 0`: scale and zero are (d), one a channel, the same for all rows; else (rows, blocks) with that
 /// stride, one a row and block.
 struct UnpackArgs : KernelArgs {

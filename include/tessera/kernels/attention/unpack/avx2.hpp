@@ -18,6 +18,8 @@ struct UnpackAvx2 {
     switch (a.bits) {
       case 2:
         return a.meta_stride == 0 ? by_channel<2>(a, rows) : by_row<2>(a, rows);
+      case 3:
+        return a.meta_stride == 0 ? by_channel<3>(a, rows) : by_row<3>(a, rows);
       case 4:
         return a.meta_stride == 0 ? by_channel<4>(a, rows) : by_row<4>(a, rows);
       case 8:
@@ -30,25 +32,41 @@ struct UnpackAvx2 {
   /// Channels 8 * part to 8 * part + 7 of a block.
   template <int Bits, int Part>
   static __m256 codes(const std::uint8_t* p) {
-    constexpr int plane = block * Bits / 8, byte = 8 * Part % plane, shift = Bits * (8 * Part / plane);
-    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(wide, shift), _mm256_set1_epi32((1 << Bits) - 1)));
+    const __m256i shifted = _mm256_srli_epi32(lanes<Bits, Part>(p), lift<Bits, Part>);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32((1 << Bits) - 1)));
   }
   /// The same times 2^lift<Bits, Part>: one instruction less.
   template <int Bits, int Part>
   static __m256 lifted_codes(const std::uint8_t* p) {
-    constexpr int plane = block * Bits / 8, byte = 8 * Part % plane;
-    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
-    return _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(((1 << Bits) - 1) << lift<Bits, Part>)));
+    const __m256i mask = _mm256_set1_epi32(((1 << Bits) - 1) << lift<Bits, Part>);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(lanes<Bits, Part>(p), mask));
   }
   template <int Bits, int Part>
-  static constexpr int lift = Bits*(8 * Part / (32 * Bits / 8));
+  static constexpr int lift = Bits == 3 ? 3 * Part : Bits*(8 * Part / (32 * Bits / 8));
 
  private:
   static constexpr Index block = UnpackArgs::block;
   /// Bytes to prefetch ahead: into the next tile, while keys and values take turns.
   static constexpr Index ahead = 4096;
 
+  /// Lanes with a code each at bit `lift`, other bits around it.
+  template <int Bits, int Part>
+  static __m256i lanes(const std::uint8_t* p) {
+    if constexpr (Bits == 3) {  // bytes 12 i / 8 and the next to lane i, of 8 bytes from p on and of 8 from p + 4 on
+      long long low = 0, high = 0;
+      std::memcpy(&low, p, sizeof low);
+      std::memcpy(&high, p + 4, sizeof high);
+      const __m256i bytes = _mm256_blend_epi32(_mm256_set1_epi64x(low), _mm256_set1_epi64x(high), 0xf0);
+      const __m256i pairs = _mm256_shuffle_epi8(
+          bytes,
+          _mm256_set_epi64x(static_cast<long long>(0x80800706'80800605), static_cast<long long>(0x80800403'80800302),
+                            static_cast<long long>(0x80800504'80800403), static_cast<long long>(0x80800201'80800100)));
+      return _mm256_srlv_epi32(pairs, _mm256_set_epi32(4, 0, 4, 0, 4, 0, 4, 0));
+    } else {
+      constexpr int plane = block * Bits / 8, byte = 8 * Part % plane;
+      return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + byte)));
+    }
+  }
   static __m256 halves(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
   template <int Bits, int Part>

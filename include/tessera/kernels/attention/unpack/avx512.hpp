@@ -19,6 +19,8 @@ struct UnpackAvx512 {
     switch (a.bits) {
       case 2:
         return a.meta_stride == 0 ? by_channel<2>(a, rows) : by_row<2>(a, rows);
+      case 3:
+        return a.meta_stride == 0 ? by_channel<3>(a, rows) : by_row<3>(a, rows);
       case 4:
         return a.meta_stride == 0 ? by_channel<4>(a, rows) : by_row<4>(a, rows);
       case 8:
@@ -26,6 +28,18 @@ struct UnpackAvx512 {
       default:
         return a.half ? UnpackAvx2::run(a, rows) : bfloat16(a, rows);  // f16: bound by memory there, too
     }
+  }
+
+  /// A block of 3-bit codes: lane i of 12 bits in registers' lanes i and i + 8, other bits above it.
+  static __m512i twelves(const std::uint8_t* p) {
+    long long low = 0, high = 0;  // bytes 12 i / 8 and the next to lane i: of 8 bytes from p on, and of 8 from p + 4 on
+    std::memcpy(&low, p, sizeof low);
+    std::memcpy(&high, p + 4, sizeof high);
+    const __m512i bytes = _mm512_mask_set1_epi64(_mm512_set1_epi64(low), 0xcc, high);
+    const __m256i from =
+        _mm256_set_epi64x(static_cast<long long>(0x80800706'80800605), static_cast<long long>(0x80800403'80800302),
+                          static_cast<long long>(0x80800504'80800403), static_cast<long long>(0x80800201'80800100));
+    return _mm512_srlv_epi32(_mm512_shuffle_epi8(bytes, _mm512_broadcast_i64x4(from)), _mm512_set1_epi64(4LL << 32));
   }
 
  private:
@@ -39,6 +53,10 @@ struct UnpackAvx512 {
     if constexpr (Bits == 4) {
       low = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
       high = _mm512_srli_epi32(low, 4);
+    } else if constexpr (Bits == 3) {
+      const __m512i all = twelves(p);
+      low = _mm512_srlv_epi32(all, _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(3), 1));
+      high = _mm512_srlv_epi32(all, _mm512_inserti64x4(_mm512_set1_epi32(6), _mm256_set1_epi32(9), 1));
     } else {
       const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
       const __m512i wide = _mm512_cvtepu8_epi32(_mm_unpacklo_epi64(bytes, bytes));
@@ -73,7 +91,7 @@ struct UnpackAvx512 {
       for (Index r = rows.begin; r < rows.end; ++r) detail::unpack_block(a, r, c, d - c);
   }
 
-  /// One grid for a whole block: its 4 or 16 numbers are a table, which a permutation by the low four bits looks up.
+  /// One grid for a whole block: its 4, 8 or 16 numbers are a table, which a permutation by the low four bits looks up.
   template <int Bits>
   static void by_row(const UnpackArgs& a, RowRange rows) {
     const __m512 code = _mm512_cvtepi32_ps(_mm512_and_si512(
