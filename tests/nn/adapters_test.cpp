@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <tessera/nn/gs_lora.hpp>
 #include <tessera/nn/lora.hpp>
@@ -226,6 +227,57 @@ TEST(S2ft, CoPermutationChangesNothingAndPutsTheChosenFirst) {
   EXPECT_EQ(s2ft_select<float>(scores, 2)[0], 13);  // 6, the largest; NaN counts as least
   for (const std::vector<Index>& none : {std::vector<Index>{0, 1, 1}, {0, 1, 3}, {-1, 0, 1}})
     EXPECT_THROW(permute_rows<double>(none, view(wu, 3, d)), shape_error);
+}
+
+/// Heads of softmax attention with their projections, Y = concat(heads)·W_oᵀ, rows of X attending to all.
+Buffer<double> attend(Context& ctx, std::array<Buffer<double>, 4>& w, Buffer<double>& x, Index n, Index d, Index heads,
+                      Index head_dim) {
+  const Index inner_dim = heads * head_dim;
+  Buffer<double> projected[3], mixed(n * inner_dim), y(n * d);
+  for (std::size_t k = 0; k < 3; ++k) {
+    projected[k] = Buffer<double>(n * inner_dim);
+    gemm<double>(ctx, 1, view(x, n, d), view(w[k], inner_dim, d).transposed(), 0, view(projected[k], n, inner_dim));
+  }
+  for (Index h = 0; h < heads; ++h)
+    for (Index i = 0; i < n; ++i) {
+      const auto row = [&](std::size_t k, Index token) { return &projected[k][token * inner_dim + h * head_dim]; };
+      double total = 0;
+      for (Index j = 0; j < n; ++j)
+        total += std::exp(std::inner_product(row(0, i), row(0, i) + head_dim, row(1, j), 0.0));
+      for (Index j = 0; j < n; ++j) {
+        const double p = std::exp(std::inner_product(row(0, i), row(0, i) + head_dim, row(1, j), 0.0)) / total;
+        for (Index c = 0; c < head_dim; ++c) mixed[i * inner_dim + h * head_dim + c] += p * row(2, j)[c];
+      }
+    }
+  gemm<double>(ctx, 1, view(mixed, n, inner_dim), view(w[3], d, inner_dim).transposed(), 0, view(y, n, d));
+  return y;
+}
+
+TEST(S2ft, HeadsAreCoPermutedAsWholes) {
+  constexpr Index n = 6, d = 10, heads = 5, head_dim = 4, f = heads * head_dim;
+  Context ctx;
+  auto x = random_buffer<double>(n * d, 1);
+  std::array<Buffer<double>, 4> w;  // of Q, K, V (heads·head_dim, d) and O (d, heads·head_dim)
+  for (std::size_t k = 0; k < 4; ++k) w[k] = random_buffer<double>(f * d, 2 + k);
+  const auto base = w;
+  const auto before = attend(ctx, w, x, n, d, heads, head_dim);
+  const auto chosen = s2ft_select(heads, 2, 9);
+  const auto order = s2ft_heads(chosen, head_dim);
+  co_permute<double>(order, {view(w[0], f, d), view(w[1], f, d), view(w[2], f, d)}, {view(w[3], d, f)});
+  const auto after = attend(ctx, w, x, n, d, heads, head_dim);
+  for (Index i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-13);
+  for (Index c = 0; c < f; ++c) {  // the chosen heads' channels are one piece, in front
+    const Index from = chosen[static_cast<std::size_t>(c / head_dim)] * head_dim + c % head_dim;
+    for (Index j = 0; j < d; ++j) {
+      EXPECT_EQ(w[2][c * d + j], base[2][from * d + j]);
+      EXPECT_EQ(w[3][j * f + c], base[3][j * f + from]);
+    }
+  }
+  co_permute<double>(order, {view(w[2], f, d)}, {view(w[3], d, f)});  // without Q and K other heads' weights are used
+  const auto wrong = attend(ctx, w, x, n, d, heads, head_dim);
+  double most = 0;
+  for (Index i = 0; i < before.size(); ++i) most = std::max(most, std::abs(wrong[i] - before[i]));
+  EXPECT_GT(most, 1e-3);
 }
 
 TEST(S2ft, PartialGradientsAreRowsAndColumnsOfTheWholeOne) {

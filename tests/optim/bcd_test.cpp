@@ -193,6 +193,31 @@ TEST(Forest, EqualsCholesky) {
   EXPECT_THROW(ForestSystem(3, path).solve(d1, x), shape_error);
 }
 
+/// A double that counts what is done with it.
+struct Counted {
+  static inline Index operations = 0;
+  double value = 0;
+  Counted(double x = 0) : value(x) {}  // NOLINT(google-explicit-constructor)
+  friend Counted operator*(Counted a, Counted b) { return ++operations, a.value * b.value; }
+  friend Counted operator/(Counted a, Counted b) { return ++operations, a.value / b.value; }
+  Counted& operator-=(Counted b) { return ++operations, value -= b.value, *this; }
+  Counted& operator/=(Counted b) { return ++operations, value /= b.value, *this; }
+  friend bool operator>(Counted a, Counted b) { return a.value > b.value; }
+};
+
+TEST(Forest, SolvesInTimeInProportionToTheBlock) {
+  for (const Index n : {1, 96, 1000, 20000}) {
+    const ForestSystem system(n, forest_edges(n));
+    std::vector<Counted> diagonal(static_cast<std::size_t>(n), 20), x(diagonal.size(), 1);
+    std::vector<double> d(diagonal.size(), 20), y(diagonal.size(), 1);
+    Counted::operations = 0;
+    ASSERT_TRUE(system.solve<Counted>(diagonal, x) && system.solve(d, y));
+    const Index roots = (n + 96) / 97;
+    EXPECT_EQ(Counted::operations, 8 * (n - roots) + roots);  // seven for an edge, a division for a vertex
+    for (std::size_t i = 0; i < y.size(); ++i) ASSERT_EQ(x[i].value, y[i]);
+  }
+}
+
 /// Labels 1 and -1 at two corners of a grid: ½Σ(x_i - x_j)² with what is known as a target.
 LinearObjective<SquaredLoss> grid_labels(Index side) {
   Coo<double> list;

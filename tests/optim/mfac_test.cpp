@@ -80,6 +80,26 @@ TEST(MFac, WindowIsTheInverseThroughAThousandReplacements) {
   EXPECT_THROW(MFacDynamic<double>(d, 0, 1), unsupported_error);
 }
 
+/// Flops of a product with F⁻¹, and numbers kept, for d parameters and m gradients.
+TEST(MFac, CostsAreLinearInParametersAndGradients) {
+  const auto fixed = [](Index d, Index m) {
+    const Matrix G = random_matrix(m, d, 1);
+    return flops(MFacStatic<double>(view(G), 0.1).inverse(), 1);
+  };
+  const auto window = [](Index d, Index m) {
+    MFacDynamic<double> F(d, m, 0.1);
+    std::size_t bytes = 0;
+    F.list_buffers("", [&](const std::string&, auto values) { bytes += values.size_bytes(); });
+    EXPECT_EQ(bytes, static_cast<std::size_t>(m * (d + m)) * sizeof(double) + 2 * sizeof(Index));
+    return flops(F.fisher(), 1);
+  };
+  for (const Index d : {50, 100, 1000})
+    for (const Index m : {1, 8, 64}) {
+      EXPECT_EQ(fixed(d, m), static_cast<double>(2 * d + 4 * d * m));
+      EXPECT_NEAR(window(d, m), static_cast<double>(4 * d * m), static_cast<double>(3 * d));
+    }
+}
+
 TEST(MFac, StepsTheSameForAnyThreadsAndAfterARoundTrip) {
   const MFacOptions o{.window = 3, .lambda = 0.1};
   std::vector<Vector> seen;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -68,23 +69,25 @@ class ForestSystem {
 
   Index rows() const { return static_cast<Index>(parent_.size()); }
 
-  /// x ← H⁻¹ x for this diagonal, which is spoilt. False, and x unfit for use, where a pivot is not positive: H is not
-  /// positive definite.
-  bool solve(std::span<double> diagonal, std::span<double> x) const {
+  /// x ← H⁻¹ x for this diagonal, which is spoilt: 8 operations a vertex at most. False, and x unfit for use, where a
+  /// pivot is not positive: H is not positive definite.
+  template <class T = double>
+  bool solve(std::span<std::type_identity_t<T>> diagonal, std::span<std::type_identity_t<T>> x) const {
     if (diagonal.size() != parent_.size() || x.size() != parent_.size())
       throw shape_error(tessera::detail::concat("tessera: forest of ", parent_.size(), " vertices: a diagonal of ",
                                                 diagonal.size(), " and a right side of ", x.size()));
     for (std::size_t k = order_.size(); k-- > 0;) {
       const std::size_t v = size(order_[k]);
-      if (!(diagonal[v] > 0)) return false;
+      if (!(diagonal[v] > T(0))) return false;
       if (parent_[v] < 0) continue;
-      const double message = weight_[v] / diagonal[v];
-      diagonal[size(parent_[v])] -= message * weight_[v];
+      const T weight(weight_[v]), message = weight / diagonal[v];
+      diagonal[size(parent_[v])] -= message * weight;
       x[size(parent_[v])] -= message * x[v];
     }
     for (const Index v : order_) {
       const Index p = parent_[size(v)];
-      x[size(v)] = (x[size(v)] - (p < 0 ? 0 : weight_[size(v)] * x[size(p)])) / diagonal[size(v)];
+      if (p >= 0) x[size(v)] -= T(weight_[size(v)]) * x[size(p)];
+      x[size(v)] /= diagonal[size(v)];
     }
     return true;
   }
