@@ -11,7 +11,8 @@ namespace TESSERA_TEST_FILE {
 
 static_assert(kv::detail::is_staircase({32, 8, 8, 2}) && kv::detail::is_staircase({16}));
 static_assert(!kv::detail::is_staircase({16, 32}) && !kv::detail::is_staircase({8, 4}), "the latest are exact");
-static_assert(!kv::detail::is_staircase({}) && !kv::detail::is_staircase({16, 3}));
+static_assert(kv::detail::is_staircase({16, 3, 2}));
+static_assert(!kv::detail::is_staircase({}) && !kv::detail::is_staircase({16, 5}));
 
 constexpr Index segment = 16, d = 48;
 constexpr std::array<Index, 4> bits{16, 8, 4, 2}, segments{2, 3, 4, 5};  // of each step
