@@ -29,16 +29,18 @@ inline std::size_t page() {
   static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return size;
 }
-/// MiB of the whole process, pages that it maps twice counted once.
+/// MiB of the process's own data, pages that it maps twice counted once. Code is left out: its share changes whenever
+/// another process of the same program begins or ends.
 inline double resident_mib() {
-  long kib = 0, found = -1;
+  long anonymous = -1, shared = -1;
   char line[256];
   std::FILE* const file = std::fopen("/proc/self/smaps_rollup", "r");
   while (std::fgets(line, sizeof line, file) != nullptr)
-    if (std::sscanf(line, "Pss: %ld", &kib) == 1) found = kib;
+    if (std::sscanf(line, "Pss_Anon: %ld", &anonymous) != 1) std::sscanf(line, "Pss_Shmem: %ld", &shared);
   std::fclose(file);
-  EXPECT_GE(found, 0);
-  return static_cast<double>(found) / 1024;
+  EXPECT_GE(anonymous, 0);
+  EXPECT_GE(shared, 0);
+  return static_cast<double>(anonymous + shared) / 1024;
 }
 /// The same after scratch and what the allocator keeps are given back.
 inline double resident_mib(Context& ctx) {
