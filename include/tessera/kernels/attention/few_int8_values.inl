@@ -156,9 +156,13 @@ struct IntegerMix : IntegerLanes {
     long long four_of[4];
     for (Index i = 0; i < 4; ++i) {
       const f16* const token = p + std::min(j + i, count - 1) * groups;
-      f16 of[4];
-      for (Index k = 0; k < 4; ++k) of[k] = token[(b + k) * block / v.group];
-      std::memcpy(&four_of[i], v.group == block ? token + b : of, 8);
+      if (v.group == block) {
+        std::memcpy(&four_of[i], token + b, 8);
+      } else {
+        f16 of[4];
+        for (Index k = 0; k < 4; ++k) of[k] = token[(b + k) * block / v.group];
+        std::memcpy(&four_of[i], of, 8);
+      }
     }
     return _mm512_cvtph_ps(_mm256_set_epi64x(four_of[3], four_of[2], four_of[1], four_of[0]));
   }
