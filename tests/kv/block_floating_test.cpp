@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <tessera/kv/codecs/block_floating.hpp>
+#include <tessera/nn/rope.hpp>
 
 #include "kv/support.hpp"
 
@@ -105,14 +107,67 @@ TEST(BlockFloating, SortedKeysLoseLessAtEqualBytes) {
 
 TEST(BlockFloating, PairsOfChannelsAreSortedTogether) {
   Tokens K(1, 1, 8, 65);
-  const float sizes[]{1, 5, 2, 0, 1, 0, 7, 3};  // of pairs: √2, 5, √53, 3
+  const float sizes[]{1, 5, 2, 0, 1, 0, 7, 3};  // of halves' pairs: √2, 5, √53, 3; of neighbours: √26, 2, 1, √58
   std::copy(std::begin(sizes), std::end(sizes), K.buffer.data());
-  EXPECT_EQ(k_sort(K.view()[0], true), (std::vector<Index>{2, 6, 1, 5, 3, 7, 0, 4}));
+  EXPECT_EQ(k_sort(K.view()[0], RopePairs::halves), (std::vector<Index>{2, 6, 1, 5, 3, 7, 0, 4}));
+  EXPECT_EQ(k_sort(K.view()[0], RopePairs::interleaved), (std::vector<Index>{6, 7, 0, 1, 2, 3, 4, 5}));
   EXPECT_EQ(k_sort(K.view()[0]).front(), 6);
-  EXPECT_THROW(k_sort(Tokens(1, 1, 7, 66).view()[0], true), shape_error);
+  EXPECT_THROW(k_sort(Tokens(1, 1, 7, 66).view()[0], RopePairs::interleaved), shape_error);
   EXPECT_THROW(KvCache<BlockFloating<>>(3, 8, {.order = {k_sort(K.view()[0]), k_sort(K.view()[0])}}), shape_error);
   EXPECT_THROW(KvCache<BlockFloating<>>(1, 9, {.order = {k_sort(K.view()[0])}}), shape_error);
   EXPECT_THROW(KvCache<BlockFloating<>>(1, 16385), unsupported_error);
+}
+
+/// Weights permuted once: keys and queries come in the new order, and turn by the frequencies that their pairs had.
+TEST(BlockFloating, QueriesTimesKeysAreWhatTheyWereUnderRotaryEmbeddings) {
+  Context ctx;
+  const Index n = 20, d = 16;
+  const nn::RopeTable<float> table(d, n);
+  const Tokens K = with_outliers(1, n, d, 67), Q(1, n, d, 68);
+  // Neighbours in `order` turned by the frequency of their pair, in double.
+  const auto turned = [&](const Tokens& x, const std::vector<Index>& order, RopePairs pairs) {
+    std::vector<double> out(static_cast<std::size_t>(n * d));
+    for (Index t = 0; t < n; ++t)
+      for (std::size_t c = 0; c < order.size(); c += 2) {
+        const Index pair = pairs == RopePairs::halves ? order[c] : order[c] / 2;
+        EXPECT_EQ(order[c + 1], pairs == RopePairs::halves ? pair + d / 2 : order[c] + 1);
+        const double by = static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(pair) / d);
+        const auto a = static_cast<double>(x.view()(0, t, order[c])),
+                   b = static_cast<double>(x.view()(0, t, order[c + 1]));
+        double* const at = &out[static_cast<std::size_t>(t * d) + c];
+        at[0] = a * std::cos(by) - b * std::sin(by);
+        at[1] = a * std::sin(by) + b * std::cos(by);
+      }
+    return out;
+  };
+  const auto dot = [&](const auto& q, const auto& k, Index i, Index j) {
+    double sum = 0;
+    for (Index c = 0; c < d; ++c)
+      sum += static_cast<double>(q[static_cast<std::size_t>(i * d + c)]) *
+             static_cast<double>(k[static_cast<std::size_t>(j * d + c)]);
+    return sum;
+  };
+  for (const RopePairs pairs : {RopePairs::interleaved, RopePairs::halves}) {
+    // nn::rope turns neighbours: halves come to it interleaved.
+    std::vector<float> q(static_cast<std::size_t>(n * d)), k(q.size());
+    for (Index t = 0; t < n; ++t)
+      for (Index c = 0; c < d; ++c) {
+        const Index from = pairs == RopePairs::halves ? c / 2 + c % 2 * d / 2 : c;
+        q[static_cast<std::size_t>(t * d + c)] = Q.view()(0, t, from);
+        k[static_cast<std::size_t>(t * d + c)] = K.view()(0, t, from);
+      }
+    nn::rope(ctx, table, MatrixView<float>(q.data(), n, d));
+    nn::rope(ctx, table, MatrixView<float>(k.data(), n, d));
+    const auto order = k_sort(K.view()[0], pairs);
+    EXPECT_FALSE(std::is_sorted(order.begin(), order.end()));
+    const auto q_sorted = turned(Q, order, pairs), k_sorted = turned(K, order, pairs);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j) ASSERT_NEAR(dot(q_sorted, k_sorted, i, j), dot(q, k, i, j), 1e-3) << i << ' ' << j;
+    // Pairs are as long turned as they were: calibration keys may be of either kind.
+    if (pairs == RopePairs::interleaved) {
+      EXPECT_EQ(k_sort(MatrixView<const float>(k.data(), n, d), pairs), order);
+    }
+  }
 }
 
 }  // namespace

@@ -105,27 +105,34 @@ requires(Bits == 2 || Bits == 4) class BlockFloatingRows
   Index d_;
 };
 
+/// Which channels of a head rotary embeddings turn together: 2i and 2i + 1, as nn::rope does; i and i + d/2, as the
+/// models do that rotate halves; or none, where keys are sorted after they were turned.
+enum class RopePairs { none, interleaved, halves };
+
 /// Channels by falling norm of their columns in `keys`, (n, d): calibration keys, or Wᵀ of the weights that make them.
-/// With `pairs` the channels i and i + d/2, which rotary embeddings turn together, stay neighbours in that order, so
-/// that weights may be permuted instead of keys and queries. Throws shape_error for pairs of an odd d. O(n · d).
-inline std::vector<Index> k_sort(MatrixView<const float> keys, bool pairs = false) {
-  const Index d = keys.cols(), half = pairs ? d / 2 : d;
-  if (pairs && d % 2 != 0)
+/// Those of a pair stay neighbours in that order, whose norm turning does not change: weights may be permuted instead
+/// of keys and queries, and neighbours c, c + 1 of the result turn by the frequency that pair had. Throws shape_error
+/// for pairs of an odd d. O(n · d).
+inline std::vector<Index> k_sort(MatrixView<const float> keys, RopePairs pairs = RopePairs::none) {
+  const Index d = keys.cols(), width = pairs == RopePairs::none ? 1 : 2, count = d / width;
+  if (d % width != 0)
     throw shape_error(tessera::detail::concat("tessera: k_sort: pairs of ", d, " channels; expected an even number"));
-  std::vector<double> squares(static_cast<std::size_t>(half));
+  const Index step = pairs == RopePairs::halves ? 1 : width, other = pairs == RopePairs::halves ? count : 1;
+  std::vector<double> squares(static_cast<std::size_t>(count));
   for (Index i = 0; i < keys.rows(); ++i)
-    for (Index c = 0; c < d; ++c)
-      squares[static_cast<std::size_t>(c % std::max<Index>(half, 1))] += std::pow(static_cast<double>(keys(i, c)), 2);
-  std::vector<Index> order(squares.size());
-  std::iota(order.begin(), order.end(), Index{0});
-  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+    for (Index p = 0; p < count; ++p)
+      for (Index w = 0; w < width; ++w)
+        squares[static_cast<std::size_t>(p)] += std::pow(static_cast<double>(keys(i, p * step + w * other)), 2);
+  std::vector<Index> by_norm(squares.size()), order;
+  std::iota(by_norm.begin(), by_norm.end(), Index{0});
+  std::sort(by_norm.begin(), by_norm.end(), [&](Index a, Index b) {
     const double x = squares[static_cast<std::size_t>(a)], y = squares[static_cast<std::size_t>(b)];
     return x != y ? x > y : a < b;
   });
-  if (!pairs) return order;
-  std::vector<Index> both;
-  for (const Index c : order) both.insert(both.end(), {c, c + half});
-  return both;
+  order.reserve(static_cast<std::size_t>(d));
+  for (const Index p : by_norm)
+    for (Index w = 0; w < width; ++w) order.push_back(p * step + w * other);
+  return order;
 }
 
 /// N. Trukhanov, I. Soloveychik, "Accurate Block Quantization in LLMs with Outliers" (2024): block floating point of
