@@ -11,7 +11,6 @@
 
 #include "nn/gradient_check.hpp"
 #include "support/oracle.hpp"
-#include "support/shared_kernels.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {

@@ -202,7 +202,7 @@ class AttentionExpectation {
 /// Runs f for every attention kernel that this processor has, forced.
 template <class T, class F>
 void for_each_attention_kernel(F&& f) {
-  for (const auto& kernel : AttentionKernels<T>::template entries<AttentionArgs<T>>) {
+  for (const auto& kernel : AttentionKernels<T>::template entries<AttentionArgs<T>>()) {
     if (!kernel.accepts(AttentionArgs<T>{})) {
       std::printf("[ skipped  ] %s: %s\n", std::string(kernel.name).c_str(),
                   kernel.why_not(AttentionArgs<T>{}).c_str());

@@ -12,7 +12,6 @@
 #include "attention/expectations.hpp"
 #include "nn/gradient_check.hpp"
 #include "support/oracle.hpp"
-#include "support/shared_kernels.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {

@@ -4,7 +4,6 @@
 #include <limits>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/expr/expr.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>

@@ -4,7 +4,6 @@
 #include <span>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/dense.hpp>
 

@@ -5,7 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 
 namespace tessera::test {

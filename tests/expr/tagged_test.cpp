@@ -5,7 +5,6 @@
 #include <concepts>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/expr/tagged.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/detail/thin_qr.hpp>

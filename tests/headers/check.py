@@ -133,7 +133,7 @@ def main():
         def check(header):
             text = f"#include <{header}>\n" * 2
             flags = [options.openmp] if header == "tessera/core/omp.hpp" else []
-            if not flags:
+            if not flags and header != "tessera/instantiate.hpp":  # that one comes first
                 has = closure(header)
                 flags = next((flags for holds, flags in bases if header not in holds and holds <= has), [])
             return header, compile_unit(syntax + WARNINGS + flags, text)

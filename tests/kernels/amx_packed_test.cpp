@@ -25,7 +25,7 @@ Buffer<T> draws(Index n, std::uint64_t seed) {
 template <class TA, class TB, class T, class F>
 int for_each_packing_kernel(F&& f) {
   int count = 0;
-  for (const auto& kernel : GemmKernels<TA, TB, T>::template entries<GemmArgs<TA, TB, T>>) {
+  for (const auto& kernel : GemmKernels<TA, TB, T>::template entries<GemmArgs<TA, TB, T>>()) {
     Context ctx;
     ctx.force(kernel.name);
     const Buffer<TB> one(1);

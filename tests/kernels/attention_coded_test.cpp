@@ -217,7 +217,7 @@ bool forced(Context& ctx, std::string_view name, const AttentionShape& shape, At
   args.d = shape.d;
   args.out = View<float, 3>(nullptr, {shape.heads, shape.n, shape.dv});
   args.keys.codes = [](const void*, Index, Index) noexcept { return TokenCodes{}; };
-  for (const auto& kernel : AttentionKernels<float>::entries<AttentionArgs<float>>)
+  for (const auto& kernel : AttentionKernels<float>::entries<AttentionArgs<float>>())
     if (kernel.name == name) {
       if (!kernel.accepts(args)) std::printf("[ skipped  ] %s\n", kernel.why_not(args).c_str());
       ctx.force(name);

@@ -13,7 +13,7 @@ namespace tessera::test {
 namespace TESSERA_TEST_FILE {
 
 TEST(AttentionColumns, EveryKernelEqualsTheReference) {
-  for (const auto& kernel : AttentionColumnsKernels<float>::entries<AttentionColumnsArgs<float>>) {
+  for (const auto& kernel : AttentionColumnsKernels<float>::entries<AttentionColumnsArgs<float>>()) {
     for (const bool along_rows : {false, true})
       for (const Index rows : {1, 3, 8, 9, 16, 19})
         for (const Index count : {1, 2, 7, 8, 9, 16, 31, 64}) {

@@ -12,7 +12,7 @@ namespace tessera::test {
 namespace TESSERA_TEST_FILE {
 
 TEST(Unpack, EveryKernelEqualsTheReference) {
-  for (const auto& kernel : UnpackKernels::entries<UnpackArgs>) {
+  for (const auto& kernel : UnpackKernels::entries<UnpackArgs>()) {
     UnpackArgs any;
     any.bits = 8;
     if (!kernel.accepts(any)) {

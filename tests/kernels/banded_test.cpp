@@ -94,7 +94,7 @@ void check_all(Context& ctx) {
 }
 
 TEST(Banded, EveryKernelAgrees) {
-  for (const auto& kernel : BandedKernels::entries<BandedArgs<float>>) {
+  for (const auto& kernel : BandedKernels::entries<BandedArgs<float>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     SCOPED_TRACE(kernel.name);
     Context ctx;

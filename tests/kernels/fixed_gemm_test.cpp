@@ -54,7 +54,7 @@ void check(Context& ctx, Index m, Index n, Index k, int a, int b, int c, float a
 }
 
 TEST(FixedGemm, EveryKernelGivesTheBitsOfTheReference) {
-  for (const auto& kernel : FixedGemmKernels::entries<FixedGemmArgs>) {
+  for (const auto& kernel : FixedGemmKernels::entries<FixedGemmArgs>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());
@@ -107,7 +107,7 @@ TEST(FixedGemm, ChainsThatFitDoNotOverflow) {
 }
 
 TEST(FixedRound, EveryKernelGivesTheReferencesIntegers) {
-  for (const auto& kernel : FixedRoundKernels::entries<FixedRoundArgs>) {
+  for (const auto& kernel : FixedRoundKernels::entries<FixedRoundArgs>()) {
     if (!active_isa().has(kernel.isa)) continue;
     SCOPED_TRACE(std::string(kernel.name));
     for (const Index n : {1, 15, 16, 17, 31, 33, 300})

@@ -37,7 +37,7 @@ Buffer<T> room(Index batch, Index n) {
 
 template <class TX, class T, class F>
 void for_each_kernel(F&& f) {
-  for (const auto& kernel : FwhtKernels::entries<FwhtArgs<TX, T>>) {
+  for (const auto& kernel : FwhtKernels::entries<FwhtArgs<TX, T>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     Context ctx;
     ctx.force(kernel.name);

@@ -56,7 +56,7 @@ TYPED_TEST_SUITE(GemmBatched, Types);
 
 TYPED_TEST(GemmBatched, EveryKernel) {
   using T = TypeParam;
-  for (const auto& kernel : BatchedKernels::entries<BatchedArgs<T>>) {
+  for (const auto& kernel : BatchedKernels::entries<BatchedArgs<T>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

@@ -39,7 +39,7 @@ VectorView<const T> vector_of(const Numbers<T>& x) {
 /// Each kernel that this processor has, forced; and none.
 template <class TA, class TB, class T, class F>
 void for_each_kernel(F&& f) {
-  for (const auto& kernel : GemmKernels<TA, TB, T>::template entries<GemmArgs<TA, TB, T>>) {
+  for (const auto& kernel : GemmKernels<TA, TB, T>::template entries<GemmArgs<TA, TB, T>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     SCOPED_TRACE(std::string(kernel.name));
     for (const Index threads : {1, 2}) {

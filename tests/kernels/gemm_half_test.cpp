@@ -65,7 +65,7 @@ TYPED_TEST(GemmHalf, EveryKernel) {
   const test::AmxEmulation amx;
   using TA = typename TypeParam::TA;
   using TB = typename TypeParam::TB;
-  for (const auto& kernel : GemmKernels<TA, TB, float>::template entries<GemmArgs<TA, TB, float>>) {
+  for (const auto& kernel : GemmKernels<TA, TB, float>::template entries<GemmArgs<TA, TB, float>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

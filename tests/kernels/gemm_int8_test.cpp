@@ -78,7 +78,7 @@ TYPED_TEST(GemmInt8, EveryKernelIsExact) {
   using TB = typename TypeParam::TB;
   constexpr std::int32_t za = std::is_signed_v<TA> ? -7 : 200, zb = std::is_signed_v<TB> ? 127 : 3;
   constexpr ZeroPoints<std::int32_t> none{}, some{za, zb};
-  for (const auto& kernel : GemmKernels<TA, TB, std::int32_t>::template entries<GemmArgs<TA, TB, std::int32_t>>) {
+  for (const auto& kernel : GemmKernels<TA, TB, std::int32_t>::template entries<GemmArgs<TA, TB, std::int32_t>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

@@ -18,7 +18,7 @@ using Limits = std::numeric_limits<float>;
 template <class F>
 void for_each_split(F&& f) {
   const test::AmxEmulation amx;
-  for (const auto& kernel : PreciseGemmKernels::entries<GemmArgs<float, float, float>>) {
+  for (const auto& kernel : PreciseGemmKernels::entries<GemmArgs<float, float, float>>()) {
     if (!kernel.name.ends_with("x3") && !kernel.name.ends_with("x6")) continue;
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),

@@ -108,7 +108,7 @@ bool check(Context& ctx, const Case<TA, T>& shape) {
 template <class TA, class T, class F>
 void for_each_kernel(F&& f) {
   using Args = GemmArgs<TA, T, T>;
-  for (const auto& kernel : GemmKernels<TA, T, T>::template entries<Args>) {
+  for (const auto& kernel : GemmKernels<TA, T, T>::template entries<Args>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

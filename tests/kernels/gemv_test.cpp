@@ -76,7 +76,7 @@ void for_each_layout(Index m, Index k, F&& f) {
 /// `f(ctx, entry)` with each kernel forced that this processor has; the others are named.
 template <class TA, class T, class F>
 void for_each_kernel(F&& f) {
-  for (const auto& kernel : GemvKernels<TA, T>::template entries<GemvArgs<TA, T>>) {
+  for (const auto& kernel : GemvKernels<TA, T>::template entries<GemvArgs<TA, T>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

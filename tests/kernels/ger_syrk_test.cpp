@@ -81,7 +81,7 @@ constexpr Triangle triangles[] = {Triangle::lower, Triangle::upper, Triangle::bo
 TYPED_TEST(Syrk, EveryKernel) {
   using TA = typename TypeParam::TA;
   using T = typename TypeParam::T;
-  for (const auto& kernel : GemmKernels<TA, TA, T>::template entries<GemmArgs<TA, TA, T>>) {
+  for (const auto& kernel : GemmKernels<TA, TA, T>::template entries<GemmArgs<TA, TA, T>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());
@@ -150,7 +150,7 @@ TYPED_TEST_SUITE(Ger, Reals);
 
 TYPED_TEST(Ger, EveryKernel) {
   using T = TypeParam;
-  for (const auto& kernel : GerKernels::entries<GerArgs<T>>) {
+  for (const auto& kernel : GerKernels::entries<GerArgs<T>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

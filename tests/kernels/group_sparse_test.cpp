@@ -90,7 +90,7 @@ void expect_products(Context& ctx, const GroupSparse& W, std::initializer_list<I
 }
 
 TEST(GroupSparseKernels, AllMultiplyAsTheDecodedMatrix) {
-  for (const auto& kernel : GroupSparseKernels::entries<GroupSparseArgs>) {
+  for (const auto& kernel : GroupSparseKernels::entries<GroupSparseArgs>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());

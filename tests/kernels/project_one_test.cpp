@@ -41,7 +41,7 @@ void check(Context& ctx, Index m, Index n, bool down, std::string_view kernel) {
 
 template <class T>
 void check_all() {
-  for (const auto& kernel : ProjectOneKernels::entries<ProjectOneArgs<T>>) {
+  for (const auto& kernel : ProjectOneKernels::entries<ProjectOneArgs<T>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     Context ctx;
     ctx.force(kernel.name);

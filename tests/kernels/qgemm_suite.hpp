@@ -132,13 +132,13 @@ inline ::testing::AssertionResult same(const Buffer<float>& a, const Buffer<floa
 template <class F>
 std::vector<std::string> kernels() {
   std::vector<std::string> names;
-  for (const auto& entry : QgemmKernels<F>::template entries<QgemmArgs>)
+  for (const auto& entry : QgemmKernels<F>::template entries<QgemmArgs>())
     if (entry.accepts(QgemmArgs{})) names.emplace_back(entry.name);
   return names;
 }
 inline std::vector<std::string> rounding_kernels() {
   std::vector<std::string> names;
-  for (const auto& entry : QuantizeActivationsKernels::entries<QuantizeActivationsArgs>)
+  for (const auto& entry : QuantizeActivationsKernels::entries<QuantizeActivationsArgs>())
     if (entry.accepts(QuantizeActivationsArgs{})) names.emplace_back(entry.name);
   return names;
 }

@@ -14,10 +14,10 @@ using Formats = ::testing::Types<Q8_0, Q4_1, Q2_K>;
 TYPED_TEST_SUITE(Qgemm, Formats, FormatNames);
 
 TYPED_TEST(Qgemm, KernelsOfThisProcessor) {
-  for (const auto& entry : QgemmKernels<TypeParam>::template entries<QgemmArgs>)
+  for (const auto& entry : QgemmKernels<TypeParam>::template entries<QgemmArgs>())
     if (!entry.accepts(QgemmArgs{}))
       std::printf("[ not run  ] %s: %s\n", std::string(entry.name).c_str(), entry.why_not(QgemmArgs{}).c_str());
-  for (const auto& entry : QuantizeActivationsKernels::entries<QuantizeActivationsArgs>)
+  for (const auto& entry : QuantizeActivationsKernels::entries<QuantizeActivationsArgs>())
     if (!entry.accepts(QuantizeActivationsArgs{})) std::printf("[ not run  ] %s\n", std::string(entry.name).c_str());
   EXPECT_GE(kernels<TypeParam>().size(), 2u);
 }

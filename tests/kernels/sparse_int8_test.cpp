@@ -171,7 +171,7 @@ void check_all(Context& ctx, const A& a, const std::vector<Index>& columns) {
 
 template <class Kernels, class Args, class F>
 void for_each_kernel(F&& f) {
-  for (const auto& kernel : Kernels::template entries<Args>) {
+  for (const auto& kernel : Kernels::template entries<Args>()) {
     if (!active_isa().has(kernel.isa)) continue;
     SCOPED_TRACE(kernel.name);
     Context ctx, threads = Context::with_threads(2);
@@ -286,7 +286,7 @@ void check_bytes(Order order, Index k, Index n, Index panel, bool narrow) {
   args.to.byte_panel = panel;
   args.to.narrow = narrow;
   Buffer<std::uint8_t> all[2] = {Buffer<std::uint8_t>(args.size()), Buffer<std::uint8_t>(args.size())};
-  for (const auto& kernel : Int8BytesKernels<T>::template entries<Int8BytesArgs<T>>) {
+  for (const auto& kernel : Int8BytesKernels<T>::template entries<Int8BytesArgs<T>>()) {
     if (!kernel.accepts(args)) continue;
     auto& bytes = all[kernel.isa == Isa::portable ? 0 : 1];
     std::fill(bytes.begin(), bytes.end(), std::uint8_t{77});
@@ -347,7 +347,7 @@ TEST(SparseInt8, PanelsOfEveryKernelAreTheSame) {
             else
               ASSERT_EQ(code, 0);
           }
-        for (const auto& kernel : Int8PanelKernels<float>::entries<Int8PanelArgs<float>>) {
+        for (const auto& kernel : Int8PanelKernels<float>::entries<Int8PanelArgs<float>>()) {
           if (!kernel.accepts(args)) continue;
           auto other = args;
           other.panels = panels.data();

@@ -99,7 +99,7 @@ void check_all(Context& ctx) {
 }
 
 TEST(Spmm, EveryKernelAgrees) {
-  for (const auto& kernel : SpmmKernels::entries<SpmmArgs<float, std::int32_t>>) {
+  for (const auto& kernel : SpmmKernels::entries<SpmmArgs<float, std::int32_t>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     SCOPED_TRACE(kernel.name);
     Context ctx;

@@ -3,7 +3,6 @@
 
 #include <type_traits>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/low_rank.hpp>
 

@@ -3,7 +3,6 @@
 
 #include <Eigen/IterativeLinearSolvers>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/matrix/eigen_adaptor.hpp>

@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/block_2x2.hpp>

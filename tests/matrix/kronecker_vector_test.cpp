@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/kronecker.hpp>
 
 namespace tessera {

@@ -216,7 +216,7 @@ using KroneckerTypes =
                      RunTimeCase<double>, PairCase<float>, PairCase<double>, SumOfProductsCase<float>,
                      SumOfProductsCase<double>, KroneckerSumCase<float>, KroneckerSumCase<double>, KhatriRaoCase<float>,
                      KhatriRaoCase<double>, KhatriRaoCase<bf16>>;
-INSTANTIATE_TYPED_TEST_SUITE_P(KroneckerFamily, OperatorLaws, KroneckerTypes);
+const bool kronecker_family_laws = OperatorLaws<KroneckerTypes>::of("KroneckerFamily");
 
 TEST(Kronecker, ProductsHaveGradients) {  // what does not fit: of both; what is merged: of the merged factors
   using Two = Kronecker<Dense<double>, Dense<double>>;

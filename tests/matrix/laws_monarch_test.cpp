@@ -216,10 +216,10 @@ using Types = ::testing::Types<
     ViewOfMonarchCase, QuantizedBlocksCase<MonarchCase<float>, Integers<8>>,
     QuantizedBlocksCase<MonarchCase<bf16>, Integers<4>>, QuantizedBlocksCase<ChainCase<float>, Integers<4>>,
     QuantizedBlocksCase<ProductCase<float>, Integers<8>>>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Monarch, OperatorLaws, Types);
+const bool monarch_laws = OperatorLaws<Types>::of("Monarch");
 
 TEST(Monarch, EveryKernelAgrees) {
-  for (const auto& kernel : MonarchKernels::entries<BlockStageArgs<float, float>>) {
+  for (const auto& kernel : MonarchKernels::entries<BlockStageArgs<float, float>>()) {
     if (!active_isa().has(kernel.isa)) {
       std::printf("[          ] %s: needs %s\n", std::string(kernel.name).c_str(),
                   std::string(isa_name(kernel.isa)).c_str());
@@ -248,7 +248,7 @@ TEST(Monarch, EveryKernelAgrees) {
 }
 
 TEST(QuantizedMonarch, EveryKernelAgrees) {
-  for (const auto& kernel : CodedStageKernels::entries<CodedStageArgs<4>>) {
+  for (const auto& kernel : CodedStageKernels::entries<CodedStageArgs<4>>()) {
     if (!active_isa().has(kernel.isa)) continue;
     for (const auto& [m, n, l, k, r] : std::vector<std::array<Index, 5>>{
              {96, 144, 16, 12, 1}, {170, 64, 17, 4, 2}, {66, 60, 33, 30, 1}, {420, 20, 3, 5, 1}, {260, 300, 1, 2, 1}}) {

@@ -21,7 +21,7 @@ struct PackedCase {
 };
 
 using Types = ::testing::Types<PackedCase<float>, PackedCase<double>>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Packed, OperatorLaws, Types);
+const bool packed_laws = OperatorLaws<Types>::of("Packed");
 
 // The same cuts of K and the same tiles as gemm's: the same bits, on any number of threads.
 TEST(Packed, EqualsTheProductOfTheMatrixItWasPackedFrom) {

@@ -294,7 +294,7 @@ using Types = ::testing::Types<
     PartsCase<factors_sample>, PartsCase<sum_sample>, PartsCase<khatri_rao_sample>, PartsCase<block_circulant_sample>,
     PartsCase<triangular_sample<Shape::lower>>, PartsCase<triangular_sample<Shape::unit_upper>>, StackCase<half, true>,
     StackCase<half, false>, StackCase<bytes_of, true>, StackCase<bytes_of, false>, Block2x2Case, KroneckerSumCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Quantized, OperatorLaws, Types);
+const bool quantized_laws = OperatorLaws<Types>::of("Quantized");
 
 // Integer products of activations rounded to int8: a part's own bound is tested by its laws, here their composition.
 TEST(QuantizedStructures, ReportsAndProductsOfInt8Activations) {

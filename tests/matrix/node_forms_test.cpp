@@ -7,7 +7,6 @@
 #include <complex>
 #include <utility>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/inverse.hpp>
 #include <tessera/matrix/triangular.hpp>

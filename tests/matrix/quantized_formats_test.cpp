@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/quantized.hpp>
 
 #include "matrix/quantized_support.hpp"

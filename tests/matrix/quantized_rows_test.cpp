@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "matrix/quantized_support.hpp"
-#include "support/shared_kernels.hpp"
 
 namespace tessera {
 namespace TESSERA_TEST_FILE {

@@ -5,7 +5,6 @@
 #include <limits>
 #include <set>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/quantized.hpp>
 #include <tessera/quant/quantizers/scale_search.hpp>
 #include <vector>

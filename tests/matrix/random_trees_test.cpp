@@ -11,7 +11,6 @@
 
 #include <support/forwarding.hpp>
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/bitmap.hpp>

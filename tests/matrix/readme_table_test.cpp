@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/block_2x2.hpp>
 #include <tessera/matrix/block_diagonal.hpp>

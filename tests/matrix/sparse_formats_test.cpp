@@ -285,7 +285,7 @@ void check(const A& a, const Csr<T>& csr, std::initializer_list<Index> columns =
   using S = accum_t<T>;
   Buffer<T> dense = to_dense(to_coo(csr));
   int turn = 0;
-  for (const auto& kernel : Kernels::template entries<Args>) {
+  for (const auto& kernel : Kernels::template entries<Args>()) {
     if (!active_isa().has(kernel.isa)) continue;
     Context ctx;
     ctx.force(std::string(kernel.name));

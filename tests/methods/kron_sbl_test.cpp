@@ -11,7 +11,6 @@
 #include <numeric>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/methods/kron_sbl.hpp>
 

@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/householder.hpp>
 #include <tessera/methods/gf2_hash.hpp>

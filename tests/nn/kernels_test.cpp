@@ -24,7 +24,7 @@ TYPED_TEST_SUITE(NnKernels, Reals);
 /// Runs `f(ctx)` with every kernel of the list that takes `args`; names those that do not.
 template <class List, class Args, class F>
 void for_each_kernel(const Args& args, F&& f) {
-  for (const auto& kernel : List::template entries<Args>) {
+  for (const auto& kernel : List::template entries<Args>()) {
     if (!kernel.accepts(args)) {
       std::printf("%s: %s\n", std::string(kernel.name).c_str(), kernel.why_not(args).c_str());
       continue;

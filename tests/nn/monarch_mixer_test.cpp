@@ -3,7 +3,6 @@
 #include <vector>
 
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/monarch.hpp>
 #include <tessera/matrix/monarch_dft.hpp>
 #include <tessera/nn/monarch_mixer.hpp>

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/nn/wta_crs.hpp>
 

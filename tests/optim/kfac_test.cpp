@@ -4,7 +4,6 @@
 #include <functional>
 #include <limits>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/second_order/kfac.hpp>
 #include <tessera/optim/second_order/mkor.hpp>

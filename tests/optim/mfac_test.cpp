@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/second_order/mfac.hpp>
 #include <tessera/optim/second_order/scale_by_mfac.hpp>

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 #include <span>
-#include <support/shared_kernels.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/second_order/lbfgs.hpp>
 #include <tessera/optim/second_order/natural_gradient.hpp>

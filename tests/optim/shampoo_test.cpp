@@ -5,7 +5,6 @@
 #include <functional>
 #include <limits>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/optim/adam.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/second_order/graft.hpp>

@@ -43,53 +43,6 @@ TEST(MultiSteps, MovesByTheMeanOfSeveralGradients) {
   EXPECT_THROW(multi_steps(sgd(0.1), 0), unsupported_error);
 }
 
-/// Clipping that no one before it knows as that.
-struct ClipOfItsOwn {
-  static constexpr std::string_view name = "clip_of_its_own";
-  ClipByGlobalNorm clip;
-  template <class T>
-  auto init(const Parameters<T>& params) const {
-    return clip.init(params);
-  }
-  template <class T>
-  auto reduce(Context& ctx, std::span<const VectorView<const T>> updates, ClipByGlobalNorm::State& state) const {
-    return clip.reduce<T>(ctx, updates, state);
-  }
-};
-
-template <class T>
-void clips_by_a_norm_taken_in_passing(Index every, Index threads) {
-  const auto with = [&](const auto& clip, auto before, Model<T>& model, Context& ctx) {
-    const auto opt = multi_steps(chain(clip, scale_by_adam()), every);
-    const auto second = chain(before, clip, trace(0.9), scale(-0.01));
-    auto state = opt.init(model.params);
-    auto after = second.init(model.params);
-    for (Index step = 0; step < 2 * every + 1; ++step) {
-      model.draw(step);
-      opt.update(ctx, model.grads, state, model.params);
-      second.update(ctx, model.grads, after, model.params);
-    }
-    return std::pair(std::get<0>(state.inner.links).norm, std::get<1>(after.links).norm);
-  };
-  Model<T> plain(130, 131), fused(130, 131);  // two pieces, the last one short
-  Context one, ctx = Context::with_threads(threads);
-  const auto norms = with(ClipOfItsOwn{ClipByGlobalNorm(0.5)}, scale_by_adam(), plain, one);
-  EXPECT_EQ(with(clip_by_global_norm(0.5), scale_by_adam(), fused, ctx), norms);
-  EXPECT_GT(std::min(norms.first, norms.second), 0.5);
-  EXPECT_TRUE(same_bits(plain.w, fused.w) && same_bits(plain.b, fused.b)) << every << " steps, " << threads;
-  const auto opt = chain(clip_by_global_norm(0.5), scale(-0.1));  // and told from outside
-  auto a = opt.init(plain.params), b = opt.init(fused.params);
-  opt.update(one, plain.grads, a, plain.params);
-  opt.update(ctx, fused.grads, b, fused.params, global_norm(ctx, fused.grads));
-  EXPECT_TRUE(same_bits(plain.w, fused.w) && same_bits(plain.b, fused.b));
-}
-
-TEST(ClipByGlobalNorm, NormsTakenInPassingAreThoseOfAPassOfTheirOwn) {
-  for (const Index every : {1, 3})
-    for (const Index threads : {1, 3}) clips_by_a_norm_taken_in_passing<float>(every, threads);
-  clips_by_a_norm_taken_in_passing<double>(2, 2);
-}
-
 TEST(MultiSteps, OtherParametersAreRefusedAtTheFirst) {
   Model<double> model(3, 2), other(4, 2);
   const auto opt = multi_steps(sgd(0.1), 2);

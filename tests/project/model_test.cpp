@@ -6,7 +6,6 @@
 #include <limits>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/project/best.hpp>
 #include <tessera/project/modegpt.hpp>

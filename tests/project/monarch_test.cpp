@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/matrix/butterfly.hpp>
 #include <tessera/matrix/monarch_dft.hpp>

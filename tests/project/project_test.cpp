@@ -7,7 +7,6 @@
 #include <numeric>
 #include <vector>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/project/block_diagonal.hpp>
 #include <tessera/project/diagonal_plus_low_rank.hpp>

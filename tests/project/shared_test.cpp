@@ -8,7 +8,6 @@
 #include <vector>
 
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/project/hashed.hpp>

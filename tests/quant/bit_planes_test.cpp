@@ -7,7 +7,6 @@
 #include <string>
 
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/quant/bit_planes.hpp>
 
@@ -45,7 +44,7 @@ void expect_exact(Context& ctx, const std::string& kernel, Index m, Index n, Ind
 }
 
 TEST(BitPlanes, EveryKernelIsExactForAllWidths) {
-  for (const auto& entry : BitplaneKernels::entries<BitplaneArgs>) {
+  for (const auto& entry : BitplaneKernels::entries<BitplaneArgs>()) {
     if (!active_isa().has(entry.isa)) {
       std::printf("skipped: %s\n", std::string(entry.name).c_str());
       continue;

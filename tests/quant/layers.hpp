@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
-#include <support/shared_kernels.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/quant/calibration.hpp>
 

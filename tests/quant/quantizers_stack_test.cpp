@@ -54,7 +54,7 @@ TEST(BitStack, ResidualFallsWithEveryBlockAndBeatsTruncation) {
 TEST(BitStack, EveryKernelMultipliesAsItsDecodedMatrix) {
   Context plain, two = Context::with_threads(2);
   plain.force("sign_planes:ref");
-  for (const auto& kernel : SignPlanesKernels::entries<SignPlanesArgs>) {
+  for (const auto& kernel : SignPlanesKernels::entries<SignPlanesArgs>()) {
     if (!active_isa().has(kernel.isa)) continue;
     Context ctx;
     ctx.force(kernel.name);

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/block_diagonal.hpp>
 #include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/diagonal_plus_low_rank.hpp>

@@ -6,7 +6,6 @@
 #include <limits>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/diagonal.hpp>
 #include <tessera/solve/eigs.hpp>

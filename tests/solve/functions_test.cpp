@@ -6,7 +6,6 @@
 #include <limits>
 #include <string>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/identity.hpp>
 #include <tessera/matrix/low_rank.hpp>

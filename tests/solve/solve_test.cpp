@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/banded.hpp>
 #include <tessera/matrix/circulant.hpp>
 #include <tessera/matrix/dense.hpp>

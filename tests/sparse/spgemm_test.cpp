@@ -228,7 +228,7 @@ void expect_same_semiring(const S& semiring) {
     const SemiringArgs<T, std::int32_t, S> args{
         {}, A.row_ptr().data(), A.col_idx().data(), A.values().data(), X, {expected.data(), 37, n}, semiring};
     SemiringRef::run(args, {0, 37, 0});
-    for (const auto& kernel : SemiringKernels::template entries<SemiringArgs<T, std::int32_t, S>>) {
+    for (const auto& kernel : SemiringKernels::template entries<SemiringArgs<T, std::int32_t, S>>()) {
       if (!kernel.accepts(args)) continue;
       SCOPED_TRACE(detail::concat(kernel.name, " n ", n));
       Context ctx;

@@ -18,7 +18,6 @@
 
 #include <support/forwarding.hpp>
 #include <support/oracle.hpp>
-#include <support/shared_kernels.hpp>
 #include <tessera/matrix/any.hpp>
 
 namespace tessera::test {
@@ -435,6 +434,8 @@ requires requires(A& a) { a.parameters(); }
 void for_each_parameter(A& a, F&& f) {
   for (auto& p : a.parameters()) f(p);
 }
+template <class A, class F>
+requires(!Trainable<A>) void for_each_parameter(A&, F&&) {}
 
 /// grad against central differences of <dY, A X>, for double.
 template <class A>
@@ -465,59 +466,52 @@ void check_derivative_law(A a) {
   EXPECT_EQ(i, grad.size());
 }
 
-template <class Case>
-class OperatorLaws : public ::testing::Test {
- public:
-  using Operator = typename Case::Operator;
-  static const std::vector<Subject<scalar_of<Operator>>>& subjects() {
-    static const auto all = [] {
-      std::vector<Subject<scalar_of<Operator>>> made;
-      for (const auto& a : Case::samples()) made.push_back(make_subject(a));
-      return made;
-    }();
-    return all;
-  }
+/// One kind of operator, as its laws are registered: gtest's typed tests would be a class a law and kind.
+template <class S>
+struct LawfulKind {
+  const std::vector<Subject<S>>& (*subjects)();
+  void (*check_derivatives)();  // or nullptr
 };
+/// Registers the laws of kind number `index` as tests of "<suite>/OperatorLaws/<index>".
+template <class S>
+void register_laws(const std::string& suite, int index, const std::string& type, LawfulKind<S> kind);
+extern template void register_laws<float>(const std::string&, int, const std::string&, LawfulKind<float>);
+extern template void register_laws<double>(const std::string&, int, const std::string&, LawfulKind<double>);
 
-TYPED_TEST_SUITE_P(OperatorLaws);
-
-TYPED_TEST_P(OperatorLaws, AppliesLikeItsDense) {
-  for (const auto& s : this->subjects()) check_apply_law(s);
+template <class Case>
+const std::vector<Subject<scalar_of<typename Case::Operator>>>& subjects_of() {
+  static const auto all = [] {
+    std::vector<Subject<scalar_of<typename Case::Operator>>> made;
+    for (const auto& a : Case::samples()) made.push_back(make_subject(a));
+    return made;
+  }();
+  return all;
 }
-TYPED_TEST_P(OperatorLaws, ZeroReadsNothing) {
-  for (const auto& s : this->subjects()) check_zero_law(s);
+template <class Case>
+void check_derivatives_of() {
+  for (const auto& a : Case::samples())
+    if (a.parameter_count() < 2000) check_derivative_law(a);
 }
-TYPED_TEST_P(OperatorLaws, AdjointIsTheTranspose) {
-  for (const auto& s : this->subjects()) check_adjoint_law(s);
-}
-TYPED_TEST_P(OperatorLaws, ThreadsDoNotChangeBits) {
-  for (const auto& s : this->subjects()) check_threads_law(s);
-}
-TYPED_TEST_P(OperatorLaws, ShapeErrorsNameBoth) {
-  for (const auto& s : this->subjects()) check_shape_law(s);
-}
-TYPED_TEST_P(OperatorLaws, DescribesItself) {
-  for (const auto& s : this->subjects()) check_description_law(s);
-}
-TYPED_TEST_P(OperatorLaws, AliasingIsSeen) {
-  for (const auto& s : this->subjects()) check_alias_law(s);
-}
-TYPED_TEST_P(OperatorLaws, SolvesWhatItApplies) {
-  for (const auto& s : this->subjects())
-    if (s.solve) check_solve_law(s);
-}
-TYPED_TEST_P(OperatorLaws, GradientIsTheDerivative) {
-  for (const auto& s : this->subjects())
-    if (s.trainable && s.a.parameter_count() > 0) check_gradient_law(s);
-  using A = typename TestFixture::Operator;
+template <class Case>
+constexpr auto lawful_kind() {
+  using A = typename Case::Operator;
+  LawfulKind<scalar_of<A>> kind{&subjects_of<Case>, nullptr};
   if constexpr (Trainable<A> && std::same_as<scalar_of<A>, double>)
     if constexpr (requires(A a) { for_each_parameter(a, [](double&) {}); })
-      for (const auto& a : TypeParam::samples())
-        if (a.parameter_count() < 2000) check_derivative_law(a);
+      kind.check_derivatives = &check_derivatives_of<Case>;
+  return kind;
 }
 
-REGISTER_TYPED_TEST_SUITE_P(OperatorLaws, AppliesLikeItsDense, ZeroReadsNothing, AdjointIsTheTranspose,
-                            ThreadsDoNotChangeBits, ShapeErrorsNameBoth, DescribesItself, AliasingIsSeen,
-                            SolvesWhatItApplies, GradientIsTheDerivative);
+/// `const bool registered = OperatorLaws<Types>::of("Suite");` tests the laws of each of ::testing::Types<Case, …>.
+template <class Types>
+struct OperatorLaws;
+template <class... Cases>
+struct OperatorLaws<::testing::Types<Cases...>> {
+  static bool of(const std::string& suite) {
+    int index = 0;
+    (register_laws(suite, index++, ::testing::internal::GetTypeName<Cases>(), lawful_kind<Cases>()), ...);
+    return true;
+  }
+};
 
 }  // namespace tessera::test

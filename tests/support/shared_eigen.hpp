@@ -1,4 +1,4 @@
-/// Eigen's factorizations, which many tests use, compiled once: see shared_kernels.cpp.
+/// Eigen's factorizations, which many tests use, compiled once: see shared.cpp.
 #pragma once
 
 #include <Eigen/Dense>

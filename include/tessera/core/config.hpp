@@ -97,6 +97,16 @@
 #define TESSERA_FLAT inline
 #endif
 
+// What takes long to compile: with TESSERA_EXTERN_TEMPLATES units declare it only, and one source defines it by
+// including <tessera/instantiate.hpp> first of all. TESSERA_SHARED(declaration); follows each such template.
+#if defined(TESSERA_INSTANTIATE)
+#define TESSERA_SHARED(...) template __VA_ARGS__
+#elif defined(TESSERA_EXTERN_TEMPLATES)
+#define TESSERA_SHARED(...) extern template __VA_ARGS__
+#else
+#define TESSERA_SHARED(...) static_assert(true)
+#endif
+
 namespace tessera::inline TESSERA_ABI {
 
 using Index = std::ptrdiff_t;

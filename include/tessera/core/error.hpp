@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -38,22 +39,65 @@ struct unsupported_error : error {
 
 namespace detail {
 
-template <class T>
-void append(std::string& text, const T& piece) {
-  if constexpr (std::is_convertible_v<const T&, std::string_view>)
-    text += std::string_view(piece);
-  else if constexpr (std::same_as<T, char>)
-    text += piece;
-  else
-    text += std::to_string(piece);
+/// A piece of a message: a string, a letter, or a number as std::to_string writes it.
+class Piece {
+ public:
+  template <class T>
+  Piece(const T& piece) {  // NOLINT: implicit, as std::string's from a literal
+    if constexpr (std::is_convertible_v<const T&, std::string_view>)
+      text_ = piece;
+    else if constexpr (std::same_as<T, char>)
+      kind_ = Kind::letter, letter_ = piece;
+    else if constexpr (std::floating_point<T>)
+      kind_ = Kind::real, real_ = piece;
+    else if constexpr (std::unsigned_integral<T>)
+      kind_ = Kind::natural, natural_ = piece;
+    else
+      kind_ = Kind::integer, integer_ = piece;
+  }
+
+  void append_to(std::string& text) const {
+    switch (kind_) {
+      case Kind::text:
+        text += text_;
+        break;
+      case Kind::letter:
+        text += letter_;
+        break;
+      case Kind::real:
+        text += std::to_string(real_);
+        break;
+      case Kind::natural:
+        text += std::to_string(natural_);
+        break;
+      case Kind::integer:
+        text += std::to_string(integer_);
+        break;
+    }
+  }
+
+ private:
+  enum class Kind { text, letter, real, natural, integer };
+  Kind kind_ = Kind::text;
+  union {
+    std::string_view text_{};
+    char letter_;
+    double real_;
+    unsigned long long natural_;
+    long long integer_;
+  };
+};
+
+TESSERA_NOINLINE inline std::string join(std::initializer_list<Piece> pieces) {
+  std::string text;
+  for (const Piece& piece : pieces) piece.append_to(text);
+  return text;
 }
 
 /// One string from strings and numbers.
 template <class... Pieces>
 std::string concat(const Pieces&... pieces) {
-  std::string text;
-  (append(text, pieces), ...);
-  return text;
+  return join({Piece(pieces)...});
 }
 
 /// "4096x4096"

@@ -47,6 +47,15 @@ void dense_explain(Context& ctx, MatrixView<const T> A, Index n, const KernelSin
   }
 }
 
+#define TESSERA_DETAIL_DENSE(T)                                                                               \
+  TESSERA_SHARED(void dense_explain<T>(Context&, MatrixView<const T>, Index, const KernelSink&));             \
+  TESSERA_SHARED(void dense_apply<T>(Context&, accum_t<T>, MatrixView<const T>, MatrixView<const accum_t<T>>, \
+                                     accum_t<T>, MatrixView<accum_t<T>>))
+TESSERA_DETAIL_DENSE(float);
+TESSERA_DETAIL_DENSE(double);
+TESSERA_DETAIL_DENSE(bf16);
+#undef TESSERA_DETAIL_DENSE
+
 /// Scratch for a (rows, cols) result, its short stride where that of `like` is.
 template <class S>
 MatrixView<S> scratch_like(Workspace::Scope& scope, MatrixView<S> like, Index rows, Index cols) {

@@ -86,6 +86,14 @@ void scale_rows(Context& ctx, S alpha, VectorView<const S> d, MatrixView<const S
   }
 }
 
+#define TESSERA_DETAIL_ELEMENTWISE(T)                                                     \
+  TESSERA_SHARED(void scale_by<T>(Context&, T, MatrixView<T>));                           \
+  TESSERA_SHARED(void add_scaled<T>(Context&, T, MatrixView<const T>, T, MatrixView<T>)); \
+  TESSERA_SHARED(void scale_rows<T>(Context&, T, VectorView<const T>, MatrixView<const T>, T, MatrixView<T>))
+TESSERA_DETAIL_ELEMENTWISE(float);
+TESSERA_DETAIL_ELEMENTWISE(double);
+#undef TESSERA_DETAIL_ELEMENTWISE
+
 }  // namespace detail
 
 /// Checks Y = alpha * op(A) * X + beta * Y as check_apply does. Where A X adds nothing and must not be read, alpha

@@ -5,6 +5,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,6 +41,37 @@ concept Kernel = requires(const Args& args, RowRange rows) {
   noexcept;
 };
 
+namespace detail {
+
+/// "", or why kernels of `isa` cannot run here.
+inline std::string why_not(Isa isa) {
+  if (!compiled_isa.has(isa)) return concat("needs ", isa_name(isa), ", which TESSERA_ISA_LIMIT leaves out");
+  if (!active_isa().has(isa)) return concat("needs ", isa_name(isa));
+  return {};
+}
+
+/// The operation of the kernel "op:isa".
+inline std::string_view op_of(std::string_view name) { return name.substr(0, name.find(':')); }
+
+/// A kernel that was not taken, and why.
+struct Refusal {
+  std::string_view kernel;
+  std::string why;
+};
+
+[[noreturn]] TESSERA_NOINLINE inline void no_kernel(std::string_view forced, std::span<const Refusal> refusals) {
+  std::string names;
+  for (const auto& [kernel, why] : refusals) {
+    if (kernel == forced) throw unsupported_error(concat("tessera: forced kernel ", forced, ": ", why));
+    names += concat(' ', kernel, " (", why, ')');
+  }
+  throw unsupported_error(
+      forced.empty() ? concat("tessera: no kernel of ", op_of(refusals[0].kernel), " takes these arguments:", names)
+                     : concat("tessera: forced kernel ", forced, " is not one of:", names));
+}
+
+}  // namespace detail
+
 template <class Args>
 struct KernelEntry {
   std::string_view name;
@@ -48,12 +80,11 @@ struct KernelEntry {
   void (*run)(const Args&, RowRange) noexcept = nullptr;
   std::size_t (*scratch)(const Args&) = nullptr;
 
-  /// nullptr, or why this kernel cannot run `args` here.
+  /// "", or why this kernel cannot run `args` here.
   std::string why_not(const Args& args) const {
-    if (!compiled_isa.has(isa)) return detail::concat("needs ", isa_name(isa), ", which TESSERA_ISA_LIMIT leaves out");
-    if (!active_isa().has(isa)) return detail::concat("needs ", isa_name(isa));
+    if (const std::string why = detail::why_not(isa); !why.empty()) return why;
     const char* reason = reject(args);
-    return reason == nullptr ? std::string() : std::string(reason);
+    return reason == nullptr ? "" : reason;
   }
   bool accepts(const Args& args) const { return active_isa().has(isa) && reject(args) == nullptr; }
 };
@@ -74,28 +105,21 @@ template <class... Kernels>
 struct KernelList {
   static constexpr std::size_t size = sizeof...(Kernels);
 
+  /// In order. Not inline, so that TESSERA_SHARED(…entries<Args>()) leaves the kernels to another unit.
   template <class Args>
-  requires(Kernel<Kernels, Args>&&...) static constexpr std::array<KernelEntry<Args>, size> entries{
-      detail::kernel_entry<Kernels, Args>()...};
+  static std::span<const KernelEntry<Args>, size> entries();
 
   /// The forced kernel, else the first whose ISA is active and which does not refuse.
   /// Throws unsupported_error if the forced one is unknown or refuses, or none is left.
   template <class Args>
   static const KernelEntry<Args>& select(const Context& ctx, const Args& args) {
-    const auto& all = entries<Args>;
-    const std::string_view op = all[0].name.substr(0, all[0].name.find(':'));
-    const std::string_view forced = ctx.forced(op);
+    const auto all = entries<Args>();
+    const std::string_view forced = ctx.forced(detail::op_of(all[0].name));
     for (const auto& kernel : all)
-      if (forced.empty() ? kernel.accepts(args) : kernel.name == forced) {
-        if (!forced.empty() && !kernel.accepts(args))
-          throw unsupported_error(detail::concat("tessera: forced kernel ", forced, ": ", kernel.why_not(args)));
-        return kernel;
-      }
-    std::string names;
-    for (const auto& kernel : all) names += detail::concat(' ', kernel.name, " (", kernel.why_not(args), ')');
-    throw unsupported_error(forced.empty()
-                                ? detail::concat("tessera: no kernel of ", op, " takes these arguments:", names)
-                                : detail::concat("tessera: forced kernel ", forced, " is not one of:", names));
+      if ((forced.empty() || kernel.name == forced) && kernel.accepts(args)) return kernel;
+    std::array<detail::Refusal, size> refusals;
+    for (std::size_t i = 0; i < size; ++i) refusals[i] = {all[i].name, all[i].why_not(args)};
+    detail::no_kernel(forced, refusals);
   }
 
   /// `f(name, why)` for every entry in order; `why` is "" for the one `select` takes, "not needed" for later ones
@@ -103,19 +127,30 @@ struct KernelList {
   template <class Args, class F>
   static void explain(const Context& ctx, const Args& args, F&& f) {
     const auto& chosen = select(ctx, args);
-    for (const auto& kernel : entries<Args>) {
+    for (const auto& kernel : entries<Args>()) {
       if (kernel.name == chosen.name) {
         f(kernel.name, std::string());
         continue;
       }
       const std::string why = kernel.why_not(args);
-      f(kernel.name, !why.empty() ? why : ctx.forced(op_of(kernel.name)).empty() ? "not needed" : "another is forced");
+      f(kernel.name, !why.empty()                                     ? why
+                     : ctx.forced(detail::op_of(kernel.name)).empty() ? "not needed"
+                                                                      : "another is forced");
     }
   }
-
- private:
-  static std::string_view op_of(std::string_view name) { return name.substr(0, name.find(':')); }
 };
+
+template <class... Kernels>
+template <class Args>
+std::span<const KernelEntry<Args>, KernelList<Kernels...>::size> KernelList<Kernels...>::entries() {
+  static_assert((Kernel<Kernels, Args> && ...));
+  static constexpr std::array<KernelEntry<Args>, size> all{detail::kernel_entry<Kernels, Args>()...};
+  return all;
+}
+
+/// What KernelList::entries returns.
+template <class List, class Args>
+using KernelEntries = std::span<const KernelEntry<Args>, List::size>;
 
 /// Runs `kernel` over `rows` output rows in pieces of `grain` rows.
 template <class Args>

@@ -233,6 +233,10 @@ Eigen::MatrixX<S> dense_pseudo_inverse(const Eigen::MatrixX<S>& A) {
   if (A.size() == 0) return A.transpose();
   return A.completeOrthogonalDecomposition().pseudoInverse();
 }
+
+TESSERA_SHARED(Eigen::MatrixX<float> dense_pseudo_inverse<float>(const Eigen::MatrixX<float>&));
+TESSERA_SHARED(Eigen::MatrixX<double> dense_pseudo_inverse<double>(const Eigen::MatrixX<double>&));
+
 }  // namespace detail
 
 /// A⁺ (N,M), of any rank: O(M·N·min(M,N)).

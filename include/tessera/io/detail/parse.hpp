@@ -66,7 +66,7 @@ inline std::string shape_text(std::span<const Index> shape) {
   for (std::size_t d = 0; d < shape.size(); ++d) {
     if (d > 0) text += ", ";
     if (d == 8) return text += "...)";
-    append(text, shape[d]);
+    Piece(shape[d]).append_to(text);
   }
   return text += ")";
 }

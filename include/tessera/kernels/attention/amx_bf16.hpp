@@ -18,7 +18,6 @@ namespace tessera::inline TESSERA_ABI {
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_BF16)
 namespace detail::attention_amx_bf16 {
 using TokenLoads = NoTokenCodes;
-using IntegerDots = NoIntegerDots;
 
 /// Pairs as attention:avx512_bf16 has them, in whole tiles: what is added behind channels and tokens is zero.
 struct PairProducts : attention_avx512_bf16::PairProducts {

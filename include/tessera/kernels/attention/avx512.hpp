@@ -84,7 +84,6 @@ struct TokenLoads {
   }
 };
 
-using IntegerDots = NoIntegerDots;
 using PairProducts = NoPairProducts;
 #include <tessera/kernels/attention/tiles.inl>
 #include <tessera/kernels/attention/tiles_coded.inl>

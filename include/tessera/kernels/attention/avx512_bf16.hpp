@@ -23,7 +23,6 @@ namespace tessera::inline TESSERA_ABI {
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_BF16)
 namespace detail::attention_avx512_bf16 {
 using TokenLoads = NoTokenCodes;
-using IntegerDots = NoIntegerDots;
 
 /// Pairs of bf16, kept in places of f32: of neighbouring channels for scores, of neighbouring tokens for results.
 struct PairProducts {

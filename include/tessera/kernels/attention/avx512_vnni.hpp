@@ -21,18 +21,13 @@ namespace tessera::inline TESSERA_ABI {
 
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VNNI)
 namespace detail::attention_avx512_vnni {
-using TokenLoads = attention_avx512::TokenLoads;
-using PairProducts = NoPairProducts;
 #include <tessera/kernels/attention/few_int8.inl>
-#include <tessera/kernels/attention/tiles.inl>
-#include <tessera/kernels/attention/tiles_coded.inl>
 }  // namespace detail::attention_avx512_vnni
 
 struct AttentionAvx512Vnni {
   static constexpr std::string_view name = "attention:avx512_vnni";
   static constexpr Isa isa = Isa::avx512_vnni;
-  using V = simd::Vec<float, simd::Avx512>;
-  using Tiles = detail::attention_avx512_vnni::AttentionTiles<V>;
+  using Tiles = AttentionAvx512::Tiles;
   static const char* reject(const AttentionArgs<float>& a) {
     if (a.precision != AttentionPrecision::int8_queries && a.precision != AttentionPrecision::int8)
       return "queries may not be rounded to int8";
@@ -41,7 +36,9 @@ struct AttentionAvx512Vnni {
     return nullptr;
   }
   static std::size_t scratch(const AttentionArgs<float>& args) { return Tiles::scratch(args); }
-  static void run(const AttentionArgs<float>& args, RowRange pieces) noexcept { Tiles::run_few(args, pieces); }
+  static void run(const AttentionArgs<float>& args, RowRange pieces) noexcept {
+    Tiles::run_few<detail::attention_avx512_vnni::IntegerDots>(args, pieces);
+  }
 };
 TESSERA_TARGET_END
 

@@ -1,5 +1,5 @@
 // Few rows in integers, by permission: queries times their scales to int8 and softmax weights to 8 bits, each tile
-// anew, then VPDPBUSD. Inside attention:avx512_vnni's namespace and target, before tiles.inl.
+// anew, then VPDPBUSD. Inside attention:avx512_vnni's namespace and target.
 
 struct IntegerLanes {
   static constexpr Index block = UnpackArgs::block, tile = AttentionArgs<float>::tile_tokens;

@@ -29,4 +29,10 @@ struct AttentionList<float> {
 template <class T>
 using AttentionKernels = typename detail::AttentionList<T>::type;
 
+#define TESSERA_DETAIL_SHARE(T) \
+  TESSERA_SHARED(KernelEntries<AttentionKernels<T>, AttentionArgs<T>> AttentionKernels<T>::entries<AttentionArgs<T>>())
+TESSERA_DETAIL_SHARE(float);
+TESSERA_DETAIL_SHARE(double);
+#undef TESSERA_DETAIL_SHARE
+
 }  // namespace tessera::inline TESSERA_ABI

@@ -83,9 +83,11 @@ struct AttentionTiles {
   static constexpr Index few_rows = AttentionShape<V, 1>::few_rows;
 
   /// Where no piece has more rows.
+  template <class IntegerDots>
   static void run_few(const Args& a, RowRange pieces) noexcept {
     T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));
-    for (Index p = pieces.begin; p < pieces.end; ++p) AttentionFewRows<V>::run(a, a.piece(p), k, k + tile * a.d);
+    for (Index p = pieces.begin; p < pieces.end; ++p)
+      AttentionFewRows<V, IntegerDots>::run(a, a.piece(p), k, k + tile * a.d);
   }
   static void run_many(const Args& a, RowRange pieces) noexcept {
     T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));

@@ -6,7 +6,8 @@ struct AttentionFewCoded;  // 4 to 2 bits, where the lane has TokenLoads: tiles_
 
 #include <tessera/kernels/attention/few_products.inl>
 
-template <class V>
+/// IntegerDots: what is done in integers, of `scores` and `mix` those return true that did it.
+template <class V, class IntegerDots = NoIntegerDots>
 struct AttentionFewRows {
   using Products = AttentionFewProducts<V>;
   using Rows = AttentionRows<V>;

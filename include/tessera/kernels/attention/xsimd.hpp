@@ -17,7 +17,6 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail::attention_portable {
 using TokenLoads = NoTokenCodes;
-using IntegerDots = NoIntegerDots;
 using PairProducts = NoPairProducts;
 using simd::Vec;
 #include <tessera/kernels/attention/tiles.inl>

@@ -21,6 +21,12 @@ using BatchedKernels = KernelList<BatchedAvx512Quads, BatchedAvx512Square, Batch
 using BatchedKernels = KernelList<BatchedRef>;
 #endif
 
+#define TESSERA_DETAIL_SHARE(T) \
+  TESSERA_SHARED(KernelEntries<BatchedKernels, BatchedArgs<T>> BatchedKernels::entries<BatchedArgs<T>>())
+TESSERA_DETAIL_SHARE(float);
+TESSERA_DETAIL_SHARE(double);
+#undef TESSERA_DETAIL_SHARE
+
 /// C[b] = alpha*A[b]*B[b] + beta*C[b] for every b of the first dimension, float or double. Any strides: a factor whose
 /// first stride is 0 is shared. C must overlap neither A, B nor itself; beta == 0 overwrites C without reading it.
 /// Products of up to 64 rows, columns and terms run in place, others as gemm does each. 2*batch*M*N*K flops.

@@ -14,4 +14,10 @@ using FwhtKernels = KernelList<FwhtAvx512, FwhtAvx2, FwhtXsimd, FwhtRef>;
 using FwhtKernels = KernelList<FwhtXsimd, FwhtRef>;
 #endif
 
+#define TESSERA_DETAIL_SHARE(T) \
+  TESSERA_SHARED(KernelEntries<FwhtKernels, FwhtArgs<T, T>> FwhtKernels::entries<FwhtArgs<T, T>>())
+TESSERA_DETAIL_SHARE(float);
+TESSERA_DETAIL_SHARE(double);
+#undef TESSERA_DETAIL_SHARE
+
 }  // namespace tessera::inline TESSERA_ABI

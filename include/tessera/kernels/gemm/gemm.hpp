@@ -93,6 +93,15 @@ void gemm_any(Context& ctx, T alpha, MatrixView<const TA> A, MatrixView<const TB
   }
 }
 
+#define TESSERA_DETAIL_GEMM(TA, TB, T)                                                                               \
+  TESSERA_SHARED(void run_gemm(Context&, GemmArgs<TA, TB, T>, GemmKernels<TA, TB, T>));                              \
+  TESSERA_SHARED(void gemm_any<TA, TB, T>(Context&, T, MatrixView<const TA>, MatrixView<const TB>, T, MatrixView<T>, \
+                                          ZeroPoints<T>, GemmFinish<T>))
+TESSERA_DETAIL_GEMM(float, float, float);
+TESSERA_DETAIL_GEMM(double, double, double);
+TESSERA_DETAIL_GEMM(bf16, bf16, float);
+#undef TESSERA_DETAIL_GEMM
+
 template <class T>
 inline constexpr bool is_half = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 

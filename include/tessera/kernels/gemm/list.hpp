@@ -47,4 +47,12 @@ struct GemmList<TA, TB, std::int32_t> {
 template <class TA, class TB, class T>
 using GemmKernels = typename detail::GemmList<TA, TB, T>::type;
 
+#define TESSERA_DETAIL_SHARE(TA, TB, T)                                     \
+  TESSERA_SHARED(KernelEntries<GemmKernels<TA, TB, T>, GemmArgs<TA, TB, T>> \
+                     GemmKernels<TA, TB, T>::entries<GemmArgs<TA, TB, T>>())
+TESSERA_DETAIL_SHARE(float, float, float);
+TESSERA_DETAIL_SHARE(double, double, double);
+TESSERA_DETAIL_SHARE(bf16, bf16, float);
+#undef TESSERA_DETAIL_SHARE
+
 }  // namespace tessera::inline TESSERA_ABI

@@ -26,4 +26,12 @@ struct GemvList {
 template <class TA, class T>
 using GemvKernels = typename detail::GemvList<TA, T>::type;
 
+#define TESSERA_DETAIL_SHARE(TA, T) \
+  TESSERA_SHARED(KernelEntries<GemvKernels<TA, T>, GemvArgs<TA, T>> GemvKernels<TA, T>::entries<GemvArgs<TA, T>>())
+TESSERA_DETAIL_SHARE(float, float);
+TESSERA_DETAIL_SHARE(double, double);
+TESSERA_DETAIL_SHARE(bf16, float);
+TESSERA_DETAIL_SHARE(f16, float);
+#undef TESSERA_DETAIL_SHARE
+
 }  // namespace tessera::inline TESSERA_ABI

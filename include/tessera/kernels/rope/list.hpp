@@ -13,4 +13,6 @@ using RopeKernels = KernelList<RopeAvx512, RopeAvx2, RopeRef>;
 using RopeKernels = KernelList<RopeRef>;
 #endif
 
+TESSERA_SHARED(KernelEntries<RopeKernels, RopeArgs<float>> RopeKernels::entries<RopeArgs<float>>());
+
 }  // namespace tessera::inline TESSERA_ABI

@@ -24,4 +24,7 @@ ThinQr<Eigen::MatrixX<S>> thin_qr(const Eigen::MatrixX<S>& A) {
           qr.matrixQR().topRows(K).template triangularView<Eigen::Upper>()};
 }
 
+TESSERA_SHARED(ThinQr<Eigen::MatrixX<float>> thin_qr<float>(const Eigen::MatrixX<float>&));
+TESSERA_SHARED(ThinQr<Eigen::MatrixX<double>> thin_qr<double>(const Eigen::MatrixX<double>&));
+
 }  // namespace tessera::inline TESSERA_ABI::detail

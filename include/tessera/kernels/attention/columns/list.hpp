@@ -23,4 +23,11 @@ struct AttentionColumnsList<float> {
 template <class T>
 using AttentionColumnsKernels = typename detail::AttentionColumnsList<T>::type;
 
+#define TESSERA_DETAIL_SHARE(T)                                                     \
+  TESSERA_SHARED(KernelEntries<AttentionColumnsKernels<T>, AttentionColumnsArgs<T>> \
+                     AttentionColumnsKernels<T>::entries<AttentionColumnsArgs<T>>())
+TESSERA_DETAIL_SHARE(float);
+TESSERA_DETAIL_SHARE(double);
+#undef TESSERA_DETAIL_SHARE
+
 }  // namespace tessera::inline TESSERA_ABI

@@ -13,4 +13,6 @@ using UnpackKernels = KernelList<UnpackAvx512, UnpackAvx2, UnpackRef>;
 using UnpackKernels = KernelList<UnpackRef>;
 #endif
 
+TESSERA_SHARED(KernelEntries<UnpackKernels, UnpackArgs> UnpackKernels::entries<UnpackArgs>());
+
 }  // namespace tessera::inline TESSERA_ABI
