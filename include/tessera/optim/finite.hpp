@@ -12,6 +12,7 @@
 
 #include <tessera/kernels/sum_squares/sum_squares.hpp>
 #include <tessera/optim/nested.hpp>
+#include <tessera/optim/objective.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
 
@@ -68,6 +69,22 @@ struct ZeroNans {
 };
 inline ZeroNans zero_nans() { return {}; }
 
+namespace detail {
+/// Throws property_error naming the parameter and the first element that is not finite.
+template <class T, class Blocks>
+void check_finite(Context& ctx, std::span<const VectorView<const T>> updates, const Blocks& params) {
+  const std::size_t b = first_not_finite(ctx, updates);
+  if (b == updates.size()) return;
+  Index first = -1, bad = 0;
+  for (Index i = 0; i < updates[b].extent(0); ++i)
+    if (!std::isfinite(updates[b][i]) && bad++ == 0) first = i;
+  const ParameterInfo& p = params[b];
+  throw property_error(concat("tessera: the gradient of '", p.name, "' (", p.rows, "x", p.cols, ") has ", bad,
+                              " elements that are not finite, the first ", updates[b][first], " at (", first / p.cols,
+                              ", ", first % p.cols, "); expected none"));
+}
+}  // namespace detail
+
 /// Throws property_error naming the parameter and the first element that is not finite. Stands first in a chain: then
 /// nothing has changed when it throws.
 struct RequireFinite {
@@ -80,18 +97,35 @@ struct RequireFinite {
   template <class T>
   detail::NoStep reduce(Context& ctx, std::span<const VectorView<const T>> updates, State&,
                         const Parameters<T>& params) const {
-    const std::size_t b = detail::first_not_finite(ctx, updates);
-    if (b == updates.size()) return {};
-    Index first = -1, bad = 0;
-    for (Index i = 0; i < updates[b].extent(0); ++i)
-      if (!std::isfinite(updates[b][i]) && bad++ == 0) first = i;
-    const auto& p = params[b];
-    throw property_error(detail::concat("tessera: the gradient of '", p.name, "' (", p.rows, "x", p.cols, ") has ", bad,
-                                        " elements that are not finite, the first ", updates[b][first], " at (",
-                                        first / p.cols, ", ", first % p.cols, "); expected none"));
+    detail::check_finite(ctx, updates, params);
+    return {};
   }
 };
 inline RequireFinite require_finite() { return {}; }
+
+/// The objective for steps of any optimizer, by name too: each gradient, of a step's own and through targets, is looked
+/// at before the optimizer sees it, and one that is not finite throws as `require_finite` does; parameters then are
+/// where they were. One more read of the gradients. `ctx` and `grads`, those given to `step`, must outlive it.
+template <class T>
+Objective<T> require_finite_gradients(Context& ctx, Objective<T> objective, const Parameters<T>& grads) {
+  const auto check = [&ctx, &grads] {
+    Workspace::Scope scope(ctx.workspace);
+    detail::check_finite(ctx, detail::views_of(scope, grads), grads);
+  };
+  if (objective.gradient)
+    objective.gradient = [check, of = std::move(objective.gradient)] {
+      const double loss = of();
+      if (std::isfinite(loss)) check();  // else the loss is named
+      return loss;
+    };
+  if (objective.targets && objective.targets->backward)
+    objective.targets->backward = [check, of = std::move(objective.targets->backward)](MatrixView<const T> dz,
+                                                                                       const SeeLayer<T>& see) {
+      of(dz, see);
+      check();
+    };
+  return objective;
+}
 
 /// Steps whose gradients are not all finite are left out: neither parameters nor the inner state move. After more than
 /// `limit` of them in a row they are carried out as they are, so that a run that is lost shows it

@@ -1,0 +1,168 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+#include <support/message_of.hpp>
+#include <tessera/optim/finite.hpp>
+#include <utility>
+
+#include "optim/named_training.hpp"
+
+namespace tessera::optim {
+namespace TESSERA_TEST_FILE {
+
+using test::message_of;
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+/// A model with its objective, whose loss and last gradient may be spoilt.
+struct Faulty {
+  Model<double> model{4, 3};
+  Context ctx;
+  AnyOptimizer<double> opt;
+  AnyState<double> state;
+  double loss = 1, last = 0.5;
+
+  explicit Faulty(AnyOptimizer<double> its) : opt(std::move(its)), state(opt.init(model.params)) {}
+  Objective<double> objective() {
+    auto targets = linear_targets(model, 1);
+    targets.backward = [this, of = targets.backward](MatrixView<const double> dz, const SeeLayer<double>& see) {
+      of(dz, see);
+      model.grads[1].data[2] = last;
+    };
+    if (!std::isfinite(loss)) targets.loss = [this](const auto&, const auto&) { return loss; };
+    const auto gradient = [this] {
+      model.draw(1);
+      model.grads[1].data[2] = last;
+      return loss;
+    };
+    return {gradient, [this] { return loss; }, targets};
+  }
+  template <class E>
+  std::string refused(const Parameters<double>& grads, const Parameters<double>& params, AnyState<double>& its) {
+    const auto w = model.w, b = model.b;
+    const auto before = saved(its).bytes;
+    const auto text = message_of<E>([&] { opt.step(ctx, objective(), grads, its, params); });
+    EXPECT_TRUE(same_bits(w, model.w) && same_bits(b, model.b));
+    EXPECT_EQ(saved(its).bytes, before);
+    return text;
+  }
+};
+
+TEST(Misuse, OfStatesAndShapesByEveryName) {
+  for (const auto& name : optimizer_names<double>()) {
+    SCOPED_TRACE(name);
+    Faulty run(made(name));
+    auto& model = run.model;
+    AnyState<double> none;
+    EXPECT_SAYS(run.refused<unsupported_error>(model.grads, model.params, none),
+                name + ": no state; expected the one that init(params) gave");
+    const std::string other_name = name == "lamb" ? "lars" : "lamb";
+    auto others = made(other_name).init(model.params);
+    EXPECT_SAYS(run.refused<unsupported_error>(model.grads, model.params, others),
+                name + ": the state is of '" + other_name + "'; expected the one that its own init(params) gave");
+    const auto with = [&](const Parameters<double>& grads, const Parameters<double>& params) {
+      return run.refused<shape_error>(grads, params, run.state);
+    };
+    const auto& params = model.params;
+    const auto& grads = model.grads;
+    auto wrong = params;
+    wrong.pop_back();
+    EXPECT_SAYS(with(grads, wrong), "1 blocks of parameters, but 2 of optimizer state");
+    wrong = params;
+    wrong.push_back(wrong[1]);
+    EXPECT_SAYS(with(grads, wrong), "3 blocks of parameters, but 2 of optimizer state");
+    wrong = params;
+    wrong[1].name = "c";
+    EXPECT_SAYS(with(grads, wrong), "block 1 of parameters is 'c' with 3 elements, of optimizer state 'b' with 3");
+    wrong = params;
+    std::swap(wrong[0], wrong[1]);
+    EXPECT_SAYS(with(grads, wrong), "block 0 of parameters is 'b' with 3 elements, of optimizer state 'w' with 12");
+    wrong = params;
+    std::swap(wrong[0].rows, wrong[0].cols);
+    EXPECT_SAYS(with(grads, wrong), "block 0 of parameters, 'w', is (3x4), of optimizer state (4x3)");
+    wrong = params;
+    wrong[0].data = nullptr;
+    EXPECT_SAYS(with(grads, wrong), "parameter 'w' (4x3) has no memory; expected 12 elements");
+    wrong = grads;
+    wrong.pop_back();
+    EXPECT_SAYS(with(wrong, params), "1 blocks of gradients, but 2 of parameters");
+    wrong = grads;
+    wrong[1].cols = 2;
+    EXPECT_SAYS(with(wrong, params), "block 1 of gradients is 'b' with 2 elements, of parameters 'b' with 3");
+    wrong = grads;
+    std::swap(wrong[0].rows, wrong[0].cols);
+    EXPECT_SAYS(with(wrong, params), "block 0 of gradients, 'w', is (3x4), of parameters (4x3)");
+    wrong = grads;
+    wrong[0].data = nullptr;
+    EXPECT_SAYS(with(wrong, params), "gradient of 'w' (4x3) has no memory; expected 12 elements");
+    wrong = params;
+    wrong[1].data = nullptr;
+    EXPECT_SAYS(message_of<shape_error>([&] { run.opt.init(wrong); }), "parameter 'b' (1x3) has no memory");
+  }
+}
+
+TEST(Misuse, OfObjectivesWithoutTargets) {
+  for (const std::string name : {"kfac", "mkor", "natural_gradient", "target_surrogate"}) {
+    Faulty run(made(name));
+    EXPECT_SAYS(
+        message_of<unsupported_error>([&] {
+          run.opt.step(run.ctx, {[] { return 0.0; }, [] { return 0.0; }}, run.model.grads, run.state, run.model.params);
+        }),
+        "the objective has no targets; expected Targets")
+        << name;
+    EXPECT_SAYS(
+        message_of<unsupported_error>([&] { run.opt.update(run.ctx, run.model.grads, run.state, run.model.params); }),
+        "expected step");
+  }
+}
+
+TEST(Misuse, OfALossThatIsNotFiniteByEveryName) {
+  for (const auto& name : optimizer_names<double>())
+    for (const double loss : {nan, std::numeric_limits<double>::infinity()}) {
+      SCOPED_TRACE(name);
+      Faulty run(made(name));
+      run.loss = loss;
+      run.last = std::numeric_limits<double>::infinity();
+      run.model.grads[1].data[2] = run.last;  // for those who look at values alone
+      const auto w = run.model.w;
+      const auto text = message_of<property_error>(
+          [&] { run.opt.step(run.ctx, run.objective(), run.model.grads, run.state, run.model.params); });
+      EXPECT_SAYS(text, std::isnan(loss) ? "the loss is nan; expected a finite one" : "the loss is inf; expected");
+      EXPECT_SAYS(text, "gradient of 'b' (1x3), inf at (0, 2)");
+      for (Index i = 0; i < w.size(); ++i) ASSERT_NEAR(run.model.w[i], w[i], 1e-14);
+    }
+}
+
+/// Behind `require_finite_gradients` a gradient with NaN is refused by name; else it shows where it came from.
+TEST(Misuse, OfGradientsWithNaNByEveryName) {
+  const std::map<std::string, std::string> sees_none{{"mezo", "looks at no gradient"},
+                                                     {"sparse_mezo", "looks at no gradient"}},
+      stay{{"badam", "moves the other block first"},
+           {"soap", "only finds its bases at the first step"},
+           {"zoom", "finds no step along it"}};
+  for (const auto& name : optimizer_names<double>()) {
+    SCOPED_TRACE(name);
+    Faulty guarded(made(name)), run(made(name));
+    guarded.last = run.last = nan;
+    const auto w = run.model.w, b = run.model.b;
+    const auto text = message_of<property_error>([&] {
+      guarded.opt.step(guarded.ctx, require_finite_gradients(guarded.ctx, guarded.objective(), guarded.model.grads),
+                       guarded.model.grads, guarded.state, guarded.model.params);
+    });
+    if (sees_none.contains(name)) {
+      EXPECT_EQ(text, "nothing was thrown");
+      continue;
+    }
+    EXPECT_SAYS(text,
+                "the gradient of 'b' (1x3) has 1 elements that are not finite, the first nan at (0, 2); expected none");
+    for (Index i = 0; i < w.size(); ++i) ASSERT_NEAR(guarded.model.w[i], w[i], 1e-14);
+    for (Index i = 0; i < b.size(); ++i) ASSERT_NEAR(guarded.model.b[i], b[i], 1e-14);
+    run.opt.step(run.ctx, run.objective(), run.model.grads, run.state, run.model.params);
+    EXPECT_EQ(std::isnan(run.model.b[2]), !stay.contains(name));
+  }
+}
+
+}  // namespace
+}  // namespace tessera::optim
