@@ -2,10 +2,13 @@
 /// a time into an empty cache), kv_fork/... (a fork is made and freed), kv_beam/... (a fork takes its parent's place,
 /// which is freed, and a token), kv_append_worst/... (microseconds, the slowest of the tokens), and batch_decode/...:
 /// one step of a layer's product with its weights and attention for a batch, against each request by itself.
+/// kv_decode/int2/... is by f16, and prints what either holds and keeps resident.
 /// What policies cost: kv_step/<codec>/<shape>/<tokens kept>/<policy>/<steps>, append and attend that many times and
 /// evict once, against the same without policy and tracking (1 - vs_plain is the policy's share of the step), or
 /// against the full cache. Caches as streams: cachegen_encode/... and cachegen_decode/..., bytes of f16 numbers.
 #include <algorithm>
+#include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +17,7 @@
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/kv/kv.hpp>
+#include <tessera/kv/mergers/nearest.hpp>
 
 namespace {
 
@@ -70,6 +74,66 @@ void decode(Index n) {
       },
       attend(0),
       {{"contiguous", attend(1)}, {"paged64", attend(2)}, {"paged16", attend(3)}, {"virtual_forked", attend(4)}});
+}
+
+/// MiB of this process that are resident; 0 where that cannot be known.
+double resident_mib() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  for (std::string word; file >> word;)
+    if (word == "Rss:") {
+      double kib = 0;
+      file >> kib;
+      return kib / 1024;
+    }
+  return 0;
+}
+/// kv_decode/int2/<shape>/<tokens>/group<tokens, channels that share a grid>/<precision>, against f16, and what either
+/// takes: bytes() and resident memory over the f16 cache's.
+void decode_two_bits(Index queries, Index n, Index group, Index value_group, AttentionPrecision precision) {
+  struct State {
+    Context ctx;
+    std::shared_ptr<AnyKvCache> coded, half;
+    Buffer<float> memory, out = Buffer<float>(heads * d);
+    double resident = 0;
+  };
+  auto state = std::make_shared<State>();
+  const kv::Kivi<2> codec{.group = group, .value_group = value_group};
+  const auto fill = [n](Context& ctx, auto cache) {
+    for (Index t = 0; t < n; t += 4096) cache.append(ctx, tokens(kv_heads, 4096), tokens(kv_heads, 4096));
+    return std::make_shared<AnyKvCache>(std::move(cache));
+  };
+  const auto prepare = [=] {
+    State& s = *state;
+    if (s.half) return;
+    fill(s.ctx, kv::KvCache<kv::Kivi<2>, kv::Virtual>(kv_heads, d, codec));  // scratch of either is there
+    const double before = resident_mib();
+    s.half = fill(s.ctx, kv::KvCache<kv::F16, kv::Virtual>(kv_heads, d));
+    const double between = resident_mib();
+    s.coded = fill(s.ctx, kv::KvCache<kv::Kivi<2>, kv::Virtual>(kv_heads, d, codec));
+    s.resident = (resident_mib() - between) / (between - before);
+    std::printf("kv_resident/int2/8kv128d/%ld/group%ld,%ld of f16: bytes()=%.4f resident=%.4f\n", static_cast<long>(n),
+                static_cast<long>(group), static_cast<long>(value_group),
+                static_cast<double>(s.coded->bytes()) / static_cast<double>(s.half->bytes()), s.resident);
+  };
+  const auto attend = [=](bool coded) {
+    return [=] {
+      prepare();
+      State& s = *state;
+      (coded ? s.coded : s.half)
+          ->attend(s.ctx, tokens(queries, 1), View<float, 3>(s.out.data(), {queries, 1, d}),
+                   {.scale = {}, .causal = true, .precision = coded ? precision : AttentionPrecision::exact});
+    };
+  };
+  Context counting;
+  const auto bytes = static_cast<double>(fill(counting, kv::KvCache<kv::Kivi<2>>(kv_heads, d, codec))->bytes());
+  bench::row(tessera::detail::concat("kv_decode/int2/", queries, "h8kv128d/", n, "/group", group, ',', value_group,
+                                     precision == AttentionPrecision::int8 ? "/int8" : "/exact"),
+             "GBs", bytes,
+             [=] {
+               if (state->memory.size() == 0) state->memory = Buffer<float>(1 << 25);
+               return bench::read_roof(state->memory);
+             },
+             attend(true), {{"f16", attend(false)}});
 }
 
 template <class Storage>
@@ -235,6 +299,22 @@ void steps(Index kept, Index room) {
   step<C>(
       "tova", kept, kept, room, [](AnyKvCache& cache) { cache.track(window_sums(1, 1)); },
       score(WindowAttention{}) | keep_at_most(kept) | evict(room));
+  step<C>(
+      "lazy_eviction", kept, kept, room, [](AnyKvCache& cache) { cache.track(Recurrence{}); },
+      score(LazyEviction{}) | protect(recent(room)) | keep_at_most(kept) | evict(room));
+  step<C>(
+      "h2o_half", kept / 2, kept, room, [](AnyKvCache& cache) { cache.track(AttentionSums{}); },
+      score(AccumulatedAttention{}) | protect(recent(kept * 3 / 20)) | keep_at_most(kept / 2) | evict(room));
+  step<C>(
+      "ems", kept, kept, room,
+      [](AnyKvCache& cache) {
+        cache.track(AttentionSums{});
+        cache.track(window_sums(32, 4));
+      },
+      score(GlobalLocal{}) | protect(recent(64)) | keep_at_most(kept) | merge(EmsMerge{}));
+  step<C>(
+      "kv_merger", kept, kept, room, [](AnyKvCache& cache) { cache.track(AttentionSums{}); },
+      score(AccumulatedAttention{}) | protect(recent(64)) | keep_at_most(kept) | merge(MergeSets{}));
   step<C>("snap_kv", kept, kept, room, none, score(SnapKv{}) | keep_at_most(kept) | evict(room), true);
   step<C>(
       "keyformer", kept / 2, kept, room, [](AnyKvCache& cache) { cache.track(GumbelSums({.seed = 1})); },
@@ -298,6 +378,12 @@ int main(int argc, char** argv) {
     decode<kv::F16>(n);
     decode<kv::Int8>(n);
   }
+  for (const Index queries : {heads, kv_heads})
+    for (const auto precision : {AttentionPrecision::exact, AttentionPrecision::int8}) {
+      decode_two_bits(queries, 32768, 32, 32, precision);
+      decode_two_bits(queries, 32768, 128, 32, precision);
+      decode_two_bits(queries, 32768, 128, 128, precision);
+    }
   for (const Index n : {1024, 4096}) append(n);
   append_worst<kv::Virtual>("virtual", 4096);
   append_worst<kv::Contiguous>("contiguous", 4096);

@@ -73,7 +73,8 @@ void Decoder::read(Context& ctx, std::span<const std::int32_t> tokens, MatrixVie
       reads_.bytes += more.bytes;
     }
     if (format_.compress) format_.compress(ctx, *caches_[l]);
-    if (format_.finish) format_.finish(ctx, caches_[l], heads(q));
+    if (format_.finish)
+      format_.finish(ctx, caches_[l], heads(q), static_cast<Index>(l), static_cast<Index>(caches_.size()));
     nn::linear(ctx, w.wo, attended, x, 1.0f);
     nn::rmsnorm(ctx, x, {w.ffn_norm.data(), c.dim}, c.norm_eps, normed);
     nn::linear(ctx, w.w1, normed, gate);

@@ -76,8 +76,9 @@ struct KvFormat {
   std::function<void(Context&, kv::KvCacheBase&)> compress = {};
   /// Made for each layer at the beginning of a sequence, where not all that the cache holds is to be read.
   std::function<LayerAttention(Index layer)> attend = {};
-  /// After a layer's attention of the tokens of Q (heads, n, d): may put another cache in place.
-  std::function<void(Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q)> finish = {};
+  /// After the attention of a layer, one of so many, of the tokens of Q (heads, n, d): may put another cache in place.
+  std::function<void(Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q, Index layer, Index layers)>
+      finish = {};
 };
 
 /// One sequence in progress.

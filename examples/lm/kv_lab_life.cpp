@@ -152,7 +152,7 @@ void TextLife::observe(Context& ctx, const std::vector<Document>& documents) {
   std::size_t layer = 0;
   KvFormat format;
   format.make = [](Index kv_heads, Index head_dim) { return std::make_unique<kv::KvCache<>>(kv_heads, head_dim); };
-  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q) {
+  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q, Index, Index) {
     samples_[layer].add(worker, *cache);
     selectivity_[layer] += selectivity(worker, *cache, Q);
     layer = (layer + 1) % layers;
@@ -181,7 +181,7 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   format.make = [&](Index kv_heads, Index head_dim) {
     return new_cache(row.codec, kv_heads, head_dim, samples_[made++ % layers], policy);
   };
-  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q) {
+  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q, Index, Index) {
     if (!compressing || !policy.compress) return;
     if (layer == 0) {
       const Index mean = std::lround(row.share * whole);
