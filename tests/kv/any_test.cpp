@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -69,6 +70,63 @@ TEST(Kivi, ChannelGridsSufferOutlierChannelsBetterThanTokenGrids) {  // KIVI's f
     by_token += std::pow(static_cast<double>(values[static_cast<std::size_t>(i)]) - x, 2);
   }
   EXPECT_LT(by_channel, by_token / 10);
+}
+
+/// What reads keys' grids a channel and values' a token, and what would read them the other way: the codes of either
+/// kind are what the cache makes of the same numbers as keys and as values.
+TEST(Kivi, AttentionLosesLeastByChannelsOfKeysAndTokensOfValues) {
+  Context ctx;
+  const Index n = 512, d = 64, heads = 4, t = 8;
+  Tokens Q(heads, t, d, 23);
+  for (Index i = 0; i < Q.buffer.size(); i += d) Q.buffer[i] = 4;
+  const Tokens even(1, n, d, 24);
+  const auto attended = [&](const float* keys, const float* values) {
+    Buffer<float> out(heads * t * d);
+    attention(ctx, Q.view(), View<const float, 3>(keys, {1, n, d}), View<const float, 3>(values, {1, n, d}),
+              View<float, 3>(out.data(), {heads, t, d}), {.scale = {}, .causal = false});
+    return out;
+  };
+  enum { by_channel, by_token };
+  struct Coded {
+    std::vector<float> as[2];
+  };
+  const auto coded = [&](const Tokens& x) {
+    KvCache<Kivi<2>> cache(1, d, {.group = 32, .recent = 0});
+    cache.append(ctx, x.view(), x.view());
+    return Coded{{decoded(cache, 0, true), decoded(cache, 0, false)}};
+  };
+  const auto error = [&](const Tokens& K, const float* keys, const Tokens& V, const float* values) {
+    const auto exact = attended(K.buffer.data(), V.buffer.data()), got = attended(keys, values);
+    double sum = 0, all = 0;
+    for (Index i = 0; i < exact.size(); ++i) {
+      sum += std::pow(static_cast<double>(got[i] - exact[i]), 2);
+      all += std::pow(static_cast<double>(exact[i]), 2);
+    }
+    return std::sqrt(sum / all);
+  };
+  Tokens K(1, n, d, 25), V(1, n, d, 26);
+  for (Index i = 0; i < n; ++i)
+    for (const Index c : {3, 17, 40}) K.view()(0, i, c) += 20;
+  const Coded keys = coded(K);
+  const double channels = error(K, keys.as[by_channel].data(), even, even.buffer.data()),
+               tokens = error(K, keys.as[by_token].data(), even, even.buffer.data());
+  // A few tokens that are hardly attended to have large values: a grid of a channel is as wide as they are.
+  Tokens away(1, n, d, 27);
+  for (Index i = 0; i < n; i += 40) {
+    away.view()(0, i, 0) = -40;
+    for (Index c = 0; c < d; ++c) V.view()(0, i, c) *= 20;
+  }
+  const Coded values = coded(V), alike = coded(even);
+  const double value_channels = error(away, away.buffer.data(), V, values.as[by_channel].data()),
+               value_tokens = error(away, away.buffer.data(), V, values.as[by_token].data());
+  // Of values that are all alike neither is better.
+  const double alike_channels = error(away, away.buffer.data(), even, alike.as[by_channel].data()),
+               alike_tokens = error(away, away.buffer.data(), even, alike.as[by_token].data());
+  std::printf("[ measured ] keys %.3f by channel, %.3f by token; values %.3f, %.3f; alike %.3f, %.3f\n", channels,
+              tokens, value_channels, value_tokens, alike_channels, alike_tokens);
+  EXPECT_LT(channels, tokens / 3);
+  EXPECT_LT(value_tokens, value_channels / 2);
+  EXPECT_NEAR(alike_tokens / alike_channels, 1, 0.15);
 }
 
 TEST(Kivi, EveryCodeComesBackWhereverItLies) {

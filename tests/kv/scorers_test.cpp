@@ -154,6 +154,13 @@ TEST(AttentionScorers, CriticMixesItsTerms) {
   }
   expect_near(scores(ctx, cache, Critic{0, 1, 0}, all), entropy, 1e-5);
   expect_near(scores(ctx, cache, Critic{0, 0, 1}, all), gradient, 1e-5);
+  Numbers sums(40);
+  for (Index g = 0; g < 2; ++g)
+    for (Index i = 0; i < n; ++i) {
+      const auto p = prompt.weights(g, i, i);
+      for (std::size_t j = 0; j <= static_cast<std::size_t>(i); ++j) sums[j] += p[j];
+    }
+  expect_near(scores(ctx, cache, Critic{1, 0, 0}, all), sums, 1e-5);
   double before = 0;  // errors grow as fewer are kept, and order and positions stay
   for (const double f : {1.0, 0.75, 0.5, 0.25}) {
     KvCache<> copy = cache;
@@ -260,6 +267,16 @@ TEST(AttentionScorers, ExpectedAttentionIsThatOfNormalQueries) {
   }
 }
 
+/// Counts what a rule is given.
+struct Counted {
+  static constexpr std::string_view name = "Counted";
+  Index* weights;
+  static constexpr Index channels() { return 1; }
+  void observe(const TrackedTile& tile, TrackedHead&) const noexcept {
+    *weights += tile.weights.rows * tile.weights.count;
+  }
+};
+
 TEST(AttentionScorers, LazyEvictionKeepsWhatComesBack) {
   Context ctx;
   const Index budget = 100, lag = 20, steps = 240;  // the target is looked at every 40 steps, others all the same
@@ -272,12 +289,16 @@ TEST(AttentionScorers, LazyEvictionKeepsWhatComesBack) {
     prompt.cache.track(Recurrence{.threshold = 0.03f});
     prompt.cache.track(AttentionSums{});
     prompt.cache.track(window_sums(1, 1));
-    Index most = 0;
+    Index most = 0, weights = 0;
+    prompt.cache.track(Counted{&weights});
     for (Index t = 0; t < steps; ++t) {
       const double others = static_cast<double>(prompt.cache.size(0));
       prompt.Q.view()(0, t, 0) = t > 5 && t % 40 == 0 ? static_cast<float>(std::log(0.05 / 0.95 * others)) : -4.0f;
+      weights = 0;
       prompt.step(ctx, t, 1);
       most = std::max(most, prompt.cache.size(0));
+      EXPECT_EQ(weights, prompt.K.shape[0] * prompt.cache.size(0)) << "a step is O(cache), and so is what it leaves:";
+      EXPECT_EQ(prompt.cache.tracked<Recurrence>(0).size(), prompt.cache.size(0));
       if ((t + 1) % lag != 0) continue;
       if (which == lazy)
         prompt.cache.compress(ctx, score(LazyEviction{}) | protect(recent(lag)) | keep_at_most(budget) | evict());

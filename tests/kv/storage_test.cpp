@@ -12,7 +12,6 @@
 #if defined(__linux__)
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #endif
 
@@ -248,14 +247,7 @@ TEST(Virtual, ResidentMemoryFollowsTokensAndForksShareIt) {
 }
 
 TEST(Virtual, FrozenPagesOfDroppedArraysAreGivenBack) {
-  const auto in_files = [] {
-    double bytes = 0;
-    struct stat file;
-    for (int descriptor = 0; descriptor < 1000; ++descriptor)
-      if (fstat(descriptor, &file) == 0 && S_ISREG(file.st_mode) && file.st_nlink == 0)
-        bytes += 512 * static_cast<double>(file.st_blocks);
-    return bytes / 0x1p20;
-  };
+  const auto in_files = [] { return static_cast<double>(frozen_bytes()) / 0x1p20; };
   Context ctx;
   const Index n = 1024, d = 128;  // half a MiB of f32 an array
   const Tokens K(4, n, d, 6);

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -61,13 +60,9 @@ struct HeadDraft {
   /// What `keep` leaves of `count` tokens.
   Index share(Index count) const { return static_cast<Index>(std::llround(fraction * static_cast<double>(count))); }
   bool is_guarded(Index j) const { return !guarded.empty() && guarded[static_cast<std::size_t>(j)] != 0; }
-  /// The tokens that earlier stages left: those kept, or all. Ascending.
-  std::vector<Index> open() const {
-    if (!kept.empty()) return kept;
-    std::vector<Index> all(static_cast<std::size_t>(tokens));
-    std::iota(all.begin(), all.end(), Index{0});
-    return all;
-  }
+  /// The tokens that earlier stages left, those kept or all, ascending: how many, and the i-th.
+  Index open() const { return kept.empty() ? tokens : static_cast<Index>(kept.size()); }
+  Index open(Index i) const { return kept.empty() ? i : kept[static_cast<std::size_t>(i)]; }
   /// What fraction of all tokens is kept.
   double share_kept() const { return tokens == 0 ? 1 : static_cast<double>(kept.size()) / static_cast<double>(tokens); }
   void reset(Index size) {

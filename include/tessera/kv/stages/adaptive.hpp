@@ -31,18 +31,12 @@ struct KeepAdaptive : SelectingStage<> {
     Index left = 0;
     for (std::size_t h = 0; h < context.heads.size(); ++h) {
       HeadDraft& draft = context.heads[h];
-      const std::vector<Index> before = draft.open();
       draft.fraction *= fraction;
       const Index even = draft.budget();
-      detail::select_tokens(draft, static_cast<Index>(std::floor(floor * static_cast<double>(even))));
+      detail::select_tokens(draft, static_cast<Index>(std::floor(floor * static_cast<double>(even))), [&](Index j) {
+        open.push_back({draft.score[static_cast<std::size_t>(j)], h, j});
+      });
       left += even - static_cast<Index>(draft.kept.size());
-      std::size_t next = 0;
-      for (const Index j : before) {
-        if (next < draft.kept.size() && draft.kept[next] == j)
-          ++next;
-        else
-          open.push_back({draft.score[static_cast<std::size_t>(j)], h, j});
-      }
     }
     const Index some = std::clamp<Index>(left, 0, static_cast<Index>(open.size()));
     if (some < static_cast<Index>(open.size()))

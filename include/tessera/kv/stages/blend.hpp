@@ -56,12 +56,12 @@ struct Blend {
   static constexpr bool preserves_positions = true;
 
   void check(const StageContext& context) const {
-    std::apply([&](const auto&... part) { (Score{part.scorer}.check(context), ...); }, parts);
+    std::apply([&](const auto&... part) { (score(part.scorer).check(context), ...); }, parts);
   }
   void operator()(const StageContext& context) const {
     std::vector<std::vector<float>> total(context.heads.size());
     const auto add = [&](const auto& part) {
-      Score{part.scorer}(context);
+      score(part.scorer)(context);
       detail::to_z_scores(context.heads);
       for (std::size_t h = 0; h < total.size(); ++h) {
         const auto& score = context.heads[h].score;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -25,27 +26,35 @@ inline void prefer(std::vector<Index>& tokens, Index some, std::span<const float
                    [&](Index a, Index b) { return preferred(of(a), a, of(b), b); });
 }
 /// Of the tokens that earlier stages left, the protected ones and, while there are fewer than `budget`, those of the
-/// highest score, the later of equals. At least one token of any that exist.
-inline void select_tokens(HeadDraft& draft, Index budget) {
-  const std::vector<Index> open = draft.open();
-  const auto count = static_cast<Index>(open.size());
+/// highest score, the later of equals. At least one token of any that exist. goes(j) is told of each of the others.
+template <class F>
+void select_tokens(HeadDraft& draft, Index budget, const F& goes) {
+  const Index count = draft.open();
   budget = std::clamp<Index>(budget, std::min<Index>(count, 1), count);
   std::vector<Index> order;
-  order.reserve(open.size());
-  for (const Index j : open)
-    if (!draft.is_guarded(j)) order.push_back(j);
+  order.reserve(static_cast<std::size_t>(count));
+  for (Index i = 0; i < count; ++i)
+    if (const Index j = draft.open(i); !draft.is_guarded(j)) order.push_back(j);
   const Index some = std::max<Index>(budget - (count - static_cast<Index>(order.size())), 0);
   prefer(order, some, draft.score);
-  const auto last = order.begin() + std::min<Index>(some, static_cast<Index>(order.size()));
   std::vector<std::uint8_t> gone(static_cast<std::size_t>(draft.tokens), 0);
-  std::for_each(last, order.end(), [&](Index j) { gone[static_cast<std::size_t>(j)] = 1; });
-  draft.kept.resize(open.size());
+  std::for_each(order.begin() + std::min<Index>(some, static_cast<Index>(order.size())), order.end(), [&](Index j) {
+    gone[static_cast<std::size_t>(j)] = 1;
+    goes(j);
+  });
+  if (draft.kept.empty()) {
+    draft.kept.resize(static_cast<std::size_t>(count));
+    std::iota(draft.kept.begin(), draft.kept.end(), Index{0});
+  }
   std::size_t kept = 0;
-  for (const Index j : open) {  // in order, without branches
+  for (const Index j : draft.kept) {  // in order and in place, without branches
     draft.kept[kept] = j;
     kept += gone[static_cast<std::size_t>(j)] == 0 ? 1 : 0;
   }
   draft.kept.resize(kept);
+}
+inline void select_tokens(HeadDraft& draft, Index budget) {
+  select_tokens(draft, budget, [](Index) {});
 }
 }  // namespace detail
 
@@ -113,8 +122,10 @@ struct KeepAbove : SelectingStage<> {
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       Index above = 0;
-      for (const Index j : draft.open())
+      for (Index i = 0; i < draft.open(); ++i) {
+        const Index j = draft.open(i);
         above += draft.is_guarded(j) || draft.score[static_cast<std::size_t>(j)] > threshold ? 1 : 0;
+      }
       detail::select_tokens(draft, std::min(above, draft.budget()));
       draft.fraction = draft.share_kept();
     }
