@@ -3,10 +3,12 @@
 
 #include <Eigen/SVD>
 #include <cmath>
+#include <cstdio>
 #include <tessera/kv/calibrate.hpp>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/matryoshka.hpp>
+#include <vector>
 
 #include "kv/support.hpp"
 
@@ -263,6 +265,53 @@ TEST(GearCache, AttentionIsThatOfTheRowsWhateverWasEvicted) {
   EXPECT_EQ(decoded(cache, 0, false).size(), static_cast<std::size_t>(cache.size(0) * d));
   cache.clear();
   EXPECT_EQ(cache.bytes(), 0u);
+}
+
+TEST(GearCache, BytesAreThoseOfItsParts) {
+  Context ctx;
+  const Index n = 1024, d = 64, chunk = 128, rank = 3;
+  const Rows X = with_outliers(n, d, 19);
+  KvCache<Kivi<4>> codes(1, d, {.recent = 0});
+  KvCache<Gear<Kivi<4>>> cache(1, d, {.rank = rank, .sparsity = 0.0625, .chunk = chunk});
+  for (KvCacheBase* one : {static_cast<KvCacheBase*>(&codes), static_cast<KvCacheBase*>(&cache)})
+    one->append(ctx, one_head(X), one_head(X));
+  std::vector<Index> all(static_cast<std::size_t>(n));
+  for (Index j = 0; j < n; ++j) all[static_cast<std::size_t>(j)] = j;
+  cache.retain(0, all);
+  const auto numbers = static_cast<double>(2 * n * d);
+  const double beside = static_cast<double>(cache.bytes()) - static_cast<double>(codes.bytes()),
+               factors = numbers * 2 * rank * (1.0 / d + 1.0 / chunk), outliers = numbers * 0.0625 * 4,
+               starts = 2.0 * 4 * n;
+  std::printf("[ measured ] %.0f bytes beside the codes; %.0f of factors, %.0f of outliers, %.0f of starts\n", beside,
+              factors, outliers, starts);
+  EXPECT_NEAR(beside, factors + outliers + starts, 0.01 * beside);
+}
+
+/// Scores by q Xᵀ = q Dᵀ + (q Bᵀ) Aᵀ + q Sᵀ, the parts never summed, of a chunk taken apart as the cache does it.
+TEST(GearCache, AttentionOnTheFactorsIsThatOfTheRows) {
+  Context ctx;
+  const Index n = 128, d = 32, rank = 4, heads = 4;
+  const Rows X = (with_outliers(n, d, 20) * 0.2f).eval(), Q = noise(heads, d, 21).cast<float>() * 0.3f;
+  using M = Eigen::MatrixXd;
+  const auto rows = [&](Index r, double sparsity) {
+    KvCache<Gear<Kivi<2>>> cache(1, d, {.rank = r, .sparsity = sparsity, .chunk = n});
+    cache.append(ctx, one_head(X), one_head(X));
+    return M(Eigen::Map<const Rows>(decoded(cache, 0, true).data(), n, d).cast<double>());
+  };
+  const M D = rows(0, 0), both = rows(rank, 0);
+  const Eigen::JacobiSVD<M> low(both - D, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  EXPECT_LT(low.singularValues()[rank], 1e-3 * low.singularValues()[0]) << "the residual is of rank 4";
+  const M A = low.matrixU().leftCols(rank) * low.singularValues().head(rank).asDiagonal(),
+          B = low.matrixV().leftCols(rank).transpose(), q = Q.cast<double>();
+  const auto softmax = [&](M scores) {
+    scores = (scores / std::sqrt(static_cast<double>(d))).array().exp().matrix();
+    return M((scores.array().colwise() / scores.rowwise().sum().array()).matrix());
+  };
+  const M p = softmax(q * D.transpose() + (q * B.transpose()) * A.transpose());
+  KvCache<Gear<Kivi<2>>> cache(1, d, {.rank = rank, .sparsity = 0, .chunk = n});
+  cache.append(ctx, one_head(X), one_head(X));
+  const M V = Eigen::Map<const Rows>(decoded(cache, 0, false).data(), n, d).cast<double>();
+  EXPECT_LT(relative(attended(ctx, cache, Q, heads), (p * V).cast<float>()), 1e-4);
 }
 
 TEST(GearCache, WhatIsNotFiniteIsNotHidden) {

@@ -17,9 +17,10 @@ namespace tessera::inline TESSERA_ABI::kv {
 
 /// H. Kang et al., "GEAR: An Efficient KV Cache Compression Recipe for Near-Lossless Generative Inference of LLM"
 /// (2024), §3: a codec C, its outliers along channels of keys and tokens of values, and the residual at rank `rank`.
-/// Tokens arrive in f32 and leave `chunk` at a time. Deviation: prompts are cut in chunks like what follows, so that
-/// the same tokens make the same cache however they come. C's bytes, and of a number 2·rank/d + 2·rank/chunk bytes and
-/// 4·sparsity. Throws shape_error for heads of over 65535 channels.
+/// Tokens arrive in f32 and leave `chunk` at a time. Deviations: prompts are cut in chunks like what follows, so that
+/// the same tokens make the same cache however they come; attention reads rows put together in its tile, 2·rank flops a
+/// number, where the paper adds (q Bᵀ) Aᵀ to the scores. C's bytes, and of a number 2·rank/d + 2·rank/chunk bytes,
+/// 4·sparsity and 4/d. Throws shape_error for heads of over 65535 channels.
 template <Codec C = Kivi<4>>
 struct Gear {
  private:
