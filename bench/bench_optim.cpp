@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -232,37 +234,32 @@ void mezo_row(Index n) {
              {{"std", with_std}});
 }
 
-/// AdamW with bf16 gradients and parameters: 14 bytes read and 14 written a parameter.
-void mixed_row(Index n) {
-  struct Mixed {
-    Buffer<bf16> grad, param;
-    Buffer<float> master, mu, nu;
-    Context ctx;
-    Index count = 0;
-    explicit Mixed(Index size) : grad(size), param(size), master(size), mu(size), nu(size) {
-      const Philox draws(1);
-      for (Index i = 0; i < size; ++i) grad[i] = bf16(draws.uniform(static_cast<std::uint64_t>(i)) - 0.5f);
-    }
+/// Clipping as a link that nothing before it knows: its norm takes a pass of its own.
+struct ClipInAPass {
+  static constexpr std::string_view name = "clip_in_a_pass";
+  ClipByGlobalNorm clip;
+  template <class T>
+  auto init(const Parameters<T>& params) const {
+    return clip.init(params);
+  }
+  template <class T>
+  auto reduce(Context& ctx, std::span<const VectorView<const T>> updates, ClipByGlobalNorm::State& state) const {
+    return clip.reduce<T>(ctx, updates, state);
+  }
+};
+
+/// Two gradients, then AdamW behind clipping of their mean: 12 numbers a parameter.
+template <class Opt>
+void accumulated_row(const Opt& whole, Index n) {
+  const auto two = [=](const auto& opt) {
+    return [step = stepping(multi_steps(opt, 2), n)] {
+      step();
+      step();
+    };
   };
-  auto x = std::make_shared<std::unique_ptr<Mixed>>();
-  const auto made = [=]() -> Mixed& {
-    if (!*x) *x = std::make_unique<Mixed>(n);
-    return **x;
-  };
-  const double bytes = 28.0 * static_cast<double>(n);
-  const auto roof = [=] {
-    auto& o = made();
-    const auto view = [](Buffer<float>& b) { return VectorView<float>(b.data(), b.size()); };
-    const double start = bench::seconds();
-    map(o.ctx, AddTo2{}, view(o.mu), VectorView<const float>(o.master.data(), n), view(o.nu));
-    return 20.0 * static_cast<double>(n) / (bench::seconds() - start) * 1e-9;
-  };
-  bench::row(tessera::detail::concat("adamw_mixed/bf16/", n), "GBs", bytes, roof, [=] {
-    auto& o = made();
-    adamw_step_subgroup(o.ctx, MixedAdamW{.weight_decay = 0.01}, o.count++,
-                        Subgroup<bf16>{std::span<const bf16>(o.grad), std::span<float>(o.master),
-                                       std::span<float>(o.mu), std::span<float>(o.nu), std::span<bf16>(o.param)});
-  });
+  bench::row(tessera::detail::concat("adamw_clipped_of_2/f32/", n), "GBs",
+             12.0 * sizeof(float) * static_cast<double>(n), streams(n, 3), two(chain(clip_by_global_norm(1), whole)),
+             {{"own_pass", two(chain(ClipInAPass{ClipByGlobalNorm(1)}, whole))}, {"unclipped", two(whole)}});
 }
 
 }  // namespace
@@ -283,6 +280,7 @@ int main(int argc, char** argv) {
     const std::vector<bench::Peer> f32{{"f32", stepping(whole, n)}};
     step_row("adamw/f32", whole, n, 8, adam);
     step_row("adamw_clipped/f32", chain(clip_by_global_norm(1), whole), n, 8, adam);
+    accumulated_row(whole, n);
     step_row("adamw/bf16", coded(in_bf16(scale_by_adam())), n, 4, f32);
     step_row("adamw/dynamic8", coded(in_dynamic8(scale_by_adam())), n, 2 + 8.0 / 128, f32);
     step_row("momentum/f32", sgd(rate, 0.9), n, 4, {peer("loop", n, [=](float* p, const float* g, float* m, float*) {
@@ -293,7 +291,6 @@ int main(int argc, char** argv) {
              })});
   }
   for (Index n : {256, 1024}) muon_row(n);
-  mixed_row(10000000);
   apollo_row(1, 2500, 4000);
   apollo_row(10, 1000, 1000);
   apollo_row(10, 2000, 500);

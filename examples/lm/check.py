@@ -190,7 +190,7 @@ def optimizers():
         assert len(rows) == len(tried) and rows["sgd"]["rate"] == 0.1, rows
         for row in rows.values():
             assert row["optimizer"] in printed and len(row["losses"]) == 30, row
-            assert row["train"] < row["losses"][0] and row["examples/s"] > 0 and row["step ms"] >= 0, row
+            assert row["train"] < row["losses"][0] and row["tokens/s"] > 0 and row["step ms"] >= 0, row
         assert rows["adamw"]["state bytes"] > 8 * table["parameters"] > 4 * rows["adamw_8bit"]["state bytes"] * 0.9, rows
         assert rows["muon"]["state bytes"] < rows["adamw"]["state bytes"], rows
         assert read(path("t.svg")).startswith(b"<svg")

@@ -137,7 +137,7 @@ Row best_run(Context& ctx, OptimTask& task, const Options& o, const Entry& entry
   return steps == o.steps ? best : at(best.rate, o.steps);
 }
 
-nlohmann::json as_json(const std::vector<Row>& rows) {
+nlohmann::json as_json(const std::vector<Row>& rows, bool tokens) {
   auto list = nlohmann::json::array();
   for (const Row& r : rows)
     list.push_back({{"optimizer", r.optimizer},
@@ -145,7 +145,7 @@ nlohmann::json as_json(const std::vector<Row>& rows) {
                     {"state bytes", r.state_bytes},
                     {"train", r.train},
                     {"held out", r.held_out},
-                    {"examples/s", r.per_second},
+                    {tokens ? "tokens/s" : "images/s", r.per_second},
                     {"step ms", r.step_ms},
                     {"losses", r.losses}});
   return list;
@@ -187,7 +187,7 @@ int run(const Options& o) {
                  : std::string("the usual ones"),
              o.threads);
   fmt::print("{:<18}{:>10}{:>13}{:>9}{:>12}{:>12}{:>12}{:>10}\n", "optimizer", "rate", "state bytes", "a param",
-             "train", "held out", unit + "/s", "step ms");
+             "train", "held out", o.task == "lm" ? "tokens/s" : "images/s", "step ms");
   Progress progress;
   std::vector<Row> rows;
   for (const auto& entry : entries) {
@@ -205,7 +205,7 @@ int run(const Options& o) {
                  {"examples a step", task->examples},
                  {"train unit", task->loss_unit},
                  {"held out unit", task->held_out_unit},
-                 {"rows", as_json(rows)}});
+                 {"rows", as_json(rows, o.task == "lm")}});
   if (!o.plot.empty()) {
     std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
       return a.train != b.train ? a.train < b.train : a.optimizer < b.optimizer;
