@@ -281,10 +281,10 @@ TEST(GearCache, BytesAreThoseOfItsParts) {
   const auto numbers = static_cast<double>(2 * n * d);
   const double beside = static_cast<double>(cache.bytes()) - static_cast<double>(codes.bytes()),
                factors = numbers * 2 * rank * (1.0 / d + 1.0 / chunk), outliers = numbers * 0.0625 * 4,
-               starts = 2.0 * 4 * n;
+               starts = 2.0 * 4 * n, room = 2.0 * 4 * chunk * d;  // of the chunk that fills
   std::printf("[ measured ] %.0f bytes beside the codes; %.0f of factors, %.0f of outliers, %.0f of starts\n", beside,
               factors, outliers, starts);
-  EXPECT_NEAR(beside, factors + outliers + starts, 0.01 * beside);
+  EXPECT_NEAR(beside, factors + outliers + starts + room, 0.01 * beside);
 }
 
 /// Scores by q Xᵀ = q Dᵀ + (q Bᵀ) Aᵀ + q Sᵀ, the parts never summed, of a chunk taken apart as the cache does it.
