@@ -203,7 +203,7 @@ TEST(ByName, CountsOfSpoiltFilesStayInBounds) {
 }
 
 TEST(ByName, ParametersToEvaluateAt) {
-  for (const std::string name : {"adamw", "schedule_free", "averaged"}) {
+  for (const std::string name : {"adamw", "schedule_free", "averaged", "polyak_averaged", "swa"}) {
     Training run(made(name));
     run.steps(0, 5);
     const auto w = run.model.w;

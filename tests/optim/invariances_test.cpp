@@ -87,6 +87,8 @@ std::vector<Promise> promises() {
         "schedule_free",
         "sam",
         "averaged",
+        "polyak_averaged",
+        "swa",
         "frugal_blocks",
         "badam",
         "momo_adam",

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <support/message_of.hpp>
 #include <tessera/optim/finite.hpp>
@@ -101,6 +102,44 @@ TEST(Misuse, OfStatesAndShapesByEveryName) {
     wrong[1].data = nullptr;
     EXPECT_SAYS(message_of<shape_error>([&] { run.opt.init(wrong); }), "parameter 'b' (1x3) has no memory");
   }
+}
+
+/// Of one type, but some hyper-parameters say what is kept; where they do not any value goes on.
+TEST(Misuse, OfStatesForOtherHyperParameters) {
+  std::map<std::string, std::set<std::string>> refused;
+  for (const auto& name : optimizer_names<double>())
+    for (const auto& [hyper, usual] : optimizer_hyper_parameters<double>(name))
+      for (const double value : {1.0, 2.0}) {
+        SCOPED_TRACE(name + ' ' + hyper);
+        Faulty run(made(name));
+        AnyState<double> others;
+        try {
+          others = made(name, {{hyper, value}}).init(run.model.params);
+        } catch (const error&) {
+          continue;  // that is no value for it
+        }
+        const auto w = run.model.w;
+        const auto before = saved(others).bytes;
+        try {
+          for (int step = 0; step < 3; ++step)
+            run.opt.step(run.ctx, run.objective(), run.model.grads, others, run.model.params);
+        } catch (const unsupported_error& e) {
+          EXPECT_SAYS(std::string(e.what()), name + ": the state is for other hyper-parameters: it keeps ");
+          EXPECT_SAYS(std::string(e.what()), "as its own init(params) gives");
+          EXPECT_TRUE(same_bits(w, run.model.w));
+          EXPECT_EQ(saved(others).bytes, before);
+          refused[hyper].insert(name);
+        }
+      }
+  const std::map<std::string, std::set<std::string>> expected{{"density", {"badam", "frugal", "frugal_blocks"}},
+                                                              {"layer_wise", {"dog"}},
+                                                              {"max_dim", {"shampoo", "soap"}},
+                                                              {"memory", {"lbfgs"}},
+                                                              {"min_dim", {"adafactor"}},
+                                                              {"rank", {"apollo", "flora", "frugal_svd", "galore"}},
+                                                              {"side", {"shampoo_tiles"}},
+                                                              {"window", {"mfac"}}};
+  EXPECT_EQ(refused, expected);
 }
 
 TEST(Misuse, OfObjectivesWithoutTargets) {

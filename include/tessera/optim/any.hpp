@@ -122,9 +122,19 @@ class AnyState {
     }
   };
 
+  /// A buffer as `init` made it; steps may make it another.
+  struct Kept {
+    std::string name;
+    std::size_t type = 0, size = 0;
+    bool operator==(const Kept&) const = default;
+    std::string text() const { return detail::concat("'", name, "' of ", size); }
+  };
+
   std::vector<ParameterInfo> blocks_;
+  std::vector<Kept> kept_;
   std::string optimizer_;
   std::unique_ptr<Base> self_;
+  std::shared_ptr<const void> fits_;  // an optimizer whose state this is, by its buffers
 };
 
 /// Any optimizer of parameters T: a chain, a wrapper, or what has `init` and `update` or `step(ctx, objective, grads,
@@ -145,13 +155,17 @@ class AnyOptimizer {
     State state;
     state.self_ = self_->init(params);
     state.blocks_.assign(params.begin(), params.end());
+    state.self_->list(std::string(), [&](const std::string& name, StateSpan values) {
+      state.kept_.push_back({name, values.index(), std::visit([](auto span) { return span.size(); }, values)});
+    });
     state.optimizer_ = name_;
+    state.fits_ = self_;
     return state;
   }
 
-  /// params move by one step along grads. Throws unsupported_error for the state of another optimizer or none, and
-  /// where the optimizer has to look at the objective by itself; shape_error for other parameters than the state was
-  /// made for.
+  /// params move by one step along grads. Throws unsupported_error for the state of another optimizer or none, for that
+  /// of hyper-parameters that keep other buffers, and where the optimizer has to look at the objective by itself;
+  /// shape_error for other parameters than the state was made for.
   void update(Context& ctx, const Parameters<T>& grads, State& state, const Parameters<T>& params) const {
     check(grads, state, params);
     self_->update(ctx, grads, *state.self_, params);
@@ -218,8 +232,8 @@ class AnyOptimizer {
     }
   };
 
-  void check(const Parameters<T>& others, const State& state, const Parameters<T>& params,
-             const char* all = "gradients", const char* one = "gradient of") const {
+  void check(const Parameters<T>& others, State& state, const Parameters<T>& params, const char* all = "gradients",
+             const char* one = "gradient of") const {
     if (state.self_ == nullptr)
       throw unsupported_error(
           detail::concat("tessera: ", name_, ": no state; expected the one that init(params) gave"));
@@ -230,6 +244,18 @@ class AnyOptimizer {
     detail::check_same_blocks(params, "parameters", others, all);
     detail::check_memory(params, "parameter");
     detail::check_memory(others, one);
+    if (state.fits_ != self_) check_kept(state, init(params));
+  }
+  void check_kept(State& state, const State& own) const {
+    const auto& its = state.kept_;
+    const auto& expected = own.kept_;
+    const auto [at, there] = std::mismatch(its.begin(), its.end(), expected.begin(), expected.end());
+    if (at != its.end() || there != expected.end())
+      throw unsupported_error(detail::concat("tessera: ", name_, ": the state is for other hyper-parameters: it keeps ",
+                                             at == its.end() ? "no more" : at->text(), "; expected ",
+                                             there == expected.end() ? "no more" : there->text(),
+                                             ", as its own init(params) gives"));
+    state.fits_ = self_;
   }
 
   std::string name_;

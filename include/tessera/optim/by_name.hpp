@@ -275,7 +275,13 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return mechanize(adam(h.rate(1), adam_options(h)),
                           {.weight_decay = h("mechanic_decay", 1e-2), .start = h("start", 1e-6)});
        }},
-      {"averaged", [](R& h) { return averaged(adamw_by_name(h), ema_average{h("average", 0.99)}); }},
+      {"averaged", [](R& h) { return averaged(adamw_by_name(h), AnySchedule(ema_average{h("average", 0.99)})); }},
+      {"polyak_averaged",
+       [](R& h) { return averaged(adamw_by_name(h), AnySchedule(polyak_average{h.whole("start", 0)})); }},
+      {"swa",
+       [](R& h) {
+         return averaged(adamw_by_name(h), AnySchedule(swa_average{h.whole("start", 0), h.whole("period", 1, 1)}));
+       }},
   };
   return all;
 }
