@@ -348,20 +348,21 @@ std::vector<kv::LayerView> alike(Index layers, Index n) {
   }
   return all;
 }
-void cachegen(Index layers, Index n, int level) {
+void cachegen(Index layers, Index n, int level, Index threads) {
   struct State {
     Context ctx;
     std::vector<kv::LayerView> views;
     kv::Bytes stream;
   };
   auto state = std::make_shared<State>();
+  state->ctx = Context::with_threads(threads);
   const auto encode = [=] {
     State& s = *state;
     if (s.views.empty()) s.views = alike(layers, n);
     s.stream = kv::cachegen_encode(s.ctx, s.views, 0, {.level = level});
   };
   const double bytes = 2.0 * 2 * static_cast<double>(layers * kv_heads * n * d);
-  const std::string rest = tessera::detail::concat('/', layers, "x8kv128d/", n, "/level", level);
+  const std::string rest = tessera::detail::concat('/', layers, "x8kv128d/", n, "/level", level, '/', threads);
   bench::row("cachegen_encode" + rest, "GBs", bytes, {}, encode);
   bench::row("cachegen_decode" + rest, "GBs", bytes, {}, [=] {
     if (state->stream.empty()) encode();
@@ -391,6 +392,7 @@ int main(int argc, char** argv) {
   fork(4096);
   batch_decode(8, 256);
   steps<kv::F32>(8192, 64);
-  for (const int level : {0, 1, 3}) cachegen(4, 1024, level);
+  for (const int level : {0, 1, 3})
+    for (const Index threads : {1, 2}) cachegen(4, 1024, level, threads);
   return tessera::bench::run_rows(argc, argv);
 }

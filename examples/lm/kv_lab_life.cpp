@@ -86,7 +86,8 @@ kv::ChannelMaps ChannelSample::maps() const {
 
 RetrievalLife::RetrievalLife(Context& ctx, Index tokens)
     : tasks_{RetrievalTask::lookup(tokens, 1), RetrievalTask::prefix_suffix(tokens, 2),
-             RetrievalTask::variables(tokens, 3), RetrievalTask::needles(tokens, 4)} {
+             RetrievalTask::variables(tokens, 3), RetrievalTask::needles(tokens, 4),
+             RetrievalTask::many_shot(tokens, 5)} {
   const auto other = RetrievalTask::lookup(tokens, 5).prompt();
   kv::KvCache<> cache(RetrievalTask::kv_heads, RetrievalTask::head_dim);
   cache.append(ctx, other.K(), other.V());

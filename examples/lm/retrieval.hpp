@@ -29,7 +29,7 @@ class RetrievalTask {
   struct Token {
     Index key, value;
   };
-  /// From `start` over `hops` values, each the next key, to `answer`.
+  /// From `start` over `hops` values, each the next key, to `answer`; asked with -1, that is what the context has.
   struct Question {
     Index start, hops, answer;
   };
@@ -71,6 +71,21 @@ class RetrievalTask {
     for (Index i = 0; i < count; ++i) task.context.push_back({2 * kinds + i, 2 * kinds + count + i});
     task.shuffle();
     task.ask([&](Index q) { return Question{2 * kinds + q % count, 1, -1}; });
+    return task;
+  }
+  /// Sixteen kinds of tokens with a label each, in many examples an eighth of which have another's; a kind's label.
+  static RetrievalTask many_shot(Index n, std::uint64_t seed) {
+    constexpr Index kinds = 16;
+    RetrievalTask task("many-shot", 2 * kinds, seed);
+    for (Index j = 0; j < n; ++j) {
+      const Index kind = j % kinds, shot = j / kinds, other = shot % 8 == 7 ? 1 + shot / 8 % (kinds - 1) : 0;
+      task.context.push_back({kind, kinds + (kind + other) % kinds});
+    }
+    task.shuffle();
+    task.ask([&](Index q) {
+      const Index kind = task.pick(q, kinds);
+      return Question{kind, 1, kinds + kind};
+    });
     return task;
   }
 
@@ -158,8 +173,9 @@ class RetrievalTask {
       turns.emplace_back();
       for (Index q = 0; q < questions_asked; ++q) {
         Question one = make(t * questions_asked + q);
-        one.answer = one.start;
-        for (Index hop = 0; hop < one.hops; ++hop) one.answer = value_of[static_cast<std::size_t>(one.answer)];
+        Index found = one.start;
+        for (Index hop = 0; hop < one.hops; ++hop) found = value_of[static_cast<std::size_t>(found)];
+        if (one.answer < 0) one.answer = found;
         turns.back().push_back(one);
       }
     }
