@@ -105,6 +105,29 @@ TEST(AsyncCheckpoint, ErrorsOfTheWriterComeWithTheNextCall) {
   EXPECT_FALSE(std::filesystem::exists(dir / file_name));
 }
 
+TEST(AsyncCheckpoint, NoByteIsTornWhileStepsGoOn) {
+  const test::ScratchDirectory dir;
+  std::vector<float> w(30011), m(20000);
+  const Parameters<float> params{{"w", std::span<float>(w)}, {"m", std::span<float>(m)}};
+  auto state = sgd(0.1).init(params);
+  AsyncCheckpoint checkpoint(dir / file_name);
+  Index last = -1;
+  for (Index step = 0; step < 40; ++step) {
+    checkpoint.before_update();  // from here on every number changes, whatever is still being written
+    for (auto* all : {&w, &m}) std::fill(all->begin(), all->end(), static_cast<float>(step));
+    checkpoint.save(params, state, {{"step", std::to_string(step)}});
+    if (!std::filesystem::exists(dir / file_name)) continue;
+    const Safetensors file = read_safetensors(dir / file_name);
+    const Index of = std::stoll(file.metadata().at("step"));
+    EXPECT_TRUE(of >= last && of <= step) << of;
+    last = of;
+    for (const char* name : {"params.w", "params.m"})
+      for (const float v : file[name].read<float>()) ASSERT_EQ(v, static_cast<float>(of)) << name;
+  }
+  checkpoint.wait();
+  EXPECT_EQ(read_safetensors(dir / file_name).metadata().at("step"), "39");
+}
+
 /// Every number of a checkpoint says which one it is, from `first` on; a byte into `told` for each that is begun.
 void write_some(const std::string& path, float first, Index count, int told) {
   std::vector<float> w(40000), m(20000);

@@ -13,6 +13,7 @@
 #include <tessera/optim/projections.hpp>
 #include <tessera/optim/sam.hpp>
 #include <tessera/optim/schedules_more.hpp>
+#include <thread>
 #include <vector>
 
 #include "optim/laws.hpp"
@@ -41,6 +42,101 @@ TEST(MultiSteps, MovesByTheMeanOfSeveralGradients) {
       },
       1e-14);
   EXPECT_THROW(multi_steps(sgd(0.1), 0), unsupported_error);
+}
+
+/// Clipping that no one before it knows as that.
+struct ClipOfItsOwn {
+  static constexpr std::string_view name = "clip_of_its_own";
+  ClipByGlobalNorm clip;
+  template <class T>
+  auto init(const Parameters<T>& params) const {
+    return clip.init(params);
+  }
+  template <class T>
+  auto reduce(Context& ctx, std::span<const VectorView<const T>> updates, ClipByGlobalNorm::State& state) const {
+    return clip.reduce<T>(ctx, updates, state);
+  }
+};
+
+template <class T>
+void clips_by_a_norm_taken_in_passing(Index every, Index threads) {
+  const auto with = [&](const auto& clip, auto before, Model<T>& model, Context& ctx) {
+    const auto opt = multi_steps(chain(clip, scale_by_adam()), every);
+    const auto second = chain(before, clip, trace(0.9), scale(-0.01));
+    auto state = opt.init(model.params);
+    auto after = second.init(model.params);
+    for (Index step = 0; step < 2 * every + 1; ++step) {
+      model.draw(step);
+      opt.update(ctx, model.grads, state, model.params);
+      second.update(ctx, model.grads, after, model.params);
+    }
+    return std::pair(std::get<0>(state.inner.links).norm, std::get<1>(after.links).norm);
+  };
+  Model<T> plain(130, 131), fused(130, 131);  // two pieces, the last one short
+  Context one, ctx = Context::with_threads(threads);
+  const auto norms = with(ClipOfItsOwn{ClipByGlobalNorm(0.5)}, scale_by_adam(), plain, one);
+  EXPECT_EQ(with(clip_by_global_norm(0.5), scale_by_adam(), fused, ctx), norms);
+  EXPECT_GT(std::min(norms.first, norms.second), 0.5);
+  EXPECT_TRUE(same_bits(plain.w, fused.w) && same_bits(plain.b, fused.b)) << every << " steps, " << threads;
+  const auto opt = chain(clip_by_global_norm(0.5), scale(-0.1));  // and told from outside
+  auto a = opt.init(plain.params), b = opt.init(fused.params);
+  opt.update(one, plain.grads, a, plain.params);
+  opt.update(ctx, fused.grads, b, fused.params, global_norm(ctx, fused.grads));
+  EXPECT_TRUE(same_bits(plain.w, fused.w) && same_bits(plain.b, fused.b));
+}
+
+TEST(ClipByGlobalNorm, NormsTakenInPassingAreThoseOfAPassOfTheirOwn) {
+  for (const Index every : {1, 3})
+    for (const Index threads : {1, 3}) clips_by_a_norm_taken_in_passing<float>(every, threads);
+  clips_by_a_norm_taken_in_passing<double>(2, 2);
+}
+
+TEST(ClipByGlobalNorm, BlocksOfNoElementsNoBlocksAndNoLinksPass) {
+  Context ctx = Context::with_threads(3);
+  std::vector<float> x(16385), g(16385, 1.0f);  // one more than a piece
+  Parameters<float> params{{"none", std::span<float>()}, {"x", std::span<float>(x)}}, grads = params;
+  grads[1].data = g.data();
+  const auto opt = multi_steps(chain(clip_by_global_norm(1), scale(-1), clip_by_global_norm(2)), 2);
+  auto state = opt.init(params);
+  for (int step = 0; step < 2; ++step) opt.update(ctx, grads, state, params);
+  EXPECT_DOUBLE_EQ(std::get<0>(state.inner.links).norm, std::sqrt(16385.0));
+  EXPECT_NEAR(std::get<2>(state.inner.links).norm, 1, 1e-6);
+  for (const float v : x) ASSERT_NEAR(v, -1 / std::sqrt(16385.0f), 1e-9f);
+  g.back() = std::numeric_limits<float>::quiet_NaN();
+  for (int step = 0; step < 2; ++step) opt.update(ctx, grads, state, params);
+  EXPECT_TRUE(std::isnan(std::get<0>(state.inner.links).norm) && std::isnan(std::get<2>(state.inner.links).norm));
+  EXPECT_TRUE(std::all_of(x.begin(), x.end(), [](float v) { return std::isnan(v); }));
+  Parameters<float> nothing;
+  auto of_nothing = opt.init(nothing);
+  for (int step = 0; step < 2; ++step) opt.update(ctx, nothing, of_nothing, nothing);
+  EXPECT_EQ(std::get<0>(of_nothing.inner.links).norm, 0);
+  const auto plain = multi_steps(chain(), 2);
+  auto of_plain = plain.init(params);
+  for (int step = 0; step < 2; ++step) plain.update(ctx, grads, of_plain, params);
+}
+
+TEST(ClipByGlobalNorm, ANormToldWithOtherBlocksIsNotKept) {
+  Model<double> model(3, 2), other(4, 2);
+  const auto opt = chain(clip_by_global_norm(1), scale(-1));
+  auto state = opt.init(model.params);
+  Context ctx;
+  EXPECT_THROW(opt.update(ctx, other.grads, state, model.params, 7.0), shape_error);
+  EXPECT_EQ(std::get<0>(state.links).norm, 0);
+}
+
+TEST(ClipByGlobalNorm, SchedulesBeforeItAreAskedOnceABlockByTheCaller) {
+  Model<float> model(130, 131);
+  int asked = 0;
+  const auto caller = std::this_thread::get_id();
+  const auto opt = chain(scale_by_schedule([&](Index) {
+                           EXPECT_EQ(std::this_thread::get_id(), caller);
+                           return ++asked, 1.0;
+                         }),
+                         clip_by_global_norm(1), scale(-1));
+  auto state = opt.init(model.params);
+  Context ctx = Context::with_threads(3);
+  opt.update(ctx, model.grads, state, model.params);
+  EXPECT_EQ(asked, 2);
 }
 
 TEST(MultiSteps, OtherParametersAreRefusedAtTheFirst) {

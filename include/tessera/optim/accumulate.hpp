@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -50,8 +51,9 @@ inline ApplyEvery apply_every(Index every) {
 }
 
 /// The inner optimizer sees the mean of each `every` gradients, at the last of them; in between parameters stay
-/// (optax.MultiSteps). Gradients that `reject(ctx, updates)` says (`large_updates`, `not_finite` of conditional.hpp)
-/// count as never seen. State: one number a parameter and the inner state. As a link it gives zeros in between.
+/// (optax.MultiSteps); a norm that the inner chain begins with is taken as the mean is written. Gradients that
+/// `reject(ctx, updates)` says (`large_updates`, `not_finite` of conditional.hpp) count as never seen. State: one
+/// number a parameter and the inner state. As a link it gives zeros in between.
 template <class Inner, class Reject = detail::RejectNone>
 struct MultiSteps {
   static constexpr std::string_view name = "multi_steps";
@@ -81,9 +83,13 @@ struct MultiSteps {
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {
     state.check(params, grads);
     Workspace::Scope scope(ctx.workspace);
-    if (!add(ctx, state, detail::views_of(scope, grads))) return;
+    [[maybe_unused]] double norm = 0;
+    if (!add<norm_first<T>>(ctx, state, detail::views_of(scope, grads), norm)) return;
     for (std::size_t b = 0; b < grads.size(); ++b) state.mean[b].data = state.kept[b].data();
-    inner.update(ctx, state.mean, state.inner, params);
+    if constexpr (norm_first<T>)
+      inner.update(ctx, state.mean, state.inner, params, norm);
+    else
+      inner.update(ctx, state.mean, state.inner, params);
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,
@@ -91,7 +97,8 @@ struct MultiSteps {
     Workspace::Scope scope(ctx.workspace);
     auto* read = scope.take<VectorView<const T>>(static_cast<Index>(updates.size()));
     std::copy(updates.begin(), updates.end(), read);
-    const bool last = add(ctx, state, std::span<const VectorView<const T>>(read, updates.size()));
+    double norm = 0;
+    const bool last = add<false>(ctx, state, std::span<const VectorView<const T>>(read, updates.size()), norm);
     for (std::size_t b = 0; b < updates.size(); ++b) {
       if (last)
         std::copy_n(state.kept[b].data(), state.kept[b].size(), updates[b].data());
@@ -102,16 +109,32 @@ struct MultiSteps {
   }
 
  private:
+  /// The inner optimizer begins with the norm of the mean, which is then taken as the mean is written.
   template <class T>
-  bool add(Context& ctx, State<T>& state, std::span<const VectorView<const T>> updates) const {
+  static constexpr bool norm_first = requires(const Inner& opt, Context& ctx, State<T>& state, Parameters<T> params) {
+    opt.update(ctx, params, state.inner, params, 1.0);
+  };
+
+  template <bool Norm, class T>
+  bool add(Context& ctx, State<T>& state, std::span<const VectorView<const T>> updates, double& norm) const {
     if (reject(ctx, updates)) return false;
     const bool last = state.mini_step + 1 >= every;
     const double factor = last ? 1 / static_cast<double>(every) : 1;
-    for (std::size_t b = 0; b < state.kept.size(); ++b)
-      if (state.mini_step == 0)
-        detail::copy_to(updates[b], state.kept[b].data());
+    double squares = 0;
+    for (std::size_t b = 0; b < state.kept.size(); ++b) {
+      const auto write = [&](Context& worker, Index begin, Index end) {
+        const VectorView<const T> from(updates[b].data() + begin, end - begin);
+        if (state.mini_step == 0)
+          detail::copy_to(from, state.kept[b].data() + begin);
+        else
+          detail::blend(worker, factor, VectorView<T>(state.kept[b].data() + begin, end - begin), factor, from);
+      };
+      if (Norm && last)
+        squares += detail::sum_squares_written(ctx, VectorView<const T>(state.view(b)), write);
       else
-        detail::blend(ctx, factor, state.view(b), factor, updates[b]);
+        write(ctx, 0, state.kept[b].size());
+    }
+    norm = std::sqrt(squares);
     state.mini_step = last ? 0 : state.mini_step + 1;
     return last;
   }

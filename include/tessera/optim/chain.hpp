@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/map/map.hpp>
 #include <tessera/optim/fuse.hpp>
+#include <tessera/optim/norm.hpp>
 #include <tessera/optim/transform.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
@@ -93,20 +95,22 @@ class Chain {
 
   /// params += the chain of grads, in place; grads stay as they are. Throws shape_error when blocks differ in number,
   /// name or size. One pass over memory, one more read of the updates for each reducing link, one write of them for
-  /// each reducing or whole link after an element-wise one; temporaries from ctx.workspace. Bit-identical for any
-  /// thread count. NaN and infinite gradients are passed on: they spoil what they touch, and through a global norm
-  /// everything; look at `global_norm` first to skip such a step.
+  /// each reducing or whole link after an element-wise one (a norm is then taken in passing); temporaries from
+  /// ctx.workspace. Bit-identical for any thread count. NaN and infinite gradients are passed on: they spoil what they
+  /// touch, and through a global norm everything; look at `global_norm` first to skip such a step.
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, ChainState<T, Links...>& state,
               const Parameters<T>& params) const {
-    detail::check_state_of(state.blocks, params);
-    detail::check_same_blocks(params, "parameters", grads, "gradients");
-    Workspace::Scope scope(ctx.workspace);
-    auto* updates = scope.take<VectorView<const T>>(static_cast<Index>(grads.size()));
-    for (std::size_t b = 0; b < grads.size(); ++b) updates[b] = VectorView<const T>(grads[b].view());
-    run<true, 0>(ctx, detail::NoStep{}, std::span<const VectorView<const T>>(updates, grads.size()),
-                 std::span<const VectorView<T>>(), state, params);
-    ++state.count;
+    check(grads, state, params);
+    step<0>(ctx, detail::NoStep{}, grads, state, params);
+  }
+
+  /// The same where the norm of grads is known to whoever wrote them (`global_norm`), and the first link needs no more.
+  template <class T>
+  void update(Context& ctx, const Parameters<T>& grads, ChainState<T, Links...>& state, const Parameters<T>& params,
+              double norm) const requires detail::begins_with_norm<Links...> {
+    check(grads, state, params);
+    step<1>(ctx, std::get<0>(links_).template of_norm<T>(norm, std::get<0>(state.links)), grads, state, params);
   }
 
   /// updates ← the chain of updates, in place; parameters stay as they are. For what holds a chain; sizes are not
@@ -137,6 +141,23 @@ class Chain {
       return I;
   }
 
+  template <class T>
+  static void check(const Parameters<T>& grads, const ChainState<T, Links...>& state, const Parameters<T>& params) {
+    detail::check_state_of(state.blocks, params);
+    detail::check_same_blocks(params, "parameters", grads, "gradients");
+  }
+
+  template <std::size_t Begin, class First, class T>
+  void step(Context& ctx, const First& first, const Parameters<T>& grads, ChainState<T, Links...>& state,
+            const Parameters<T>& params) const {
+    Workspace::Scope scope(ctx.workspace);
+    auto* updates = scope.take<VectorView<const T>>(static_cast<Index>(grads.size()));
+    for (std::size_t b = 0; b < grads.size(); ++b) updates[b] = VectorView<const T>(grads[b].view());
+    run<true, Begin>(ctx, first, std::span<const VectorView<const T>>(updates, grads.size()),
+                     std::span<const VectorView<T>>(), state, params);
+    ++state.count;
+  }
+
   /// Links from Begin on, applied to `updates` after `first`; `own` is the same memory where it may be written, or
   /// empty. At the end parameters move, or updates stay in `own`.
   template <bool Move, std::size_t Begin, class First, class T>
@@ -144,13 +165,22 @@ class Chain {
            std::span<const VectorView<T>> own, ChainState<T, Links...>& state, const Parameters<T>& params) const {
     constexpr std::size_t end = run_end<Begin>();
     constexpr bool pending = end > Begin || !std::is_same_v<First, detail::NoStep>;
+    [[maybe_unused]] double squares = 0;  // of what is written, where the next link asks for no more
     [[maybe_unused]] const auto write = [&](std::size_t b, VectorView<T> to) {
-      fuse<Begin, end, detail::Materialise>(ctx, first, b, state, params, to.data(),
-                                            const_cast<const T*>(params[b].data), updates[b].data());
+      const auto use = use_of<Begin, end, detail::Materialise>(first, b, state.count, params[b]);
+      const auto piece = [&](Context& worker, Index from, Index until) {
+        fuse<Begin, end>(worker, use, b, state, params, {from, until}, to.data(), const_cast<const T*>(params[b].data),
+                         updates[b].data());
+      };
+      if constexpr (norm_of_written<Begin, end>())
+        squares += detail::sum_squares_written(ctx, VectorView<const T>(to), piece);
+      else
+        piece(ctx, 0, to.extent(0));
     };
     if constexpr (end == n && Move) {
       for (std::size_t b = 0; b < params.size(); ++b)
-        fuse<Begin, end, detail::Apply>(ctx, first, b, state, params, params[b].data, updates[b].data());
+        fuse<Begin, end>(ctx, use_of<Begin, end, detail::Apply>(first, b, state.count, params[b]), b, state, params,
+                         {0, params[b].size()}, params[b].data, updates[b].data());
     } else if constexpr (end == n) {
       if constexpr (pending)
         for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
@@ -175,7 +205,10 @@ class Chain {
         } else if constexpr (pending) {
           for (std::size_t b = 0; b < params.size(); ++b) write(b, own[b]);
         }
-        if constexpr (ReducingTransform<Link<end>>) {
+        if constexpr (pending && norm_of_written<Begin, end>()) {
+          run<Move, end + 1>(ctx, link.template of_norm<T>(std::sqrt(squares), state_of_link), updates, own, state,
+                             params);
+        } else if constexpr (ReducingTransform<Link<end>>) {
           run<Move, end + 1>(ctx, detail::reduce<Link<end>, T>(link, ctx, updates, state_of_link, params), updates, own,
                              state, params);
         } else {
@@ -186,13 +219,29 @@ class Chain {
     }
   }
 
-  /// Maps Use of the links [Begin, End) over memory… of block b and their slots: as a whole, or where slots are codes,
-  /// run by run.
-  template <std::size_t Begin, std::size_t End, template <class> class Use, class First, class T, class... E>
-  void fuse(Context& ctx, const First& first, std::size_t b, ChainState<T, Links...>& state,
-            const Parameters<T>& params, E*... memory) const {
-    const auto use = detail::use_of<Use>(detail::prepend<detail::slots_t<0>>(
-        detail::of_block(first, b), detail::step_list<Begin, End, T>(links_, state.count, params[b])));
+  /// The link End needs the norm of what the links [Begin, End) write, whose state is no codes.
+  template <std::size_t Begin, std::size_t End>
+  static constexpr bool norm_of_written() {
+    if constexpr (End < n) return detail::NormTransform<Link<End>>&&[]<std::size_t... I>(std::index_sequence<I...>) {
+        return !(detail::is_coded<Link<Begin + I>> || ...);
+      }
+    (std::make_index_sequence<End - Begin>{});
+    else return false;
+  }
+
+  /// `first`, then the links [Begin, End), as one function of vectors for block b, which is p. Made once a step and
+  /// block, on the caller's thread: schedules and factors may be functions of the caller's.
+  template <std::size_t Begin, std::size_t End, template <class> class Use, class First, class T>
+  auto use_of(const First& first, std::size_t b, Index count, const Parameter<T>& p) const {
+    return detail::use_of<Use>(detail::prepend<detail::slots_t<0>>(detail::of_block(first, b),
+                                                                   detail::step_list<Begin, End, T>(links_, count, p)));
+  }
+
+  /// Maps `use` over memory… of block b and the slots of the links [Begin, End), elements `range`: at once, or where
+  /// slots are codes, all of them run by run.
+  template <std::size_t Begin, std::size_t End, class Use, class T, class... E>
+  void fuse(Context& ctx, const Use& use, std::size_t b, ChainState<T, Links...>& state, const Parameters<T>& params,
+            RowRange range, E*... memory) const {
     const Index size = params[b].size();
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       if constexpr ((detail::is_coded<Link<Begin + I>> || ...)) {
@@ -213,7 +262,10 @@ class Chain {
                                                    Begin + I, b, state.count, scope)...));
         });
       } else {
-        std::apply([&](auto... slots) { map(ctx, use, VectorView<E>(memory, {size})..., slots...); },
+        const auto part = [&](auto* whole) {
+          return VectorView<std::remove_pointer_t<decltype(whole)>>(whole + range.begin, range.end - range.begin);
+        };
+        std::apply([&](auto... slots) { map(ctx, use, part(memory)..., part(slots.data())...); },
                    std::tuple_cat(detail::slot_views(std::get<Begin + I>(state.links), b)...));
       }
     }

@@ -1,29 +1,14 @@
 /// Clipping by the norm of all gradients together.
 #pragma once
 
-#include <cmath>
 #include <span>
 #include <string_view>
 
-#include <tessera/kernels/sum_squares/sum_squares.hpp>
+#include <tessera/optim/norm.hpp>
 #include <tessera/optim/scale.hpp>
 #include <tessera/optim/transform.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim {
-
-/// The 2-norm of all blocks together, summed in double over fixed pieces. NaN if any element is, infinite if any is.
-template <class T>
-double global_norm(Context& ctx, std::span<const VectorView<const T>> blocks) {
-  double sum = 0;
-  for (const auto& block : blocks) sum += sum_squares(ctx, block);
-  return std::sqrt(sum);
-}
-template <class T>
-double global_norm(Context& ctx, const Parameters<T>& blocks) {
-  double sum = 0;
-  for (const auto& block : blocks) sum += sum_squares(ctx, VectorView<const T>(block.view()));
-  return std::sqrt(sum);
-}
 
 namespace detail {
 /// Base of links that scale all updates by `factor(norm of them together)`; the norm last seen is their state.
@@ -38,8 +23,12 @@ struct ScaleByGlobalNorm {
   }
   template <class T>
   ScaleStep<T> reduce(Context& ctx, std::span<const VectorView<const T>> updates, State& state) const {
-    state.norm = global_norm<T>(ctx, updates);
-    return {static_cast<T>(static_cast<const Link&>(*this).factor(state.norm))};
+    return of_norm<T>(global_norm<T>(ctx, updates), state);
+  }
+  template <class T>
+  ScaleStep<T> of_norm(double norm, State& state) const {
+    state.norm = norm;
+    return {static_cast<T>(static_cast<const Link&>(*this).factor(norm))};
   }
 };
 }  // namespace detail

@@ -59,6 +59,7 @@
 #include <tessera/optim/named.hpp>
 #include <tessera/optim/nested.hpp>
 #include <tessera/optim/noise.hpp>
+#include <tessera/optim/norm.hpp>
 #include <tessera/optim/normal_groups.hpp>
 #include <tessera/optim/novograd.hpp>
 #include <tessera/optim/objective.hpp>
