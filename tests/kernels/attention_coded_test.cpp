@@ -236,25 +236,28 @@ TEST(AttentionCoded, IntegerQueriesAndWeightsAreWithinTheirSteps) {
     for (const auto& [keys, values] : pairs)
       for (const Index d : {128, 256, 64, 96, 40})
         for (const AttentionShape& shape : shapes(d)) {
-          SCOPED_TRACE(shape.text() + ", codes " + std::to_string(static_cast<int>(keys)) + " and " +
-                       std::to_string(static_cast<int>(values)));
-          Context ctx;
-          if (!forced(ctx, "attention:avx512_vnni", shape, precision)) return;
-          Coded x(shape, keys, values, static_cast<std::uint64_t>(d + shape.m));
-          x.run(ctx, score_mods(), {.scale = {}, .causal = false, .precision = precision});
-          const bool rounds = keys != TokenCode::blocks4,
-                     weighs = precision == AttentionPrecision::int8 && values != TokenCode::channels4;
-          AttentionExpectation<float>::Slack slack;
-          const Moved moved(x);
-          if (rounds)
-            slack.score = [&](Index h, Index i) { return moved.score[static_cast<std::size_t>(h * shape.n + i)]; };
-          if (weighs)
-            slack.out = [&](Index h, Index i, Index c) {
-              return moved.out[static_cast<std::size_t>((h * shape.n + i) * shape.dv + c)];
-            };
-          const AttentionExpectation<float> expected(x.p, AnyMod(), AnyMask());
-          expected.compare(x.p, slack);
-          if (::testing::Test::HasFailure()) return;
+          const std::uint64_t seed = static_cast<std::uint64_t>(d + shape.m) / 4 * 4;
+          for (const std::uint64_t shared : {0, 1, 3}) {  // values' scales: of a block, of 64 channels, of all
+            SCOPED_TRACE(shape.text() + ", codes " + std::to_string(static_cast<int>(keys)) + " and " +
+                         std::to_string(static_cast<int>(values)));
+            Context ctx;
+            if (!forced(ctx, "attention:avx512_vnni", shape, precision)) return;
+            Coded x(shape, keys, values, seed + shared);
+            x.run(ctx, score_mods(), {.scale = {}, .causal = false, .precision = precision});
+            const bool rounds = keys != TokenCode::blocks4,
+                       weighs = precision == AttentionPrecision::int8 && values != TokenCode::channels4;
+            AttentionExpectation<float>::Slack slack;
+            const Moved moved(x);
+            if (rounds)
+              slack.score = [&](Index h, Index i) { return moved.score[static_cast<std::size_t>(h * shape.n + i)]; };
+            if (weighs)
+              slack.out = [&](Index h, Index i, Index c) {
+                return moved.out[static_cast<std::size_t>((h * shape.n + i) * shape.dv + c)];
+              };
+            const AttentionExpectation<float> expected(x.p, AnyMod(), AnyMask());
+            expected.compare(x.p, slack);
+            if (::testing::Test::HasFailure()) return;
+          }
         }
 }
 

@@ -9,7 +9,7 @@ struct IntegerLanes {
   static __m512 halves(const f16* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static __m512i four(const std::int8_t* p) {
+  static __m512i four(const void* p) {
     std::int32_t bytes = 0;
     std::memcpy(&bytes, p, sizeof bytes);
     return _mm512_set1_epi32(bytes);
@@ -26,6 +26,7 @@ struct IntegerLanes {
   }
 };
 
+#include <tessera/kernels/attention/few_int8_blocks.inl>
 #include <tessera/kernels/attention/few_int8_keys.inl>
 #include <tessera/kernels/attention/few_int8_values.inl>
 

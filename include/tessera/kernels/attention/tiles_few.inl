@@ -101,7 +101,7 @@ struct AttentionFewRows {
       sum = sum + weight;
       if constexpr (Surplus) excess = fma(weight, max(V(Rows::lowest), score), excess);
     }
-    alpha = std::exp(top - base);
+    alpha = top == base ? T(1) : std::exp(top - base);
     if constexpr (Surplus)
       surplus = (surplus + (top == -infinity ? T(0) : top - base) * total) * alpha + reduce_add(excess);
     total = total * alpha + reduce_add(sum);

@@ -18,6 +18,10 @@ struct AttentionAhead {
   TESSERA_INLINE void ask(Index j) const {
     for (Index b = 0; b < bytes; b += 64) prefetch_token(rows + j * stride + b);
   }
+  TESSERA_INLINE void ask(Index first, Index count) const {
+    if (stride == bytes) return AttentionAhead{rows + first * stride, 0, count * bytes}.ask(0);
+    for (Index j = first; j < first + count; ++j) ask(j);
+  }
   /// Channels [c, c + some) of d.
   AttentionAhead part(Index c, Index some, Index d) const { return {rows + bytes * c / d, stride, bytes * some / d}; }
   AttentionAhead from(Index j) const { return {rows + j * stride, stride, bytes}; }
