@@ -2,10 +2,10 @@
 /// of the same tensors. Wall-clock time, as who waits takes no processor's. checkpoint_stall/f32/<parameters>/<how many
 /// blocking saves a step's other work takes>: medians in ms, and their ratio.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
-#include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <vector>

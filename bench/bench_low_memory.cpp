@@ -91,13 +91,6 @@ void apollo_row(Index rows, Index cols, Index rank) {
               state_bytes(adamw(1e-3)));
 }
 
-struct AddTo2 {
-  template <class V>
-  TESSERA_INLINE void operator()(V& p, const V& g, V& m) const {
-    p = p + g;
-    m = m + g;
-  }
-};
 /// AdamW with bf16 gradients and parameters: 14 bytes read and 14 written a parameter.
 void mixed_row(Index n, Index threads) {
   struct Mixed {
@@ -124,7 +117,7 @@ void mixed_row(Index n, Index threads) {
     auto& o = made();
     const auto view = [](Buffer<float>& b) { return VectorView<float>(b.data(), b.size()); };
     const double start = bench::seconds();
-    map(o.ctx, AddTo2{}, view(o.mu), VectorView<const float>(o.master.data(), n), view(o.nu));
+    map(o.ctx, bench::AddToEach{}, view(o.mu), VectorView<const float>(o.master.data(), n), view(o.nu));
     return 20.0 * static_cast<double>(n) / (bench::seconds() - start) * 1e-9;
   };
   std::vector<bench::Peer> peers;

@@ -22,28 +22,6 @@ namespace {
 using namespace tessera;
 using namespace tessera::optim;
 
-struct AddTo3 {
-  template <class V>
-  TESSERA_INLINE void operator()(V& p, const V& g, V& m, V& v) const {
-    p = p + g;
-    m = m + g;
-    v = v + g;
-  }
-};
-struct AddTo1 {
-  template <class V>
-  TESSERA_INLINE void operator()(V& p, const V& g) const {
-    p = p + g;
-  }
-};
-struct AddTo2 {
-  template <class V>
-  TESSERA_INLINE void operator()(V& p, const V& g, V& m) const {
-    p = p + g;
-    m = m + g;
-  }
-};
-
 /// Ours, the peers' and the roof's memory, made when the row runs.
 struct Model {
   Buffer<float> p, g, m, v;
@@ -98,8 +76,8 @@ std::function<double()> streams(Index n, int updated) {
     Model& o = **memory;
     const VectorView<const float> g(o.g.data(), n);
     const double start = bench::seconds();
-    updated == 3 ? map(ctx, AddTo3{}, o.view(o.p), g, o.view(o.m), o.view(o.v))
-                 : map(ctx, AddTo2{}, o.view(o.p), g, o.view(o.m));
+    updated == 3 ? map(ctx, bench::AddToEach{}, o.view(o.p), g, o.view(o.m), o.view(o.v))
+                 : map(ctx, bench::AddToEach{}, o.view(o.p), g, o.view(o.m));
     return (2.0 * updated + 1) * sizeof(float) * static_cast<double>(n) / (bench::seconds() - start) * 1e-9;
   };
 }
@@ -175,7 +153,8 @@ void apollo_row(Index matrices, Index rows, Index cols) {
   const auto roof = [=] {
     auto& o = pair();
     const double start = bench::seconds();
-    map(o.ctx, AddTo1{}, VectorView<float>(o.p.data(), o.p.size()), VectorView<const float>(o.g.data(), o.g.size()));
+    map(o.ctx, bench::AddToEach{}, VectorView<float>(o.p.data(), o.p.size()),
+        VectorView<const float>(o.g.data(), o.g.size()));
     return bytes / (bench::seconds() - start) * 1e-9;
   };
   const auto step = [=] { pair().opt.update(pair().ctx, pair().grads, pair().state, pair().params); };
