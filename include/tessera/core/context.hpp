@@ -14,6 +14,11 @@
 
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail {
+/// The operation of the kernel "op:isa".
+inline std::string_view op_of(std::string_view kernel) { return kernel.substr(0, kernel.find(':')); }
+}  // namespace detail
+
 /// Belongs to one thread at a time; inside a parallel piece use `worker(w)`.
 class Context {
  public:
@@ -35,16 +40,16 @@ class Context {
 
   /// From now on the operation before the colon uses this kernel or throws: `force("qgemm:ref")`.
   void force(std::string_view kernel) {
-    unforce(operation(kernel));
+    unforce(detail::op_of(kernel));
     forced_.emplace_back(kernel);
   }
   void unforce(std::string_view op) {
-    std::erase_if(forced_, [&](const std::string& kernel) { return operation(kernel) == op; });
+    std::erase_if(forced_, [&](const std::string& kernel) { return detail::op_of(kernel) == op; });
   }
   /// The forced kernel of an operation, or "".
   std::string_view forced(std::string_view op) const {
     for (const auto& kernel : forced_)
-      if (operation(kernel) == op) return kernel;
+      if (detail::op_of(kernel) == op) return kernel;
     return {};
   }
 
@@ -59,8 +64,6 @@ class Context {
   Workspace workspace;
 
  private:
-  static std::string_view operation(std::string_view kernel) { return kernel.substr(0, kernel.find(':')); }
-
   std::shared_ptr<void> executor_;
   Index concurrency_;
   void (*run_)(void*, Index, Task);

@@ -50,9 +50,6 @@ inline std::string why_not(Isa isa) {
   return {};
 }
 
-/// The operation of the kernel "op:isa".
-inline std::string_view op_of(std::string_view name) { return name.substr(0, name.find(':')); }
-
 /// A kernel that was not taken, and why.
 struct Refusal {
   std::string_view kernel;
