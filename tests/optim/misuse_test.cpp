@@ -51,6 +51,38 @@ struct Faulty {
   }
 };
 
+using Blocks = Parameters<double>;
+void as_they_are(Blocks&) {}
+void one_less(Blocks& all) { all.pop_back(); }
+void one_more(Blocks& all) { all.push_back(all[1]); }
+void renamed(Blocks& all) { all[1].name = "c"; }
+void shorter(Blocks& all) { all[1].cols = 2; }
+void swapped(Blocks& all) { std::swap(all[0], all[1]); }
+void turned(Blocks& all) { std::swap(all[0].rows, all[0].cols); }
+void without_memory(Blocks& all) { all[0].data = nullptr; }
+
+/// What is done to parameters and to gradients that are w (4x3) and b (1x3), and what is said of it.
+const struct {
+  void (*of_params)(Blocks&);
+  void (*of_grads)(Blocks&);
+  const char* says;
+} wrong_blocks[] = {
+    {one_less, as_they_are, "1 blocks of parameters, but 2 of optimizer state"},
+    {one_more, as_they_are, "3 blocks of parameters, but 2 of optimizer state"},
+    {renamed, as_they_are, "block 1 of parameters is 'c' with 3 elements, of optimizer state 'b' with 3"},
+    {shorter, as_they_are, "block 1 of parameters is 'b' with 2 elements, of optimizer state 'b' with 3"},
+    {swapped, as_they_are, "block 0 of parameters is 'b' with 3 elements, of optimizer state 'w' with 12"},
+    {turned, as_they_are, "block 0 of parameters, 'w', is (3x4), of optimizer state (4x3)"},
+    {without_memory, as_they_are, "parameter 'w' (4x3) has no memory; expected 12 elements"},
+    {as_they_are, one_less, "1 blocks of gradients, but 2 of parameters"},
+    {as_they_are, one_more, "3 blocks of gradients, but 2 of parameters"},
+    {as_they_are, renamed, "block 1 of gradients is 'c' with 3 elements, of parameters 'b' with 3"},
+    {as_they_are, shorter, "block 1 of gradients is 'b' with 2 elements, of parameters 'b' with 3"},
+    {as_they_are, swapped, "block 0 of gradients is 'b' with 3 elements, of parameters 'w' with 12"},
+    {as_they_are, turned, "block 0 of gradients, 'w', is (3x4), of parameters (4x3)"},
+    {as_they_are, without_memory, "gradient of 'w' (4x3) has no memory; expected 12 elements"},
+};
+
 TEST(Misuse, OfStatesAndShapesByEveryName) {
   for (const auto& name : optimizer_names<double>()) {
     SCOPED_TRACE(name);
@@ -63,44 +95,15 @@ TEST(Misuse, OfStatesAndShapesByEveryName) {
     auto others = made(other_name).init(model.params);
     EXPECT_SAYS(run.refused<unsupported_error>(model.grads, model.params, others),
                 name + ": the state is of '" + other_name + "'; expected the one that its own init(params) gave");
-    const auto with = [&](const Parameters<double>& grads, const Parameters<double>& params) {
-      return run.refused<shape_error>(grads, params, run.state);
-    };
-    const auto& params = model.params;
-    const auto& grads = model.grads;
-    auto wrong = params;
-    wrong.pop_back();
-    EXPECT_SAYS(with(grads, wrong), "1 blocks of parameters, but 2 of optimizer state");
-    wrong = params;
-    wrong.push_back(wrong[1]);
-    EXPECT_SAYS(with(grads, wrong), "3 blocks of parameters, but 2 of optimizer state");
-    wrong = params;
-    wrong[1].name = "c";
-    EXPECT_SAYS(with(grads, wrong), "block 1 of parameters is 'c' with 3 elements, of optimizer state 'b' with 3");
-    wrong = params;
-    std::swap(wrong[0], wrong[1]);
-    EXPECT_SAYS(with(grads, wrong), "block 0 of parameters is 'b' with 3 elements, of optimizer state 'w' with 12");
-    wrong = params;
-    std::swap(wrong[0].rows, wrong[0].cols);
-    EXPECT_SAYS(with(grads, wrong), "block 0 of parameters, 'w', is (3x4), of optimizer state (4x3)");
-    wrong = params;
-    wrong[0].data = nullptr;
-    EXPECT_SAYS(with(grads, wrong), "parameter 'w' (4x3) has no memory; expected 12 elements");
-    wrong = grads;
-    wrong.pop_back();
-    EXPECT_SAYS(with(wrong, params), "1 blocks of gradients, but 2 of parameters");
-    wrong = grads;
-    wrong[1].cols = 2;
-    EXPECT_SAYS(with(wrong, params), "block 1 of gradients is 'b' with 2 elements, of parameters 'b' with 3");
-    wrong = grads;
-    std::swap(wrong[0].rows, wrong[0].cols);
-    EXPECT_SAYS(with(wrong, params), "block 0 of gradients, 'w', is (3x4), of parameters (4x3)");
-    wrong = grads;
-    wrong[0].data = nullptr;
-    EXPECT_SAYS(with(wrong, params), "gradient of 'w' (4x3) has no memory; expected 12 elements");
-    wrong = params;
-    wrong[1].data = nullptr;
-    EXPECT_SAYS(message_of<shape_error>([&] { run.opt.init(wrong); }), "parameter 'b' (1x3) has no memory");
+    for (const auto& [of_params, of_grads, says] : wrong_blocks) {
+      auto params = model.params, grads = model.grads;
+      of_params(params);
+      of_grads(grads);
+      EXPECT_SAYS(run.refused<shape_error>(grads, params, run.state), says);
+    }
+    auto wrong = model.params;
+    without_memory(wrong);
+    EXPECT_SAYS(message_of<shape_error>([&] { run.opt.init(wrong); }), "parameter 'w' (4x3) has no memory");
   }
 }
 
