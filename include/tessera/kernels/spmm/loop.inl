@@ -1,10 +1,28 @@
 // Products with compressed rows, for every lane; included inside its target region, in a namespace of its own.
 // A row sums up to 8 vectors of columns in registers while its nonzeros pass by: a value is broadcast, the row of X it
 // meets is loaded (E. Elsen et al., "Fast Sparse ConvNets", 2020, §3). Where rows are long, `block` columns of A at a
-// time meet the rows of a piece, so that their part of X stays in the first cache. One column is summed in numbers:
-// gathers are slower. The transpose adds rows of X, in registers, to the rows of Y that a row of A names.
+// time meet the rows of a piece, so that their part of X stays in the first cache. One column is summed by
+// `OneColumn`. The transpose adds rows of X, in registers, to the rows of Y that a row of A names.
 
-template <class Lane>
+/// One column in numbers: on Zen 3 gathers are slower.
+struct SpmmNumbers {
+  template <class T, class I, class S>
+  static S sum(const T* values, const I* columns, const S* x, Index count, bool /*from_memory*/) {
+    constexpr Index ahead = 128;
+    S sums[8] = {};
+    Index e = 0;
+    for (; e + 8 <= count; e += 8) {
+      __builtin_prefetch(values + e + ahead);
+      __builtin_prefetch(columns + e + ahead);
+      TESSERA_SPMM_UNROLL
+      for (int k = 0; k < 8; ++k) sums[k] += static_cast<S>(values[e + k]) * x[columns[e + k]];
+    }
+    for (; e < count; ++e) sums[0] += static_cast<S>(values[e]) * x[columns[e]];
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+  }
+};
+
+template <class Lane, class OneColumn = SpmmNumbers>
 struct SpmmLoop {
   template <class T, class I>
   static const char* reject(const SpmmArgs<T, I>&) {
@@ -43,18 +61,12 @@ struct SpmmLoop {
   static void vector(const SpmmArgs<T, I>& a, Index begin, Index end) {
     using S = accum_t<T>;
     const S* const x = a.panels != nullptr ? a.panels : a.X.data();
+    const bool from_memory = a.from_memory();
     Index e = static_cast<Index>(a.row_ptr[begin]);
     for (Index i = begin; i < end; ++i) {
       const Index last = static_cast<Index>(a.row_ptr[i + 1]);
-      S sums[8] = {};
-      for (; e + 8 <= last; e += 8) {
-        __builtin_prefetch(a.values + e + 2 * ahead);
-        __builtin_prefetch(a.col_idx + e + 2 * ahead);
-        TESSERA_SPMM_UNROLL
-        for (int k = 0; k < 8; ++k) sums[k] += static_cast<S>(a.values[e + k]) * x[a.col_idx[e + k]];
-      }
-      for (; e < last; ++e) sums[0] += static_cast<S>(a.values[e]) * x[a.col_idx[e]];
-      const S sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+      const S sum = OneColumn::sum(a.values + e, a.col_idx + e, x, last - e, from_memory);
+      e = last;
       S& y = a.Y(i, 0);
       y = a.beta == S(0) ? a.alpha * sum : a.alpha * sum + a.beta * y;
     }

@@ -3,6 +3,7 @@
 
 #include <tessera/kernels/spmm/args.hpp>
 #include <tessera/simd/cache.hpp>
+#include <tessera/simd/isa.hpp>
 
 namespace tessera::inline TESSERA_ABI::detail {
 
@@ -26,19 +27,22 @@ void pack_panels(Context& ctx, MatrixView<const S> X, Index panel, Index pad, S*
   });
 }
 
-/// Cuts for op none: measured on Zen 3, 4096 x 4096 at 50 to 99% zeros, 16 to 64 columns at a time. X is to stay in L1
-/// while many rows pass by, but a row wants 40 nonzeros a block to pay for its beginning and end, 100 where X is in L2.
+/// Cuts for op none: measured on Zen 3, 4096 x 4096 at 50 to 99% zeros, and Zen 4, 64 to 4096 rows. Four vectors of
+/// columns at a time, with two a row's beginning and end take half of the time of 10 nonzeros; eight where X is far. X
+/// is to stay in L1 while many rows pass by, but a row wants 40 nonzeros a block to pay for its beginning and end, 100
+/// where X is in L2.
 template <class T, class I>
 void cut_forward(SpmmArgs<T, I>& a, Index nonzeros) {
   using S = accum_t<T>;
   const Index n = a.Y.cols();
   const double density = static_cast<double>(nonzeros) / (static_cast<double>(a.rows) * static_cast<double>(a.cols));
   a.col_step = n;
-  constexpr Index wide = 256 / static_cast<Index>(sizeof(S));
-  a.panel = n == 1 ? 1 : density >= 0.15 ? wide : wide / 2;
+  const auto& caches = cache_sizes();
+  const Index four = active_isa().has(Isa::avx512) ? 256 : 128;  // bytes of vectors
+  const bool far = a.cols * four >= caches.l2 && density >= 0.15;
+  a.panel = n == 1 ? 1 : (far ? 2 * four : four) / static_cast<Index>(sizeof(S));
   a.row_step = n == 1 ? 1024 : n > a.panel ? 256 : 64;  // a panel is read anew for each piece
   const Index line = std::min(a.panel, n) * static_cast<Index>(sizeof(S));
-  const auto& caches = cache_sizes();
   const Index first = std::max<Index>(1, caches.l1 / line), second = std::max<Index>(1, caches.l2 / line);
   const bool cached = a.cols <= second;  // X stays in L2 as it is
   const double wanted = (cached ? 100 : 40) / density;
