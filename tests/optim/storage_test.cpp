@@ -63,31 +63,58 @@ TEST(Storage, LanesAgreeAndSpecialNumbersStay) {
 #if TESSERA_X86
   if (active_isa().has(Isa::avx2)) lanes.push_back(c::avx2_lane);
 #endif
-  for (const float special : {0.0f, infinity, nan, 1e-42f, 1e-35f, std::numeric_limits<float>::max()}) {
-    if (special == 1e-35f) std::fill(x.begin(), x.end(), -3e-36f);  // a scale whose offset is rounded
-    x[17] = special;
-    const float scale = c::portable::dynamic8_encode(x.data(), a, 3, 0);
-    c::portable::dynamic8_decode(a, scale, y);
-    EXPECT_EQ(std::isnan(y[0]), !std::isfinite(special));
-    c::portable::bf16_encode(x.data(), h, 3, 0);
-    c::portable::bf16_decode(h, z);
-    EXPECT_EQ(std::isnan(z[17]), std::isnan(special));
-    EXPECT_TRUE(special != infinity || z[17] == infinity);
-    EXPECT_EQ(z[3], through<Bf16Slot>(std::vector<float>(x.begin(), x.end()), 3)[3]);
-    for (const c::Lane& lane : lanes) {
-      const float other = lane.dynamic8_encode(x.data(), b, 3, 0);
-      EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
-      EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
-      lane.dynamic8_decode(a, scale, u);
-      EXPECT_TRUE(std::isnan(scale) ? std::isnan(u[17]) : std::memcmp(y, u, sizeof y) == 0);
-      lane.bf16_encode(x.data(), k, 3, 0);
-      EXPECT_EQ(std::memcmp(h, k, sizeof h), 0);
-      lane.bf16_decode(h, u);
-      EXPECT_EQ(std::memcmp(z, u, sizeof z), 0);
+  for (const float special : {0.0f, infinity, nan, 1e-42f, 1e-35f, std::numeric_limits<float>::max()})
+    for (const c::Key key : {c::Key(3), c::Key(7, true)}) {
+      if (special == 1e-35f) std::fill(x.begin(), x.end(), -3e-36f);  // a scale whose offset is rounded
+      x[17] = special;
+      const float scale = c::portable::dynamic8_encode(x.data(), a, key, 384);
+      c::portable::dynamic8_decode(a, scale, y);
+      EXPECT_EQ(std::isnan(y[0]), !std::isfinite(special));
+      c::portable::bf16_encode(x.data(), h, key, 384);
+      c::portable::bf16_decode(h, z);
+      EXPECT_EQ(std::isnan(z[17]), std::isnan(special));
+      EXPECT_TRUE(special != infinity || z[17] == infinity);
+      for (const c::Lane& lane : lanes) {
+        const float other = lane.dynamic8_encode(x.data(), b, key, 384);
+        EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
+        EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
+        lane.dynamic8_decode(a, scale, u);
+        EXPECT_TRUE(std::isnan(scale) ? std::isnan(u[17]) : std::memcmp(y, u, sizeof y) == 0);
+        lane.bf16_encode(x.data(), k, key, 384);
+        EXPECT_EQ(std::memcmp(h, k, sizeof h), 0);
+        lane.bf16_decode(h, u);
+        EXPECT_EQ(std::memcmp(z, u, sizeof z), 0);
+      }
     }
-  }
   for (float v : through<Dynamic8Slot>(std::vector<float>(5, 1e-42f), 1)) EXPECT_EQ(v, 0);
   EXPECT_TRUE(through<Dynamic8Slot>(std::vector<float>(), 1).empty());
+}
+
+TEST(Storage, DrawsAreIndependent) {
+  // Signs of draws about their median: of n keys a product's mean is within 6/sqrt(n) of 0 for each pair of the 64
+  // elements and two slots that share hashes, and so for shares of an eighth. But elements j and j + 16 have each
+  // other's draws in the other slot.
+  constexpr int keys = 6000;
+  std::vector<std::vector<float>> half(128, std::vector<float>(keys)), eighth(half);
+  for (std::uint32_t k = 0; k < keys; ++k)
+    for (std::uint32_t e = 0; e < 128; ++e) {
+      const auto draw = detail::codes::portable::draw<20>({k * 2654435761u, e >= 64}, e % 64 + 64 * (k % 2));
+      ASSERT_LT(draw, 1u << 20);
+      half[e][k] = draw < (1u << 19) ? 1.0f : -1.0f;
+      eighth[e][k] = (draw < (1u << 17) ? 7.0f : -1.0f) / std::sqrt(7.0f);
+    }
+  for (const auto& signs : {half, eighth})
+    for (std::size_t i = 0; i < 128; ++i) {
+      float mean = 0;
+      for (float x : signs[i]) mean += x;
+      EXPECT_NEAR(mean / keys, 0, 6 / std::sqrt(float{keys})) << i;
+      for (std::size_t j = i % 16; j < i; j += 16) {  // what may share a hash
+        if (i >= 64 && j == ((i - 64) ^ 16)) continue;
+        float product = 0;
+        for (std::size_t k = 0; k < keys; ++k) product += signs[i][k] * signs[j][k];
+        EXPECT_NEAR(product / keys, 0, 6 / std::sqrt(float{keys})) << i << ' ' << j;
+      }
+    }
 }
 
 /// Every promise of an optimizer, and its parameters near those with whole state: within `share` of how far they moved.

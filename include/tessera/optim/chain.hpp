@@ -17,6 +17,7 @@
 
 #include <tessera/core/context.hpp>
 #include <tessera/kernels/map/map.hpp>
+#include <tessera/optim/coded_map.hpp>
 #include <tessera/optim/fuse.hpp>
 #include <tessera/optim/norm.hpp>
 #include <tessera/optim/transform.hpp>
@@ -245,17 +246,24 @@ class Chain {
     const Index size = params[b].size();
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       if constexpr ((detail::is_coded<Link<Begin + I>> || ...)) {
-        for_each_chunk(ctx, size, 16 * detail::coded_piece, [&](Context& worker, Index begin, Index end) {
+        constexpr bool one_link = ((Link<Begin + I>::slots.size() > 0 ? 1 : 0) + ...) == 1;
+        for_each_chunk(ctx, size, detail::coded_chunk, [&](Context& worker, Index begin, Index end) {
           Workspace::Scope scope(worker.workspace);
           std::apply(
               [&](auto... slots) {
                 auto run = repeated_map(worker, use, memory..., slots.data(0)...);
-                for (Index from = begin; from < end; from += detail::coded_run) {
-                  if (from % detail::coded_piece == 0) (slots.begin(from), ...);
-                  const Index n_run = std::min(detail::coded_run, end - from);
+                for (Index from = begin; from < end;) {
+                  if (from % detail::codes::piece == 0) {
+                    if constexpr (one_link && detail::has_coded_map<T, decltype(slots)...>)
+                      from += detail::coded_map(run.isa(), use, from, end, std::tie(slots...), memory...);
+                    if (from == end) break;
+                    (slots.begin(from / detail::codes::piece * detail::codes::piece), ...);
+                  }
+                  const Index n_run = std::min(detail::coded_run - from % detail::coded_run, end - from);
                   (slots.open(from, n_run), ...);
                   run(n_run, (memory + from)..., slots.data(from)...);
                   (slots.close(from, n_run), ...);
+                  from += n_run;
                 }
               },
               std::tuple_cat(detail::open_slots<T>(std::get<Begin + I>(links_), std::get<Begin + I>(state.links),

@@ -1,130 +1,137 @@
-/// The AVX-512 lane of codes.hpp, with its bits. Bytes are cut out of four registers by VPMULTISHIFTQB and put in order
-/// by one VPERMB; draws go from halves of words to words by one VPERMW.
+/// The AVX-512 lane of codes.hpp, with its bits: VPERMT2W takes the high halves of words, VPERMB puts bytes in order.
 #pragma once
 
 #include <array>
 #include <cstddef>
 
-#include <tessera/optim/codes.hpp>
+#include <tessera/optim/coded_args.hpp>
+#include <tessera/simd/pack_avx512.hpp>
 
 #if TESSERA_X86
-TESSERA_TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")
+TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VBMI)
 namespace tessera::inline TESSERA_ABI::optim::detail::codes::avx512 {
 
-TESSERA_INLINE __m512i word(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
-TESSERA_INLINE __m512i load(const void* p) { return _mm512_loadu_si512(p); }
+using Words = __m512i;
+using Floats = __m512;
+using V = simd::Vec<float, simd::Avx512>;
+inline constexpr int registers = 4;  // of 64 elements
 
-/// Sixteen words are draws for 32 elements; the next sixteen are `word(16 * weyl)` further.
-TESSERA_INLINE __m512i noise_start(std::uint32_t key, std::uint32_t at) {
-  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return _mm512_add_epi32(word(key + at / 2 * weyl), _mm512_mullo_epi32(lane, word(weyl)));
+TESSERA_INLINE Words word(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+TESSERA_INLINE Floats all(float x) { return _mm512_set1_ps(x); }
+TESSERA_INLINE Words load(const void* p) { return _mm512_loadu_si512(p); }
+TESSERA_INLINE void store(void* p, Words x) { _mm512_storeu_si512(p, x); }
+TESSERA_INLINE Words bits_of(const V& x) { return _mm512_castps_si512(x.v); }
+TESSERA_INLINE Words most_of(Words a, Words b) { return _mm512_maskz_max_epu32(0xFFFF, a, b); }
+TESSERA_INLINE Words magnitude(Words bits) { return _mm512_and_si512(bits, word(0x7FFFFFFFu)); }
+TESSERA_INLINE std::uint32_t largest(Words x) {
+  const __m256i eight = _mm256_max_epu32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+  __m128i four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
+  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xB1));
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
 }
-TESSERA_INLINE __m512i noise(__m512i x) {
-  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 16)), word(mix1));
-  x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), word(mix2));
-  return _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
-}
-/// The draws of the first or second 16 elements as words: low halves of eight words, then their high halves.
-template <int Second>
-TESSERA_INLINE __m512i draws_of(__m512i words) {
-  constexpr int w = 16 * Second;
-  const __m512i order = _mm512_setr_epi32(w, w + 2, w + 4, w + 6, w + 8, w + 10, w + 12, w + 14, w + 1, w + 3, w + 5,
-                                          w + 7, w + 9, w + 11, w + 13, w + 15);
-  return _mm512_maskz_permutexvar_epi16(0x55555555u, order, words);
+/// Whether one of a block's bytes has its sign.
+TESSERA_INLINE bool any_sign(const std::uint8_t* codes) {
+  return _mm512_movepi8_mask(_mm512_or_si512(load(codes), load(codes + 64))) != 0;
 }
 
-inline void bf16_decode(const std::uint16_t* codes, float* out) {
-  for (Index j = 0; j < block; j += 16) {
-    const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + j));
-    _mm512_storeu_si512(out + j, _mm512_slli_epi32(_mm512_cvtepu16_epi32(code), 16));
+/// Hashes of 64 elements at a time.
+struct Noise {
+  __m512i sequence, words, more;
+
+  TESSERA_INLINE void start(Key key, std::uint32_t at) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    sequence = _mm512_add_epi32(word(key.word + at / 4 * weyl), _mm512_mullo_epi32(lane, word(weyl)));
   }
+  TESSERA_INLINE void next() {
+    __m512i x = sequence;
+    x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 16)), word(mix1));
+    x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), word(mix2));
+    words = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    more = _mm512_mullo_epi32(words, word(mix3));
+    sequence = _mm512_add_epi32(sequence, word(16 * weyl));
+  }
+  /// Of the sixteen elements of register r.
+  template <int bits, bool odd, int r>
+  TESSERA_INLINE __m512i draw() const {
+    const __m512i x = r < 2 ? words : more;
+    if constexpr ((r % 2 == 0) != odd) return _mm512_and_si512(x, word((1u << bits) - 1));
+    return _mm512_srli_epi32(x, 32 - bits);
+  }
+};
+
+alignas(64) inline constexpr auto high_halves = [] {  // of two registers' words
+  std::array<std::uint16_t, 32> order{};
+  for (std::size_t i = 0; i < 32; ++i) order[i] = static_cast<std::uint16_t>(2 * i + 1);
+  return order;
+}();
+alignas(64) inline constexpr auto low_then_high = [] {  // bytes of words
+  std::array<std::uint8_t, 64> order{};
+  for (std::size_t i = 0; i < 64; ++i) order[i] = static_cast<std::uint8_t>(i % 32 * 2 + i / 32);
+  return order;
+}();
+TESSERA_INLINE __m512i highs_of(__m512i a, __m512i b) {
+  return _mm512_permutex2var_epi16(a, load(high_halves.data()), b);
 }
 
-TESSERA_INLINE __m512i bf16_round(__m512i bits, __m512i draw) {
+TESSERA_INLINE Floats bf16_values(const std::uint16_t* codes) {
+  const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(code), 16));
+}
+TESSERA_INLINE Words bf16_round(Words bits, Words draw) {
   const __m512 x = _mm512_castsi512_ps(bits);
   const __mmask16 special = _mm512_fpclass_ps_mask(x, 0x99), nan = _mm512_fpclass_ps_mask(x, 0x81);
   bits = _mm512_mask_add_epi32(bits, static_cast<__mmask16>(~special), bits, draw);
   return _mm512_mask_or_epi32(bits, nan, bits, word(0x400000u));
 }
-inline void bf16_encode(const float* in, std::uint16_t* codes, std::uint32_t key, std::uint32_t at) {
-  alignas(64) static constexpr auto high = [] {  // the high halves of two registers' words
-    std::array<std::uint16_t, 32> all{};
-    for (std::size_t i = 0; i < 32; ++i) all[i] = static_cast<std::uint16_t>(2 * i + 1);
-    return all;
-  }();
-  const __m512i order = load(high.data());
-  __m512i sequence = noise_start(key, at);
-  for (Index j = 0; j < block; j += 32) {
-    const __m512i words = noise(sequence);
-    sequence = _mm512_add_epi32(sequence, word(16 * weyl));
-    const __m512i a = bf16_round(load(in + j), draws_of<0>(words));
-    const __m512i b = bf16_round(load(in + j + 16), draws_of<1>(words));
-    _mm512_storeu_si512(codes + j, _mm512_permutex2var_epi16(a, order, b));
-  }
+/// The high halves of 64 words.
+TESSERA_INLINE void bf16_pack(const Words (&up)[registers], std::uint16_t* codes) {
+  store(codes, highs_of(up[0], up[1]));
+  store(codes + 32, highs_of(up[2], up[3]));
 }
 
-inline void dynamic8_decode(const std::uint8_t* codes, float scale, float* out) {
-  if (!(scale >= 0x1p-100f)) return avx2::dynamic8_decode(codes, scale, out);  // NaN; or offset·scale is not exact
-  const __m512 by = _mm512_set1_ps(scale), less = _mm512_set1_ps(offset * scale);
-  for (Index j = 0; j < block; j += 16) {
-    const __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j));
+template <bool nonnegative>
+TESSERA_INLINE Floats dynamic8_values(const std::uint8_t* codes, Floats scale, Floats less) {
+  const __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  const __m512i first = word(first_code << 20);
+  if constexpr (nonnegative) {
+    const __m512i bits = _mm512_add_epi32(_mm512_slli_epi32(_mm512_cvtepu8_epi32(code), 20), first);
+    return _mm512_fmsub_ps(_mm512_castsi512_ps(bits), scale, less);
+  } else {
     const __m512i moved = _mm512_slli_epi32(_mm512_cvtepi8_epi32(code), 20);  // the sign stands in the topmost bits
-    const __m512i bits = _mm512_ternarylogic_epi32(moved, word(127u << 20), word(first_code << 20), 0xEA);
-    const __m512i value = _mm512_castps_si512(_mm512_fmsub_ps(_mm512_castsi512_ps(bits), by, less));
-    _mm512_storeu_si512(out + j, _mm512_ternarylogic_epi32(value, moved, word(1u << 31), 0xF8));
+    const __m512i bits = _mm512_ternarylogic_epi32(moved, word(127u << 20), first, 0xEA);
+    const __m512 value = _mm512_fmsub_ps(_mm512_castsi512_ps(bits), scale, less);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), moved, word(1u << 31), 0xF8));
   }
 }
-
-/// The codes and the signs of 64 elements, cut out of their bits: byte 2·r + s of quadword q is element 16·r + 2·q + s.
-struct Cut {
-  __m512i code, sign;
-
-  TESSERA_INLINE void take(__m512i bits, __m512 inverse, __m512i draw, Index byte) {
-    const __m512 size = _mm512_castsi512_ps(_mm512_and_si512(bits, word(0x7FFFFFFFu)));
-    const __m512 shifted = _mm512_add_ps(_mm512_mul_ps(size, inverse), _mm512_set1_ps(offset));
-    const __m512i up = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_slli_epi32(draw, 4));
-    const __mmask64 here = 0x0303030303030303ull << byte;
-    code = _mm512_mask_multishift_epi64_epi8(code, here, _mm512_set1_epi64(0x3414341434143414), up);    // from bit 20
-    sign = _mm512_mask_multishift_epi64_epi8(sign, here, _mm512_set1_epi64(0x3818381838183818), bits);  // from bit 24
-  }
-  TESSERA_INLINE __m512i bytes() const {
-    return _mm512_ternarylogic_epi32(word(0x7F7F7F7Fu), code, sign, 0xCA);  // the first selects
-  }
-};
-
-inline float dynamic8_encode(const float* in, std::uint8_t* codes, std::uint32_t key, std::uint32_t at) {
-  const __m512i magnitude = word(0x7FFFFFFFu);
-  __m512i even = _mm512_setzero_si512(), odd = even;
-  for (Index j = 0; j < block; j += 32) {
-    even = _mm512_max_epu32(even, _mm512_and_si512(load(in + j), magnitude));
-    odd = _mm512_max_epu32(odd, _mm512_and_si512(load(in + j + 16), magnitude));
-  }
-  const auto most = static_cast<std::uint32_t>(_mm512_reduce_max_epu32(_mm512_max_epu32(even, odd)));
-  if (most >= 0x7F800000u) {
-    for (Index j = 0; j < block; j += 64) _mm512_storeu_si512(codes + j, _mm512_setzero_si512());
-    return std::numeric_limits<float>::quiet_NaN();
-  }
-  const auto scale = std::bit_cast<float>(most);
-  const __m512 inverse = _mm512_set1_ps(scale >= least_scale ? 1 / scale : 0);
-  alignas(64) static constexpr auto places = [] {
-    std::array<std::uint8_t, 64> all{};
-    for (std::size_t e = 0; e < 64; ++e) all[e] = static_cast<std::uint8_t>(e % 16 / 2 * 8 + e / 16 * 2 + e % 2);
-    return all;
-  }();
-  const __m512i order = load(places.data());
-  __m512i sequence = noise_start(key, at);
-  for (Index j = 0; j < block; j += 64) {
-    Cut cut{_mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (Index r = 0; r < 4; r += 2) {
-      const __m512i words = noise(sequence);
-      sequence = _mm512_add_epi32(sequence, word(16 * weyl));
-      cut.take(load(in + j + 16 * r), inverse, draws_of<0>(words), 2 * r);
-      cut.take(load(in + j + 16 * r + 16), inverse, draws_of<1>(words), 2 * r + 2);
-    }
-    _mm512_storeu_si512(codes + j, _mm512_permutexvar_epi8(order, cut.bytes()));
-  }
-  return scale;
+/// Code and sign as bits 20 to 26 and 31.
+template <bool nonnegative>
+TESSERA_INLINE Words dynamic8_round(Words bits, Floats inverse, Words draw) {
+  __m512 from = all(offset);
+  if constexpr (!nonnegative)
+    from = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, word(1u << 31), _mm512_castps_si512(from), 0xEA));
+  const __m512 shifted = _mm512_fmadd_ps(_mm512_castsi512_ps(bits), inverse, from);
+  return _mm512_add_epi32(_mm512_castps_si512(shifted), draw);
 }
+template <bool nonnegative>
+TESSERA_INLINE void dynamic8_pack(const Words (&up)[registers], std::uint8_t* codes) {
+  // Halves: sign, four bits of exponent that all have, code, four bits. Of each word of the result the low byte is from
+  // the first 32 elements.
+  const __m512i first = highs_of(up[0], up[1]), second = highs_of(up[2], up[3]);
+  const __m512i low = word(0x00FF00FFu), size = word(0x7F7F7F7Fu);
+  __m512i bytes = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(first, 4), _mm512_slli_epi16(second, 4), 0xCA);
+  if constexpr (nonnegative) {
+    bytes = _mm512_and_si512(bytes, size);
+  } else {
+    const __m512i sign = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(first, 8), second, 0xCA);  // low selects
+    bytes = _mm512_ternarylogic_epi32(size, bytes, sign, 0xCA);
+  }
+  store(codes, _mm512_permutexvar_epi8(load(low_then_high.data()), bytes));
+}
+
+#include <tessera/optim/codes.inl>
+
+#include <tessera/optim/coded_map.inl>
 
 }  // namespace tessera::inline TESSERA_ABI::optim::detail::codes::avx512
 TESSERA_TARGET_END

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <tessera/core/rng.hpp>
+#include <tessera/optim/codes.hpp>
 #include <tessera/optim/transform.hpp>
 
 namespace tessera::inline TESSERA_ABI::optim::detail {
@@ -150,24 +151,26 @@ struct PlainSlot {
   void close(Index, Index) const {}
   T* data(Index from) const { return all + from; }
 };
-template <class T, class Codec>
+/// Slots called "nu" are averages of squares: no number of theirs is negative.
+template <class T, class Codec, bool Nonnegative>
 struct CodedSlot {
   Codec* codec;
   T* scratch;
   Philox draws;
+  bool odd;
   Index piece = 0;
-  std::uint32_t key = 0;
+  codes::Key key = 0;
   void begin(Index from) {
     piece = from;
-    key = draws.bits(static_cast<std::uint64_t>(from));
+    key = {word(from), odd};
   }
+  std::uint32_t word(Index from) const { return draws.bits(static_cast<std::uint64_t>(from)); }
   void open(Index from, Index n) const { codec->decode(from, n, scratch); }
   void close(Index from, Index n) const { codec->encode(from, n, scratch, key, from - piece); }
   T* data(Index) const { return scratch; }
 };
-inline constexpr Index coded_piece = 2048;  // elements of one key
-/// Elements decoded at once. Tried: 2048 (phases of coding, without reads of memory, twice as long a step from there);
-/// 128 (calls cost a fifth).
+/// Elements decoded at once where they are not coded in registers. Tried: 2048 (phases of coding, without reads of
+/// memory, twice as long a step from there); 128 (calls cost a fifth).
 inline constexpr Index coded_run = 512;
 
 template <class T, class Link, class State>
@@ -175,13 +178,14 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
                 Workspace::Scope& scope) {
   return [&]<std::size_t... S>(std::index_sequence<S...>) {
     if constexpr (is_coded<Link>) {
-      const auto draws = [&](std::size_t slot) {
+      const auto draws = [&](std::size_t slot) {  // one for two slots
         const Philox mix(link.seed, static_cast<std::uint64_t>(count));
-        const auto key = mix.block((std::uint64_t{link_index} << 40) ^ (std::uint64_t{slot} << 32) ^ std::uint64_t{b});
+        const auto key =
+            mix.block((std::uint64_t{link_index} << 40) ^ (std::uint64_t{slot / 2 * 2} << 32) ^ std::uint64_t{b});
         return Philox((std::uint64_t{key[0]} << 32) | key[1], (std::uint64_t{key[2]} << 32) | key[3]);
       };
-      return std::tuple{
-          CodedSlot<T, typename Link::storage>{&state.blocks[b][S], scope.take<T>(coded_run), draws(S)}...};
+      return std::tuple{CodedSlot<T, typename Link::storage, Link::slots[S] == "nu">{
+          &state.blocks[b][S], scope.take<T>(coded_run), draws(S), S % 2 == 1}...};
     } else {
       return std::tuple{PlainSlot<T>{state.blocks[b][S].data()}...};
     }

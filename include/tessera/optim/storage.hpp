@@ -1,5 +1,6 @@
 /// Element-wise links whose state is kept in fewer bits: in_bf16(link), in_dynamic8(link). The chain stays one pass:
-/// pieces of the state are decoded into the cache, used and encoded again.
+/// state is decoded, used and coded again in registers where one link has all of it (coded_map.hpp), else a piece at a
+/// time in the cache.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/optim/codes_avx2.hpp>
 #include <tessera/optim/codes_avx512.hpp>
 #include <tessera/optim/transform.hpp>
 #include <tessera/simd/isa.hpp>
@@ -76,14 +78,16 @@ class Bf16Slot {
     const auto code = detail::codes::lane().bf16_decode;
     detail::codes::for_each_block(from, n, out, true, [&](Index i, float* x) { code(codes_.data() + i, x); });
   }
-  /// The reverse; `key` decides the rounding, of elements counted from `at` on, a multiple of 16.
+  /// The reverse; `key` decides the rounding, of elements counted from `at` on, a multiple of 64.
   template <class T>
-  void encode(Index from, Index n, T* in, std::uint32_t key, Index at = 0) {
+  void encode(Index from, Index n, T* in, detail::codes::Key key, Index at = 0) {
     const auto code = detail::codes::lane().bf16_encode;
     detail::codes::for_each_block(from, n, in, false, [&](Index i, const float* x) {
       code(x, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
     });
   }
+  std::uint16_t* codes(Index from) { return codes_.data() + from; }
+  float* scales(Index) { return nullptr; }
   template <class F>
   void list(const std::string& name, F& f) {
     f(name, std::span<std::uint16_t>(codes_));
@@ -111,12 +115,14 @@ class Dynamic8Slot {
         from, n, out, true, [&](Index i, float* x) { code(codes_.data() + i, scales_[i / detail::codes::block], x); });
   }
   template <class T>
-  void encode(Index from, Index n, T* in, std::uint32_t key, Index at = 0) {
+  void encode(Index from, Index n, T* in, detail::codes::Key key, Index at = 0) {
     const auto code = detail::codes::lane().dynamic8_encode;
     detail::codes::for_each_block(from, n, in, false, [&](Index i, const float* x) {
       scales_[i / detail::codes::block] = code(x, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
     });
   }
+  std::uint8_t* codes(Index from) { return codes_.data() + from; }
+  float* scales(Index from) { return scales_.data() + from / detail::codes::block; }
   template <class F>
   void list(const std::string& name, F& f) {
     f(name + ".codes", std::span<std::uint8_t>(codes_));

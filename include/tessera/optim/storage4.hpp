@@ -49,7 +49,7 @@ class Dynamic4Slot {
                       [&](Index i, float* x) { code(codes_.data() + i / 2, squares_, scales_[i / c::block], x); });
   }
   template <class T>
-  void encode(Index from, Index n, T* in, std::uint32_t key, Index at = 0) {
+  void encode(Index from, Index n, T* in, detail::codes::Key key, Index at = 0) {
     namespace c = detail::codes;
     const auto code = c::lane4().encode;
     c::for_each_block(from, n, in, false, [&](Index i, const float* x) {

@@ -45,8 +45,11 @@ class RepeatedMap {
   RepeatedMap(const Context& ctx, F& f) {
     args_.f = &f;
     args_.stride.fill(1);
-    run_ = MapKernels::select(ctx, args_).run;
+    const auto& kernel = MapKernels::select(ctx, args_);
+    run_ = kernel.run;
+    isa_ = kernel.isa;
   }
+  Isa isa() const { return isa_; }
   void operator()(Index n, E*... data) {
     args_.data = {const_cast<std::remove_const_t<E>*>(data)...};
     run_(args_, {0, n, 0});
@@ -55,6 +58,7 @@ class RepeatedMap {
  private:
   MapArgs<F, E...> args_;
   void (*run_)(const MapArgs<F, E...>&, RowRange) noexcept;
+  Isa isa_;
 };
 }  // namespace detail
 
