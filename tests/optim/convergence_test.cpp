@@ -9,7 +9,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <tessera/io/safetensors.hpp>
 #include <tessera/optim/output_laws.hpp>
 #include <utility>
@@ -87,19 +86,29 @@ double end_of(const AnyOptimizer<double>& opt, Problem problem, Index steps) {
 /// Those who look at values alone need steps in proportion to the dimension.
 bool without_gradient(const std::string& name) { return name.ends_with("mezo"); }
 
-/// Every optimizer, at some multiple of its usual rate, brings what `f` starts at down to `share` of it, MeZO in ten
-/// times the steps where there are few dimensions.
-void all_descend(const Problem& start, Index steps, double share, std::vector<double> factors = {1, 0.1, 10, 0.01, 100},
-                 std::string_view but = {}) {
+/// What is as usual but for
+///   acprop             divides by what gradients were before: where that is 0, eps alone bounds the step
+///   sparse_mezo        moves all numbers but the largest, each within the bounds that they begin in
+///   target_surrogate   a step of its targets that is right for a row of outputs, or for many
+std::vector<HyperParameter> settings(const std::string& name, double rate, const Problem& of) {
+  std::vector<HyperParameter> hyper{{"rate", rate}, {"weight_decay", 0}};
+  if (name == "acprop") hyper.emplace_back("eps", 1e-3);
+  if (name == "sparse_mezo") hyper.emplace_back("share", 1);
+  if (name == "target_surrogate") hyper.emplace_back("eta", of.shape[0] == 1 ? 1 : 2);
+  return hyper;
+}
+
+/// Every optimizer, at some multiple of its usual rate, brings what `f` starts at down to `share` of it; ten times the
+/// steps for those without gradients.
+void all_descend(const Problem& start, Index steps, double share,
+                 const std::vector<double>& factors = {1, 0.1, 10, 0.01, 100}) {
   const double first = start.again().value();
   for (const auto& name : optimizer_names<double>()) {
     const double usual = optimizer_hyper_parameters<double>(name).at("rate");
-    if (name == "sparse_mezo" || name == but || (without_gradient(name) && start.x.size() > 100)) continue;
     double best = std::numeric_limits<double>::infinity();
     for (const double factor : factors) {
-      std::vector<HyperParameter> hyper{{"rate", factor * usual}, {"weight_decay", 0}};
-      if (name == "target_surrogate") hyper.emplace_back("eta", start.shape[0] == 1 ? 1 : 2);
-      best = std::min(best, end_of(made(name, hyper), start.again(), without_gradient(name) ? 10 * steps : steps));
+      const auto opt = made(name, settings(name, factor * usual, start));
+      best = std::min(best, end_of(opt, start.again(), without_gradient(name) ? 10 * steps : steps));
       if (best < share * first) break;
     }
     EXPECT_LT(best, share * first) << name;
@@ -108,18 +117,20 @@ void all_descend(const Problem& start, Index steps, double share, std::vector<do
 
 TEST(Convergence, OnAConvexQuadratic) {  // curvatures from 1 to 100
   const auto root = [](int i) { return std::pow(10.0, (i * 7 % 36) / 35.0); };
-  all_descend({6,
-               5,
-               {1, 36},
-               [=](const double* x, double* z) {
-                 for (int i = 0; i < 36; ++i) z[i] = root(i) * (x[i] - std::sin(i + 1.0));
-               },
-               [=](const double*, const double* dz, double* g) {
-                 for (int i = 0; i < 36; ++i) g[i] = root(i) * dz[i];
-               },
-               {},
-               squares(36)},
-              400, 0.1);
+  Problem problem{6,
+                  5,
+                  {1, 36},
+                  [=](const double* x, double* z) {
+                    for (int i = 0; i < 36; ++i) z[i] = root(i) * (x[i] - std::sin(i + 1.0));
+                  },
+                  [=](const double*, const double* dz, double* g) {
+                    for (int i = 0; i < 36; ++i) g[i] = root(i) * dz[i];
+                  },
+                  {},
+                  squares(36)};
+  // The largest where it costs least: it bounds the others, and stays, for sparse_mezo.
+  for (int i = 0; i < 36; ++i) problem.x[i] = i == 0 ? 1.5 : 0.9 * std::cos(i);
+  all_descend(problem, 400, 0.1);
 }
 
 TEST(Convergence, OnRosenbrocksFunction) {  // of 18 pairs
@@ -141,8 +152,7 @@ TEST(Convergence, OnRosenbrocksFunction) {  // of 18 pairs
                   {},
                   squares(36)};
   for (Index i = 0; i < problem.x.size(); ++i) problem.x[i] = i % 2 == 0 ? -1.2 + 0.01 * static_cast<double>(i) : 1;
-  // ACProp divides by what gradients were before, less than they become: it is for noisy ones.
-  all_descend(problem, 400, 0.5, {1, 0.1, 10, 0.01, 100}, "acprop");
+  all_descend(problem, 400, 0.5);
 }
 
 /// Sparse MeZO leaves no number out of the bounds it began in: what is to move is small, and large numbers at home.
@@ -176,9 +186,13 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
   constexpr Index n = 100, classes = 10, pixels = 196;
   ASSERT_GE(images.rows(), n);
   Buffer<double> pixel(n * pixels);
+  std::array<std::vector<Index>, n> ink;  // those that are 1, a fifth
   std::vector<nn::Token> labels;
   for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < pixels; ++j) pixel[i * pixels + j] = images(i, j);
+    for (Index j = 0; j < pixels; ++j) {
+      pixel[i * pixels + j] = images(i, j);
+      if (images(i, j) != 0) ink[static_cast<std::size_t>(i)].push_back(j);
+    }
     for (Index c = 0; c < classes; ++c)
       if (hot(i, c) != 0) labels.push_back(static_cast<nn::Token>(c));
   }
@@ -190,8 +204,7 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
                     for (Index i = 0; i < n; ++i)
                       for (Index c = 0; c < classes; ++c) {
                         z[i * classes + c] = x[classes * pixels + c];
-                        for (Index j = 0; j < pixels; ++j)
-                          z[i * classes + c] += x[c * pixels + j] * pixel[i * pixels + j];
+                        for (const Index j : ink[static_cast<std::size_t>(i)]) z[i * classes + c] += x[c * pixels + j];
                       }
                   },
                   [&](const double*, const double* dz, double* g) {
@@ -200,7 +213,7 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
                       for (Index c = 0; c < classes; ++c) {
                         const double d = dz[i * classes + c];
                         g[classes * pixels + c] += d;
-                        for (Index j = 0; j < pixels; ++j) g[c * pixels + j] += d * pixel[i * pixels + j];
+                        for (const Index j : ink[static_cast<std::size_t>(i)]) g[c * pixels + j] += d;
                       }
                   },
                   MatrixView<const double>(pixel.data(), n, pixels),
@@ -208,7 +221,7 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
                     return of_classes(ctx, std::move(targets), [&] { return std::span<const nn::Token>(labels); });
                   }};
   EXPECT_NEAR(problem.value(), std::log(10.0), 1e-12);
-  for (Index i = 0; i < problem.x.size(); ++i) problem.x[i] = 0.05 * std::sin(static_cast<double>(i));
+  for (Index i = 0; i < problem.x.size(); ++i) problem.x[i] = 0.2 * std::sin(static_cast<double>(i));
   all_descend(problem, 40, 0.75, {1, 10, 100, 0.1});
 }
 
