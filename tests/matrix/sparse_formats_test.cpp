@@ -221,6 +221,53 @@ TEST(SparseFormats, DistancesReachFar) {
   EXPECT_EQ(y[2], 5 + 6 * 65536.0);
 }
 
+TEST(SparseFormats, LongRowsOfDistancesAreSummedFromMemoryAndFromCaches) {
+  constexpr Index rows = 9, cols = 200000;
+  Coo<float> entries;
+  entries.rows = rows;
+  entries.cols = cols;
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = i * 7; j < cols; j += 61 + 1000 * i * (j % 3)) {  // units of 1075 to a few entries
+      entries.row.push_back(static_cast<std::int32_t>(i));
+      entries.col.push_back(static_cast<std::int32_t>(j));
+      entries.value.push_back(static_cast<float>(j % 17) - 7.5f);
+    }
+  const auto A = csr_delta_from_csr(csr_from_coo<float>(entries));
+  const Buffer<float> x = random_buffer<float>(cols, 3);
+  for (const auto& kernel : CsrDeltaKernels::entries<CsrDeltaArgs<float>>())
+    for (const Index cached : {Index{0}, Index{1} << 40}) {
+      if (!active_isa().has(kernel.isa)) continue;
+      SCOPED_TRACE(detail::concat(kernel.name, " cached ", cached));
+      Context ctx;
+      ctx.force(std::string(kernel.name));
+      Buffer<float> y(rows);
+      const CsrDeltaArgs<float> args{{},
+                                     A.row_ptr().data(),
+                                     A.unit_ptr().data(),
+                                     A.base().data(),
+                                     A.distances().data(),
+                                     A.values().data(),
+                                     1,
+                                     0,
+                                     x.data(),
+                                     VectorView<float>(y.data(), rows),
+                                     static_cast<Index>(A.values().size()),
+                                     cached};
+      launch(ctx, CsrDeltaKernels::select(ctx, args), args, rows, 4);
+      Index e = 0;
+      for (Index i = 0; i < rows; ++i) {
+        double sum = 0, size = 0;
+        for (; e < static_cast<Index>(entries.row.size()) && entries.row[static_cast<std::size_t>(e)] == i; ++e) {
+          const double term = static_cast<double>(entries.value[static_cast<std::size_t>(e)]) *
+                              static_cast<double>(x[entries.col[static_cast<std::size_t>(e)]]);
+          sum += term;
+          size += std::abs(term);
+        }
+        EXPECT_NEAR(static_cast<double>(y[i]), sum, 0x1p-20 * size) << i;
+      }
+    }
+}
+
 TEST(SparseFormats, CorruptDistancesAreRefused) {
   const auto make = [](Counts rows, Counts units, Counts base, std::initializer_list<std::uint16_t> distances,
                        Index values) {

@@ -88,8 +88,8 @@ class CsrDelta : public detail::SparseRows<CsrDelta<T>, T> {
     const auto x = detail::columns_of(ctx, scope, X);
     for (Index j = 0; j < Y.cols(); ++j) {
       const CsrDeltaArgs<T> args{
-          {},   row_ptr_.data(), unit_ptr_.data(), base_.data(), distances_.data(), values_.data(), alpha,
-          beta, x.col(j).data(), Y.col(j)};
+          {},   row_ptr_.data(), unit_ptr_.data(), base_.data(),  distances_.data(), values_.data(), alpha,
+          beta, x.col(j).data(), Y.col(j),         values_.size()};
       launch(ctx, CsrDeltaKernels::select(ctx, args), args, rows_, 1024);
     }
     return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/csr_delta/avx2.hpp>
+#include <tessera/kernels/csr_delta/avx512.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -16,7 +17,7 @@ struct CsrDeltaRef : detail::csr_delta_ref::CsrDeltaLoop {
 };
 
 #if TESSERA_X86
-using CsrDeltaKernels = KernelList<CsrDeltaAvx2, CsrDeltaRef>;
+using CsrDeltaKernels = KernelList<CsrDeltaAvx512, CsrDeltaAvx2, CsrDeltaRef>;
 #else
 using CsrDeltaKernels = KernelList<CsrDeltaRef>;
 #endif

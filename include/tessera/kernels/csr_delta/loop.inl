@@ -1,5 +1,5 @@
 // Products of units with a vector, for every target; included inside its region, in a namespace of its own. Numbers are
-// gathered one by one into eight sums: memory bounds them, and gathers of vectors take as long as their loads.
+// loaded one by one into eight sums: on Zen 3 gathers of vectors take as long.
 
 struct CsrDeltaLoop {
   template <class T>
