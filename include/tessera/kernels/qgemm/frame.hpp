@@ -31,11 +31,12 @@ struct QgemmTile {
   bool streamed;  // the panels are read for the first time
 };
 
-/// Asks for what a pass over a pair of panels will read a microsecond later, in the second-level cache if `Level` is 2.
-template <Index Bytes, int Level = 1>
+/// Asks for what a pass over a pair of panels will read a microsecond later, in the second-level cache if `Level` is 2,
+/// once in `Step` bytes.
+template <Index Bytes, int Level = 1, Index Step = 64>
 TESSERA_INLINE void prefetch_ahead([[maybe_unused]] const std::uint8_t* p, [[maybe_unused]] Index ahead) {
 #if defined(__GNUC__)
-  for (Index at = 0; at < Bytes; at += 64) __builtin_prefetch(p + ahead + at, 0, 4 - Level);
+  for (Index at = 0; at < Bytes; at += Step) __builtin_prefetch(p + ahead + at, 0, 4 - Level);
 #endif
 }
 
