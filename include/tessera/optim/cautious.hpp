@@ -1,12 +1,11 @@
 /// Cautious updates: what goes against the gradient stays.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
-#include <string>
 #include <string_view>
-#include <utility>
 
 #include <tessera/optim/block_state.hpp>
 #include <tessera/optim/nested.hpp>
@@ -37,13 +36,7 @@ struct Cautious {
   double eps;
 
   template <class T>
-  struct State {
-    detail::inner_state_t<Inner, T> inner;
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      inner.list_buffers(prefix, f);
-    }
-  };
+  using State = detail::InnerState<Inner, T>;
   template <class T>
   State<T> init(const Parameters<T>& params) const {
     return {inner.init(params)};

@@ -1,9 +1,9 @@
 /// A link or chain on some of the blocks.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 
@@ -49,20 +49,14 @@ struct Masked {
   Mask mask;
 
   template <class T>
-  struct State {
+  struct State : detail::InnerState<Inner, T> {
     detail::Part<T> part;
-    detail::inner_state_t<Inner, T> inner;
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      inner.list_buffers(prefix, f);
-    }
   };
 
   template <class T>
   State<T> init(const Parameters<T>& params) const {
     auto part = detail::Part<T>::where(mask, params);
-    auto state = inner.init(part.params);
-    return {std::move(part), std::move(state)};
+    return {{inner.init(part.params)}, std::move(part)};
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,

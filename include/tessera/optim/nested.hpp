@@ -62,6 +62,29 @@ void list_value(F& f, const std::string& name, V& value) {
   f(name, std::span<V>(&value, 1));
 }
 
+/// What wrappers remember that are links and keep nothing to save beside the inner state.
+template <class Inner, class T>
+struct InnerState {
+  inner_state_t<Inner, T> inner;
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    inner.list_buffers(prefix, f);
+  }
+};
+/// And of those that count.
+template <class Inner, class T>
+struct CountedState : ListedState<CountedState<Inner, T>>, InnerState<Inner, T> {
+  const char* what;
+  Index count = 0;
+  CountedState(const char* counted, inner_state_t<Inner, T> state)
+      : InnerState<Inner, T>{std::move(state)}, what(counted) {}
+  template <class F>
+  void list_buffers(const std::string& prefix, F&& f) {
+    list_value(f, prefix + what, count);
+    this->inner.list_buffers(prefix, f);
+  }
+};
+
 /// One buffer a block.
 template <class T>
 std::vector<Buffer<T>> buffers_like(const Parameters<T>& params) {

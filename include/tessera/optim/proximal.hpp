@@ -105,21 +105,12 @@ struct Proximal {
   Mask mask;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    Index count = 0;
+  struct State : detail::CountedState<Inner, T> {
     detail::Part<T> part;
-    detail::inner_state_t<Inner, T> inner;
-    State(detail::Part<T> some, detail::inner_state_t<Inner, T> state)
-        : part(std::move(some)), inner(std::move(state)) {}
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      detail::list_value(f, prefix + "proximal", count);
-      inner.list_buffers(prefix, f);
-    }
   };
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(detail::Part<T>::where(mask, params), inner.init(params));
+    return {{"proximal", inner.init(params)}, detail::Part<T>::where(mask, params)};
   }
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, State<T>& state, const Parameters<T>& params) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <span>
-#include <string>
 #include <utility>
 
 #include <tessera/optim/nested.hpp>
@@ -53,19 +52,10 @@ struct TargetSurrogate {
   Index steps;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    Index count = 0;
-    detail::inner_state_t<Inner, T> inner;
-    explicit State(detail::inner_state_t<Inner, T> state) : inner(std::move(state)) {}
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      detail::list_value(f, prefix + "surrogates", count);
-      inner.list_buffers(prefix, f);
-    }
-  };
+  using State = detail::CountedState<Inner, T>;
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(inner.init(params));
+    return {"surrogates", inner.init(params)};
   }
 
   /// One surrogate of n targets; `grads` is room for what backward writes. Returns the loss before it.

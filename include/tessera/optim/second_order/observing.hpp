@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <string>
 #include <tuple>
 #include <utility>
 
@@ -29,19 +28,10 @@ struct Observing {
   ObservingOptions options;
 
   template <class T>
-  struct State : detail::ListedState<State<T>> {
-    Index count = 0;
-    detail::inner_state_t<Parted, T> inner;
-    explicit State(detail::inner_state_t<Parted, T> state) : inner(std::move(state)) {}
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      detail::list_value(f, prefix + "steps", count);
-      inner.list_buffers(prefix, f);
-    }
-  };
+  using State = detail::CountedState<Parted, T>;
   template <class T>
   State<T> init(const Parameters<T>& params) const {
-    return State<T>(parted.init(params));
+    return {"steps", parted.init(params)};
   }
 
   /// Returns the loss before it. Throws unsupported_error for an objective without targets, property_error for a loss

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -31,14 +30,9 @@ struct InTiles {
     bool whole;
   };
   template <class T>
-  struct State {
+  struct State : detail::InnerState<Inner, T> {
     std::vector<Tile> tiles;
     Parameters<T> blocks;
-    detail::inner_state_t<Inner, T> inner;
-    template <class F>
-    void list_buffers(const std::string& prefix, F&& f) {
-      inner.list_buffers(prefix, f);
-    }
   };
 
   template <class T>
@@ -66,8 +60,7 @@ struct InTiles {
           out(p.data, p.cols, tiles.back(), blocks.back(), its.data());
         }
     }
-    auto made = inner.init(blocks);
-    return {std::move(tiles), std::move(blocks), std::move(made)};
+    return {{inner.init(blocks)}, std::move(tiles), std::move(blocks)};
   }
   template <class T>
   void transform(Context& ctx, std::span<const VectorView<T>> updates, State<T>& state,
