@@ -133,6 +133,7 @@ TEST(Counts, RefuseWhatDoesNotFit) {
   EXPECT_THROW(cache.rewrite(0, two, two, places, std::vector<float>{1, std::nanf("")}), shape_error);
   EXPECT_THROW(cache.rewrite(0, two, two, places, std::vector<float>{1, HUGE_VALF}), shape_error);
   EXPECT_THROW(cache.move_end(5), shape_error);
+  EXPECT_THROW(cache.move_end(Index{1} << 40), shape_error);
   EXPECT_EQ(cache.size(0), 6);
   cache.rewrite(0, two, two, places, std::vector<float>{1, 2});
   EXPECT_THROW(cache.move_end(4), shape_error);
@@ -418,8 +419,9 @@ TEST(EmsMerge, SharesThatAreNoneAreRefused) {
 /// A plan that someone else made.
 struct Planned {
   std::vector<Index> into;
+  std::vector<float> weight = {};
   static constexpr bool keys = true;
-  MergePlan operator()(Context&, const MergeTokens&) const { return {into, {}}; }
+  MergePlan operator()(Context&, const MergeTokens&) const { return {into, weight}; }
 };
 
 TEST(Merge, PlansThatDoNotFitAreRefused) {
@@ -436,7 +438,13 @@ TEST(Merge, PlansThatDoNotFitAreRefused) {
   refused({4, 1, 2, 3});
   refused({-2, 1, 2, 3});
   refused({0, 1, 2});
-  cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(Planned{{1, 1, -1, 3}}));
+  for (const std::vector<float>& weight :
+       {std::vector<float>{0, 0, 1, 1}, {-1, 2, 1, 1}, {std::nanf(""), 1, 1, 1}, {1, HUGE_VALF, 1, 1}}) {
+    EXPECT_THROW(cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(Planned{{1, 1, -1, 3}, weight})),
+                 unsupported_error);
+    EXPECT_EQ(cache.tokens(), 4);
+  }
+  cache.compress(ctx, score(KeyNorm{}) | keep(0.5) | merge(Planned{{1, 1, -1, 3}, {0, 1, 0, 0}}));
   EXPECT_EQ(positions(cache, 0), (std::vector<Index>{1, 3}));
   cache.reserve(1 << 16);
   cache.clear();

@@ -284,6 +284,11 @@ TEST(Streaming, HeadsAndLayersThatLookNearHoldWhatIsNear) {
   EXPECT_THROW(sim_layer_kv(std::nan(""), sizes), unsupported_error);
   EXPECT_THROW(retrieval_heads(mass, 1.5), unsupported_error);
   EXPECT_THROW(streaming_mass(held.ctx, held.cache, {}, sizes), unsupported_error);
+  for (const Window wrong : {Window{.sinks = -5, .recent = 3}, Window{.sinks = 3, .recent = -50}})
+    EXPECT_THROW(streaming_mass(held.ctx, held.cache, probe, wrong), unsupported_error);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(retrieval_heads(std::vector<double>{nan, 0.5, nan, 0.25, 0.75}, 0.4),
+            (std::vector<bool>{false, true, false, true, false}));
 }
 
 TEST(Think, DropsTheKeyChannelsThatQueriesHardlyUse) {
@@ -332,6 +337,10 @@ TEST(Think, DropsTheKeyChannelsThatQueriesHardlyUse) {
   EXPECT_THROW((KvCache<Think<F16>>(1, d, twice)), unsupported_error);
   twice.channels = {{d}};
   EXPECT_THROW((KvCache<Think<F16>>(1, d, twice)), shape_error);
+  twice.channels = {{1}, {2}, {3}};
+  EXPECT_THROW((KvCache<Think<F16>>(2, d, twice)), shape_error);
+  EXPECT_THROW((KvCache<Rotated<Think<F16>>>(2, d, {.codec = twice})), shape_error);
+  EXPECT_NO_THROW((KvCache<Think<F16>>(3, d, twice)));
 }
 
 TEST(Blocks, APromptInBlocksIsTheLoopOfKeyDiff) {

@@ -458,6 +458,9 @@ TEST(AttentionScorers, ScheduleIsTheCheapestOfAll) {
     }
   EXPECT_EQ(best_schedule({}).seconds, 0);
   EXPECT_THROW(best_schedule({.steps = -1}), unsupported_error);
+  EXPECT_THROW(best_schedule({.prompt = -2}), unsupported_error);
+  EXPECT_THROW(best_schedule({.caching_ratio = std::nan("")}), unsupported_error);
+  EXPECT_THROW(best_schedule({.bytes_per_second = 0}), unsupported_error);
 }
 
 TEST(ScaleKv, TellsDraftersFromRefinersAndBudgetsAddUp) {

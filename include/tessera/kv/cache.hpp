@@ -35,8 +35,9 @@ inline const float* pad_rows(const float* rows, Index count, Index have, Index& 
 template <Codec C = F32, class Storage = Contiguous>
 class KvCache final : public KvCacheBase {
  public:
-  /// Throws shape_error unless there are 1 to 2^24 heads and as many channels.
+  /// Throws shape_error unless there are 1 to 2^24 heads and as many channels, and what the codec throws.
   KvCache(Index kv_heads, Index head_dim, C codec = {}) : KvCacheBase(kv_heads, head_dim) {
+    detail::check_codec(codec, kv_heads);
     for (Index h = 0; h < kv_heads; ++h)
       heads_.push_back({detail::row_store<KvPart::keys, Storage>(codec, head_dim, h),
                         detail::row_store<KvPart::values, Storage>(codec, head_dim, h),

@@ -222,12 +222,14 @@ class KvCacheBase : public KvReadable {
       throw;
     }
   }
-  /// Makes `next` the position of the next token. Throws shape_error if a token stands there or later.
+  /// Makes `next` the position of the next token. Throws shape_error if a token stands there or later, or `next` is
+  /// beyond 2^31 - 1.
   void move_end(Index next) {
     for (Index h = 0; h < kv_heads(); ++h)
-      if (next < 0 || (size(h) > 0 && position(h, size(h) - 1) >= next))
+      if (next < 0 || next > std::numeric_limits<std::int32_t>::max() ||
+          (size(h) > 0 && position(h, size(h) - 1) >= next))
         throw shape_error(tessera::detail::concat("tessera: move_end(", next, "): kv head ", h, " holds ", size(h),
-                                                  " tokens, some at that position or later"));
+                                                  " tokens; expected a position after theirs, up to 2^31 - 1"));
     trackers_.set_shift(clock() - next);
     move_next(next);
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -32,6 +33,26 @@ struct CacheCosts {
   double token_flops = 0;       // to make a token's keys and values again
   double flops_per_second = 1;
 
+  /// Throws unsupported_error by the name of what is negative, not a number, or a rate of 0.
+  void check() const {
+    const auto need = [](bool holds, const char* name, double value) {
+      if (!holds)
+        throw unsupported_error(tessera::detail::concat("tessera: CacheCosts: ", name, " = ", value,
+                                                        "; expected 0 or more, rates above 0"));
+    };
+    const auto count = [&](const char* name, Index n) { need(n >= 0, name, static_cast<double>(n)); };
+    const auto size = [&](const char* name, double x) { need(x >= 0 && std::isfinite(x), name, x); };
+    count("prompt", prompt);
+    count("steps", steps);
+    count("fast_tokens", fast_tokens);
+    count("slow_tokens", slow_tokens);
+    size("caching_ratio", caching_ratio);
+    size("token_bytes", token_bytes);
+    size("token_flops", token_flops);
+    need(bytes_per_second > 0, "bytes_per_second", bytes_per_second);
+    need(flops_per_second > 0, "flops_per_second", flops_per_second);
+  }
+
   /// Seconds of step t beyond what a step over fast memory alone takes, where the share `dropped` of the tokens that
   /// fast memory does not hold is made again when read, and the others are offloaded and loaded. Infinite where slow
   /// memory cannot hold them.
@@ -53,11 +74,13 @@ struct CacheSchedule {
 };
 
 /// The cheapest schedule over all steps to begin phase III at (`steps`: never) and shares i / grid; of equals the one
-/// that drops least, then latest. O(steps · grid). Throws unsupported_error unless steps >= 0 and grid >= 1.
+/// that drops least, then latest. O(steps · grid). Throws unsupported_error unless grid >= 1,
+/// and what costs.check() throws.
 inline CacheSchedule best_schedule(const CacheCosts& costs, Index grid = 16) {
-  if (costs.steps < 0 || grid < 1)
-    throw unsupported_error(tessera::detail::concat("tessera: best_schedule of ", costs.steps, " steps on a grid of ",
-                                                    grid, ": expected at least 0 steps and 1 share"));
+  costs.check();
+  if (grid < 1)
+    throw unsupported_error(
+        tessera::detail::concat("tessera: best_schedule on a grid of ", grid, ": expected at least 1 share"));
   std::vector<double> before{0};  // phases I and II alone, up to a step
   for (Index t = 0; t < costs.steps; ++t) before.push_back(before.back() + costs.step(t, 0));
   CacheSchedule best{costs.steps, 0, before.back()};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/core/view.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -52,12 +53,11 @@ inline std::vector<bool> scale_kv_drafters(View<const double, 2> index,  // (lay
     for (Index l = 0; l < layers; ++l) squares += (index(l, s) - mean) * (index(l, s) - mean);
     const double deviation = std::sqrt(squares / static_cast<double>(layers));
     for (Index l = 0; l < layers; ++l)
-      z[static_cast<std::size_t>(l * scales + s)] = deviation > 0 ? (index(l, s) - mean) / deviation : 0;
+      z[static_cast<std::size_t>(l * scales + s)] = deviation > 0 ? (mean - index(l, s)) / deviation : 0;
   }
   std::vector<std::size_t> order(z.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return z[a] != z[b] ? z[a] < z[b] : a < b; });
+  std::sort(order.begin(), order.end(), tessera::detail::FallingScores{z});
   std::vector<bool> is(z.size());
   for (Index i = 0; i < std::clamp<Index>(drafters, 0, all); ++i) is[order[static_cast<std::size_t>(i)]] = true;
   return is;

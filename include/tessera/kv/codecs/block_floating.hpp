@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kv/codecs/grid.hpp>
@@ -125,10 +126,7 @@ inline std::vector<Index> k_sort(MatrixView<const float> keys, RopePairs pairs =
         squares[static_cast<std::size_t>(p)] += std::pow(static_cast<double>(keys(i, p * step + w * other)), 2);
   std::vector<Index> by_norm(squares.size()), order;
   std::iota(by_norm.begin(), by_norm.end(), Index{0});
-  std::sort(by_norm.begin(), by_norm.end(), [&](Index a, Index b) {
-    const double x = squares[static_cast<std::size_t>(a)], y = squares[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  });
+  std::sort(by_norm.begin(), by_norm.end(), tessera::detail::FallingScores{squares});
   order.reserve(static_cast<std::size_t>(d));
   for (const Index p : by_norm)
     for (Index w = 0; w < width; ++w) order.push_back(p * step + w * other);
@@ -144,7 +142,11 @@ struct BlockFloating {
   static constexpr std::string_view name = Bits == 2 ? "bfp2" : "bfp4";
   std::vector<std::vector<Index>> order;  // of each kv head, or one for all; none: as they are
 
-  /// Throws shape_error unless orders are as many as heads, or one, and permutations of d channels.
+  /// Throws shape_error unless orders are as many as heads, one or none.
+  void check(Index kv_heads) const {
+    if (!order.empty()) detail::check_maps(order.size(), kv_heads, "channels");
+  }
+  /// Throws shape_error unless orders are permutations of d channels.
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
     std::vector<Index> own(static_cast<std::size_t>(d));

@@ -28,6 +28,12 @@ struct ChannelShrunk {
   Index window = 32, group = 16;
   C codec = detail::windowless<C>();
 
+  /// Throws shape_error unless maps are as many as heads, or one.
+  void check(Index kv_heads) const {
+    detail::check_maps(key_maps.size(), kv_heads, "keys");
+    detail::check_maps(value_maps.size(), kv_heads, "values");
+    detail::check_codec(codec, kv_heads);
+  }
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
     return shrunk<KvPart::keys, Storage>(detail::map_of_head(key_maps, kv_head, "keys"), d, kv_head);

@@ -58,6 +58,10 @@ concept LatentRowStore = RowStore<S> &&
 };
 
 namespace detail {
+template <class C>
+void check_codec([[maybe_unused]] const C& codec, [[maybe_unused]] Index kv_heads) {
+  if constexpr (requires { codec.check(kv_heads); }) codec.check(kv_heads);
+}
 template <KvPart Part, class Storage, class C>
 auto row_store(const C& codec, Index d, Index kv_head) {
   if constexpr (Part == KvPart::keys && requires { codec.template keys<Storage>(d, kv_head); })
@@ -72,7 +76,7 @@ auto row_store(const C& codec, Index d, Index kv_head) {
 }  // namespace detail
 
 /// `name`, and the stores of the keys and of the values of one head of d channels: keys<Storage>(d), or, where heads
-/// differ, keys<Storage>(d, kv_head).
+/// differ, keys<Storage>(d, kv_head). `check(kv_heads)`, if there is one, throws where it does not fit so many heads.
 template <class C>
 concept Codec = std::copyable<C> && requires(const C& codec, Index d) {
   { C::name } -> std::convertible_to<std::string_view>;

@@ -107,6 +107,11 @@ consteval std::array<char, N> joined(std::string_view a, std::string_view b) {
   return text;
 }
 
+inline void check_maps(std::size_t maps, Index kv_heads, std::string_view what) {
+  if (maps != 1 && static_cast<Index>(maps) != kv_heads)
+    throw shape_error(tessera::detail::concat("tessera: ", maps, " maps of ", what, " for ", kv_heads,
+                                              " kv heads; expected one for all, or one each"));
+}
 template <class Map>
 const Map& map_of_head(const std::vector<Map>& maps, Index kv_head, std::string_view what) {
   if (maps.size() != 1 && kv_head >= static_cast<Index>(maps.size()))

@@ -24,6 +24,7 @@ struct Rotated {
   C codec = {};
   std::uint64_t seed = 1;  // of the signs; 0 for none
 
+  void check(Index kv_heads) const { detail::check_codec(codec, kv_heads); }
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
     return LatentRows(map(d), detail::row_store<KvPart::keys, Storage>(codec, d, kv_head), d);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kv/codecs/latent.hpp>
 #include <tessera/kv/codecs/plain.hpp>
@@ -18,7 +19,8 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
-/// Of each kv head, the `kept` channels c of the largest Σ_i q_ic² · Σ_t k_tc², ascending; the earlier of equals.
+/// Of each kv head, the `kept` channels c of the largest Σ_i q_ic² · Σ_t k_tc², ascending; the earlier of equals, NaN
+/// last.
 /// Queries of the heads that share a kv head add up. O(heads·n·d). Throws shape_error for queries and keys that do not
 /// fit each other, unsupported_error unless 1 <= kept <= d.
 inline std::vector<std::vector<Index>> think_channels(View<const float, 3> queries,  // (heads, n_q, d)
@@ -44,16 +46,10 @@ inline std::vector<std::vector<Index>> think_channels(View<const float, 3> queri
   for (Index h = 0; h < kv_heads; ++h) {
     auto score = squares(queries, h * group, group);
     const auto of_keys = squares(keys, h, 1);
-    for (std::size_t c = 0; c < score.size(); ++c) {
-      score[c] *= of_keys[c];
-      if (std::isnan(score[c])) score[c] = 0;
-    }
+    for (std::size_t c = 0; c < score.size(); ++c) score[c] *= of_keys[c];
     std::vector<Index> order(score.size());
     std::iota(order.begin(), order.end(), Index{0});
-    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
-      const double x = score[static_cast<std::size_t>(a)], y = score[static_cast<std::size_t>(b)];
-      return x != y ? x > y : a < b;
-    });
+    std::sort(order.begin(), order.end(), tessera::detail::FallingScores{score});
     order.resize(static_cast<std::size_t>(kept));
     std::sort(order.begin(), order.end());
     channels.push_back(std::move(order));
@@ -76,7 +72,12 @@ struct Think {
   Index window = 32, group = 16;
   C codec = detail::windowless<C>();
 
-  /// Throws shape_error unless channels are as many as heads, or one, and of d; unsupported_error where one is twice.
+  /// Throws shape_error unless channels are as many as heads, or one.
+  void check(Index kv_heads) const {
+    detail::check_maps(channels.size(), kv_heads, "channels");
+    detail::check_codec(codec, kv_heads);
+  }
+  /// Throws shape_error unless channels are of d; unsupported_error where one is twice.
   template <class Storage>
   auto keys(Index d, Index kv_head) const {
     const auto& own = detail::map_of_head(channels, kv_head, "channels");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -29,8 +30,8 @@ struct MergeTokens {
 };
 
 /// Token t joins token into[t], which joins itself; -1: it goes. Keys and values become the mean of those that join,
-/// with weight[t] times the tokens that t stands for (weights empty: all 1). Weights of tokens that
-/// are joined must be positive and finite; the stage throws shape_error for a plan of other lengths or joins.
+/// with weight[t] times the tokens that t stands for (weights empty: all 1). The stage throws shape_error for a plan of
+/// other lengths or joins, and unsupported_error where weights of what joins are negative or not finite, or all 0.
 struct MergePlan {
   std::vector<Index> into;    // (n)
   std::vector<float> weight;  // (n), or empty
@@ -150,10 +151,17 @@ struct Merge {
           f(t, static_cast<std::size_t>(row[static_cast<std::size_t>(to)]));
     };
     each([&](Index t, std::size_t r) {
+      if (!(weight(t) >= 0 && weight(t) <= std::numeric_limits<float>::max()))
+        throw unsupported_error(tessera::detail::concat("tessera: a merger's plan in which token ", t, " weighs ",
+                                                        weight(t), "; expected 0 or more, finite"));
       total[r] += weight(t) * count(t);
       counts[r] += count(t);
       ++members[r];
     });
+    for (std::size_t r = 0; r < left; ++r)
+      if (members[r] > 1 && !(total[r] > 0))
+        throw unsupported_error(tessera::detail::concat("tessera: a merger's plan in which all ", members[r],
+                                                        " tokens that join token ", kept[r], " weigh 0; expected one"));
     const auto mean = [&](MatrixView<const float> from, bool moves) -> MatrixView<const float> {
       float* const sums = scope.take<float>(static_cast<Index>(left) * d);
       std::fill_n(sums, static_cast<Index>(left) * d, 0.0f);

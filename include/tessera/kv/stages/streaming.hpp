@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kv/head_probe.hpp>
 #include <tessera/kv/stages/window.hpp>
 
@@ -35,10 +36,11 @@ inline Window checked(Window sizes) {
 
 /// Of each kv head: the share of the attention of the probe's queries, those of the latest positions, that falls on the
 /// first `sinks` and the last `recent` tokens held; 1 for a head that holds no more. O(n_q·n·d), no matrix. Throws what
-/// KvProbe::check throws, and unsupported_error without queries.
+/// KvProbe::check throws, and unsupported_error without queries or for sizes below 0.
 inline std::vector<double> streaming_mass(Context& ctx, const KvCacheBase& cache, const KvProbe& probe,
-                                          const Window& sizes) {
+                                          const Window& asked) {
   probe.check(cache.kv_heads(), cache.head_dim());
+  const Window sizes = detail::checked(asked);
   if (probe.queries.empty())
     throw unsupported_error("tessera: streaming_mass reads queries; expected some in the probe");
   std::vector<double> mass(static_cast<std::size_t>(cache.kv_heads()), 1.0);
@@ -65,15 +67,16 @@ inline std::vector<double> streaming_mass(Context& ctx, const KvCacheBase& cache
 }
 
 /// Which heads retrieve: the round(share · heads) with the least streaming mass, of one layer or of all of them in a
-/// row; the earlier of equals. Throws unsupported_error unless the share is 0 to 1.
+/// row; the earlier of equals, what is not a number last. Throws unsupported_error unless the share is 0 to 1.
 inline std::vector<bool> retrieval_heads(std::span<const double> mass, double share) {
   if (!(share >= 0 && share <= 1))
     throw unsupported_error(
         tessera::detail::concat("tessera: retrieval_heads: a share of ", share, "; expected 0 to 1"));
   std::vector<std::size_t> order(mass.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return mass[a] != mass[b] ? mass[a] < mass[b] : a < b; });
+  std::vector<double> away;  // the share that falls on other tokens
+  for (const double share_near : mass) away.push_back(1 - share_near);
+  std::sort(order.begin(), order.end(), tessera::detail::FallingScores{away});
   std::vector<bool> retrieval(mass.size(), false);
   const auto some = static_cast<std::size_t>(std::llround(share * static_cast<double>(mass.size())));
   for (std::size_t i = 0; i < some; ++i) retrieval[order[i]] = true;
