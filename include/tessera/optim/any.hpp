@@ -27,19 +27,6 @@ using StateSpan = std::variant<std::span<float>, std::span<double>, std::span<st
                                std::span<std::int32_t>, std::span<std::uint32_t>, std::span<std::uint16_t>,
                                std::span<std::int8_t>, std::span<std::uint8_t>, std::span<bf16>>;
 
-namespace detail {
-
-template <class T>
-void check_memory(const Parameters<T>& blocks, const char* what) {
-  for (const auto& block : blocks)
-    if (block.data == nullptr && block.size() > 0)
-      throw shape_error(concat("tessera: the ", what, " '", block.name, "' (",
-                               tessera::detail::shape_text(block.rows, block.cols), ") has no memory; expected ",
-                               block.size(), " elements"));
-}
-
-}  // namespace detail
-
 /// One step with whatever looks at the objective the optimizer needs: its own `step` of the objective or of the loss
 /// alone (zeroth-order methods), a `perturb` before the gradient that counts (sharpness-aware methods), or one
 /// gradient, whose loss the state is told (`observe_loss`). Returns the loss before the step. Throws property_error for

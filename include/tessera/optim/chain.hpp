@@ -95,10 +95,10 @@ class Chain {
   }
 
   /// params += the chain of grads, in place; grads stay as they are. Throws shape_error when blocks differ in number,
-  /// name or size. One pass over memory, one more read of the updates for each reducing link, one write of them for
-  /// each reducing or whole link after an element-wise one (a norm is then taken in passing); temporaries from
-  /// ctx.workspace. Bit-identical for any thread count. NaN and infinite gradients are passed on: they spoil what they
-  /// touch, and through a global norm everything; look at `global_norm` first to skip such a step.
+  /// name or size, or have no memory. One pass over memory, one more read of the updates for each reducing link, one
+  /// write of them for each reducing or whole link after an element-wise one (a norm is then taken in passing);
+  /// temporaries from ctx.workspace. Bit-identical for any thread count. NaN and infinite gradients are passed on: they
+  /// spoil what they touch, and through a global norm everything; look at `global_norm` first to skip such a step.
   template <class T>
   void update(Context& ctx, const Parameters<T>& grads, ChainState<T, Links...>& state,
               const Parameters<T>& params) const {
@@ -146,6 +146,8 @@ class Chain {
   static void check(const Parameters<T>& grads, const ChainState<T, Links...>& state, const Parameters<T>& params) {
     detail::check_state_of(state.blocks, params);
     detail::check_same_blocks(params, "parameters", grads, "gradients");
+    detail::check_memory(params, "parameter");
+    detail::check_memory(grads, "gradient of");
   }
 
   template <std::size_t Begin, class First, class T>

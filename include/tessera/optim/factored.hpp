@@ -56,7 +56,7 @@ struct ScaleByFactoredRms {
                  const Parameters<T>& params) const {
     const double b2 = 1 - std::pow(detail::time_of(state.count), -options.decay);
     for (std::size_t b = 0; b < params.size(); ++b) {
-      if (factored(params[b]))
+      if (state.blocks[b][0].size() > 0)  // as it was made, whatever `min_dim` is now
         matrix(ctx, b2, MatrixView<T>(updates[b].data(), params[b].rows, params[b].cols), state.view(b, 0),
                state.view(b, 1));
       else

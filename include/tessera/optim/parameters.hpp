@@ -86,5 +86,14 @@ void check_state_of(const std::vector<A>& state_blocks, const std::vector<B>& pa
           "), in the optimizer state (", tessera::detail::shape_text(state_blocks[i].rows, state_blocks[i].cols), ")"));
 }
 
+template <class T>
+void check_memory(const Parameters<T>& blocks, const char* what) {
+  for (const auto& block : blocks)
+    if (block.data == nullptr && block.size() > 0)
+      throw shape_error(concat("tessera: the ", what, " '", block.name, "' (",
+                               tessera::detail::shape_text(block.rows, block.cols), ") has no memory; expected ",
+                               block.size(), " elements"));
+}
+
 }  // namespace detail
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -25,11 +25,16 @@ struct AverageInverseOptions {
 /// `limit`, that is blended with the identity, which moves the scale and the diagonal alone. 4·n² flops, one pass that
 /// reads M and one that updates it: `scale` is apart so that it takes no third. M stays symmetric bit for bit, the same
 /// for any number of threads. False for a g that is not finite, which changes nothing, and where rounding has made
-/// gᵀM g negative: M is the identity then. Throws shape_error.
+/// gᵀM g negative: M is the identity then. Throws shape_error unless M
+/// is square without gaps and g has its size.
 template <class T>
 bool average_inverse(Context& ctx, MatrixView<T> M, double& scale, std::type_identity_t<VectorView<const T>> g,
                      const AverageInverseOptions& o = {}) {
   const Index n = M.rows();
+  if (M.cols() != n || g.extent(0) != n || !M.contiguous())
+    throw shape_error(tessera::detail::concat("tessera: average_inverse of ", tessera::detail::shape_text(n, M.cols()),
+                                              M.contiguous() ? "" : " with gaps", " by a vector of ", g.extent(0),
+                                              "; expected a square matrix without gaps, and a vector of its rows"));
   Workspace::Scope scope(ctx.workspace);
   const VectorView<T> z(scope.take<T>(n), n);
   gemv(ctx, T(1), MatrixView<const T>(M), g, T(0), z);

@@ -33,8 +33,11 @@ class MFacStatic {
     inverse_.apply(ctx, Op::none, T(1), view(x), T(0), view(y));
     return y;
   }
-  /// F⁻¹(i,j).
+  /// F⁻¹(i,j). Throws shape_error outside.
   T inv_elem(Index i, Index j) const {
+    if (i < 0 || j < 0 || i >= dim() || j >= dim())
+      throw shape_error(tessera::detail::concat("tessera: MFacStatic of ", dim(), " parameters: element (", i, ", ", j,
+                                                "); expected 0 to ", dim() - 1));
     T sum = i == j ? inverse_.main().entries()[i] : T(0);
     for (Index k = 0; k < inverse_.rank(); ++k) sum += inverse_.left()(i, k) * inverse_.right()(j, k);
     return sum;

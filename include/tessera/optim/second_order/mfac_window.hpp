@@ -19,7 +19,7 @@ namespace tessera::inline TESSERA_ABI::optim {
 template <class T>
 class MFacDynamic {
  public:
-  /// Throws unsupported_error unless window >= 1 and λ > 0.
+  /// Throws unsupported_error unless dim >= 0, window >= 1 and λ > 0.
   MFacDynamic(Index dim, Index window, double lambda)
       : d_(dim), m_(window), lambda_(lambda), rows_(checked(dim, window, lambda)), gram_(window * window) {
     factorise();
@@ -65,11 +65,13 @@ class MFacDynamic {
   /// y ← F⁻¹ x, (d); they do not overlap.
   void ihvp(Context& ctx, VectorView<const T> x, VectorView<T> y) {
     check(x.extent(0));
+    check(y.extent(0));
     Workspace::Scope scope(ctx.workspace);
     combine(ctx, x, Eigen::Map<Eigen::VectorXd>(products(ctx, x, scope), m_), y);
   }
   /// y ← F⁻¹ g of the gradient pushed last, whose products with the others are known: G is read once.
   void ihvp_newest(Context& ctx, VectorView<T> y) {
+    check(y.extent(0));
     const Index at = (next() + m_ - 1) % m_;
     combine(ctx, VectorView<const T>(rows_.data() + at * d_, d_),
             Eigen::Map<const Eigen::VectorXd>(gram_.data() + at * m_, m_), y);
@@ -90,8 +92,10 @@ class MFacDynamic {
   Index next() const { return std::clamp<Index>(places_[0], 0, m_ - 1); }
   static Index checked(Index dim, Index window, double lambda) {
     if (dim < 0 || window < 1 || !(lambda > 0))
-      throw unsupported_error(tessera::detail::concat("tessera: M-FAC with a window of ", window, ", lambda = ", lambda,
-                                                      "; expected at least 1, and more than 0"));
+      throw unsupported_error(tessera::detail::concat("tessera: M-FAC of ", dim, " parameters with a window of ",
+                                                      window, ", lambda = ", lambda,
+                                                      "; expected at least 0, at least 1, and more than 0"));
+    tessera::detail::checked_size(window, window, "M-FAC products");
     return tessera::detail::checked_size(window, dim, "M-FAC gradients");
   }
   void check(Index size) const {
