@@ -20,6 +20,7 @@
 #include <tessera/optim/by_name_targets.hpp>
 #include <tessera/optim/cautious.hpp>
 #include <tessera/optim/chain.hpp>
+#include <tessera/optim/chain_state.hpp>
 #include <tessera/optim/clip.hpp>
 #include <tessera/optim/clip_blocks.hpp>
 #include <tessera/optim/cocob.hpp>
