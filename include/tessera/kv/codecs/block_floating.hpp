@@ -126,7 +126,8 @@ inline std::vector<Index> k_sort(MatrixView<const float> keys, RopePairs pairs =
         squares[static_cast<std::size_t>(p)] += std::pow(static_cast<double>(keys(i, p * step + w * other)), 2);
   std::vector<Index> by_norm(squares.size()), order;
   std::iota(by_norm.begin(), by_norm.end(), Index{0});
-  std::sort(by_norm.begin(), by_norm.end(), tessera::detail::FallingScores{squares});
+  const double* const by = squares.data();
+  std::sort(by_norm.begin(), by_norm.end(), tessera::detail::FallingScores{by});
   order.reserve(static_cast<std::size_t>(d));
   for (const Index p : by_norm)
     for (Index w = 0; w < width; ++w) order.push_back(p * step + w * other);

@@ -49,7 +49,8 @@ inline std::vector<std::vector<Index>> think_channels(View<const float, 3> queri
     for (std::size_t c = 0; c < score.size(); ++c) score[c] *= of_keys[c];
     std::vector<Index> order(score.size());
     std::iota(order.begin(), order.end(), Index{0});
-    std::sort(order.begin(), order.end(), tessera::detail::FallingScores{score});
+    const double* const by = score.data();
+    std::sort(order.begin(), order.end(), tessera::detail::FallingScores{by});
     order.resize(static_cast<std::size_t>(kept));
     std::sort(order.begin(), order.end());
     channels.push_back(std::move(order));
