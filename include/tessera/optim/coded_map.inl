@@ -24,7 +24,8 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   TESSERA_FLAT static void apply(const F& f, float* const (&memory)[sizeof...(E)], V (&slot)[Slots], Index at,
                                  std::index_sequence<K...>, std::index_sequence<S...>) {
     V v[] = {V::load(memory[K] + at)...};
-    (_mm_prefetch(reinterpret_cast<const char*>(memory[K] + at) + ahead * Index{sizeof(float)}, _MM_HINT_T0), ...);
+    if constexpr (bytes)
+      (_mm_prefetch(reinterpret_cast<const char*>(memory[K] + at) + ahead * Index{sizeof(float)}, _MM_HINT_T0), ...);
     f(static_cast<tessera::detail::map_argument<E, V>>(v[K])..., slot[S]...);
     ((std::is_const_v<E> ? void() : v[K].store(memory[K] + at)), ...);
   }
@@ -41,7 +42,7 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   template <std::size_t... K, std::size_t... S, int... r>
   TESSERA_FLATTEN static Index run16(const Args& a, std::index_sequence<K...> each, std::index_sequence<S...> slots,
                                      std::integer_sequence<int, r...>) noexcept {
-    const F f = *a.f;
+    const F& f = *a.f;
     Noise noise[static_cast<std::size_t>(Args::pairs)];
     for (Index i = 0; i < a.blocks * block; i += 64) {
       if (i % piece == 0)
@@ -49,7 +50,6 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
       for (Noise& n : noise) n.next();
       float* const memory[] = {a.memory[K] + i...};
       Code* const codes[] = {a.codes[S] + i...};
-      (_mm_prefetch(reinterpret_cast<const char*>(codes[S]) + ahead * Index{sizeof(Code)}, _MM_HINT_T0), ...);
       Words up[Slots][registers];
       (step16<r>(f, memory, codes, noise, up, each, slots), ...);
       (bf16_pack(up[S], codes[S]), ...);
@@ -60,7 +60,21 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   /// What byte slots of a block hold between their two passes.
   struct Held {
     alignas(64) float values[Slots][block];
-    std::uint32_t largest[Slots];
+    alignas(16) float largest[Args::pairs * 4];  // of slots 2i and 2i + 1 from 4i on
+    alignas(16) float inverse[Args::pairs * 4];
+    bool usual;  // finite, and of the sign that was said
+
+    TESSERA_INLINE void reduce(const Words (&most)[2 * Args::pairs]) {
+      int unusual = 0;
+      for (Index pair = 0; pair < Args::pairs; ++pair) {
+        const __m128i x = largest_of(most[2 * pair], most[2 * pair + 1]), infinity = _mm_set1_epi32(0x7F800000);
+        const __m128 scale = _mm_castsi128_ps(x), enough = _mm_cmpge_ps(scale, _mm_set1_ps(least_scale));
+        _mm_store_ps(largest + 4 * pair, scale);
+        _mm_store_ps(inverse + 4 * pair, _mm_and_ps(enough, _mm_div_ps(_mm_set1_ps(1.0f), scale)));
+        unusual |= _mm_movemask_epi8(_mm_cmpeq_epi32(_mm_max_epu32(x, infinity), x));
+      }
+      usual = unusual == 0;
+    }
   };
   template <std::size_t... S>
   static void encode(const Args& a, Index b, const Held& held, std::index_sequence<S...>) noexcept {
@@ -73,7 +87,7 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   template <int r, class K, std::size_t... S>
   TESSERA_FLAT static void step8(const F& f, float* const (&memory)[sizeof...(E)], const Code* const (&codes)[Slots],
                                  const Floats (&by)[Slots], const Floats (&less)[Slots], Held& now,
-                                 Words (&most)[Slots], const Held& before, const Floats (&inverse)[Slots],
+                                 Words (&most)[2 * Args::pairs], const Held& before, const Floats (&inverse)[Slots],
                                  const Noise* noise, Words (&up)[Slots][registers], Index j, K each,
                                  std::index_sequence<S...> slots) {
     const Index at = j + r * V::width;
@@ -88,8 +102,7 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   template <std::size_t... K, std::size_t... S, int... r>
   TESSERA_FLATTEN static Index run8(const Args& a, std::index_sequence<K...> each, std::index_sequence<S...> slots,
                                     std::integer_sequence<int, r...>) noexcept {
-    constexpr std::uint32_t infinity = 0x7F800000u;
-    const F f = *a.f;
+    const F& f = *a.f;
     Held held[4] = {};
     alignas(64) Code nowhere[block];
     Noise noise[static_cast<std::size_t>(Args::pairs)];
@@ -99,9 +112,9 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
       const Index old = k - 2, i = k * block;
       const Held& before = held[old & 3];
       Held& now = held[k & 3];
-      const bool usual = old >= 0 && ((before.largest[S] < infinity) && ...);
+      const bool usual = old >= 0 && before.usual;
       if (usual)
-        ((a.scales[S][old] = std::bit_cast<float>(before.largest[S])), ...);
+        ((a.scales[S][old] = before.largest[S / 2 * 4 + S % 2]), ...);
       else if (old >= 0)
         encode(a, old, before, slots);
       if (old * block % piece == 0)
@@ -109,9 +122,9 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
       float* const memory[] = {a.memory[K] + i...};
       const Code* const codes[] = {a.codes[S] + i...};
       Code* const to[] = {(usual ? a.codes[S] + old * block : nowhere)...};
-      const Floats by[] = {all(a.scales[S][k])...}, less[] = {all(offset * a.scales[S][k])...};
-      const Floats inverse[] = {all(inverse_of(std::bit_cast<float>(before.largest[S])))...};
-      Words most[] = {(static_cast<void>(S), word(0))...};
+      const Floats by[] = {all(a.scales[S][k])...}, less[] = {times(all(offset), by[S])...};
+      const Floats inverse[] = {all(before.inverse[S / 2 * 4 + S % 2])...};
+      Words most[2 * Args::pairs] = {(static_cast<void>(S), word(0))...};
       for (Index j = 0; j < block; j += 64) {
         for (Noise& n : noise) n.next();
         (_mm_prefetch(reinterpret_cast<const char*>(codes[S] + j) + ahead, _MM_HINT_T0), ...);
@@ -119,7 +132,8 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
         (step8<r>(f, memory, codes, by, less, now, most, before, inverse, noise, up, j, each, slots), ...);
         (dynamic8_pack<nonnegative>(up[S], to[S] + j), ...);
       }
-      ((now.largest[S] = largest(most[S])), ...);
+      if constexpr (Slots % 2 == 1) most[Slots] = most[Slots - 1];
+      now.reduce(most);
     }
     for (Index old = k < 2 ? 0 : k - 2; old < k; ++old) encode(a, old, held[old & 3], slots);
     return k;

@@ -36,14 +36,14 @@ struct Key {
 
 namespace portable {
 
-/// `bits` random bits for element j: the low or high end of the finaliser of MurmurHash3 (A. Appleby, public domain)
-/// over a Weyl sequence, one hash for elements j and j + 16 of each 64, a multiple of it for j + 32 and j + 48.
+/// `bits` random bits for element j: the low or high end of MurmurHash3's finaliser without its last shift (A. Appleby,
+/// public domain) over a Weyl sequence, one hash for elements j and j + 16 of each 64, a multiple of it for j + 32 and
+/// j + 48.
 template <int bits>
 inline std::uint32_t draw(Key key, std::uint32_t j) {
   std::uint32_t x = key.word + (j / 64 * 16 + j % 16) * weyl;
   x = (x ^ (x >> 16)) * mix1;
   x = (x ^ (x >> 13)) * mix2;
-  x ^= x >> 16;
   if (j % 64 >= 32) x *= mix3;
   return (j % 32 < 16) != key.odd ? x & ((1u << bits) - 1) : x >> (32 - bits);
 }

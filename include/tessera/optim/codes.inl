@@ -28,7 +28,7 @@ inline void dynamic8_decode(const std::uint8_t* codes, float scale, float* out) 
 TESSERA_INLINE std::uint32_t largest_bits(const float* in) {
   Words most = word(0);
   for (Index j = 0; j < block; j += V::width) most = most_of(most, magnitude(load(in + j)));
-  return largest(most);
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(largest_of(most, most)));
 }
 template <bool odd, int... r>
 TESSERA_INLINE void dynamic8_encode(const float* in, std::uint8_t* codes, Floats inverse, Noise& noise,

@@ -15,16 +15,17 @@ inline constexpr int registers = 8;  // of 64 elements
 
 TESSERA_INLINE Words word(std::uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
 TESSERA_INLINE Floats all(float x) { return _mm256_set1_ps(x); }
+TESSERA_INLINE Floats times(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 TESSERA_INLINE Words load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TESSERA_INLINE void store(void* p, Words x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
 TESSERA_INLINE Words bits_of(const V& x) { return _mm256_castps_si256(x.v); }
 TESSERA_INLINE Words most_of(Words a, Words b) { return _mm256_max_epu32(a, b); }
 TESSERA_INLINE Words magnitude(Words bits) { return _mm256_and_si256(bits, word(0x7FFFFFFFu)); }
-TESSERA_INLINE std::uint32_t largest(Words x) {
-  __m128i four = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
-  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xB1));
-  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
+/// The largest of a's words, of b's, and what else.
+TESSERA_INLINE __m128i largest_of(Words a, Words b) {
+  const __m256i both = _mm256_max_epu32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  const __m128i four = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  return _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
 }
 /// Whether one of a block's bytes has its sign.
 TESSERA_INLINE bool any_sign(const std::uint8_t* codes) {
@@ -43,8 +44,7 @@ struct Noise {
   }
   TESSERA_INLINE static __m256i mix(__m256i x) {
     x = _mm256_mullo_epi32(_mm256_xor_si256(x, _mm256_srli_epi32(x, 16)), word(mix1));
-    x = _mm256_mullo_epi32(_mm256_xor_si256(x, _mm256_srli_epi32(x, 13)), word(mix2));
-    return _mm256_xor_si256(x, _mm256_srli_epi32(x, 16));
+    return _mm256_mullo_epi32(_mm256_xor_si256(x, _mm256_srli_epi32(x, 13)), word(mix2));
   }
   TESSERA_INLINE void next() {
     words[0] = mix(sequence);
@@ -67,10 +67,9 @@ TESSERA_INLINE Floats bf16_values(const std::uint16_t* codes) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(code), 16));
 }
 TESSERA_INLINE Words bf16_round(Words bits, Words draw) {
-  const __m256i size = magnitude(bits), infinity = word(0x7F800000u);
-  const __m256i quiet = _mm256_and_si256(_mm256_cmpgt_epi32(size, infinity), word(0x400000u));
-  const __m256i finite = _mm256_cmpgt_epi32(infinity, size);
-  return _mm256_or_si256(_mm256_add_epi32(bits, _mm256_and_si256(finite, draw)), quiet);
+  // A draw does not leave infinity's low half. It could carry a NaN's.
+  const __m256i nan = _mm256_cmpgt_epi32(magnitude(bits), word(0x7F800000u));
+  return _mm256_blendv_epi8(_mm256_add_epi32(bits, draw), _mm256_or_si256(bits, word(0x400000u)), nan);
 }
 TESSERA_INLINE Words bf16_halves(Words a, Words b) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16)), 0xD8);

@@ -18,17 +18,19 @@ inline constexpr int registers = 4;  // of 64 elements
 
 TESSERA_INLINE Words word(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
 TESSERA_INLINE Floats all(float x) { return _mm512_set1_ps(x); }
+TESSERA_INLINE Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 TESSERA_INLINE Words load(const void* p) { return _mm512_loadu_si512(p); }
 TESSERA_INLINE void store(void* p, Words x) { _mm512_storeu_si512(p, x); }
 TESSERA_INLINE Words bits_of(const V& x) { return _mm512_castps_si512(x.v); }
 TESSERA_INLINE Words most_of(Words a, Words b) { return _mm512_maskz_max_epu32(0xFFFF, a, b); }
 TESSERA_INLINE Words magnitude(Words bits) { return _mm512_and_si512(bits, word(0x7FFFFFFFu)); }
-TESSERA_INLINE std::uint32_t largest(Words x) {
-  const __m256i eight = _mm256_max_epu32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
-  __m128i four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
-  four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xB1));
-  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
+/// The largest of a's words, of b's, and what else.
+TESSERA_INLINE __m128i largest_of(Words a, Words b) {
+  const __m256i x = _mm256_max_epu32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1)),
+                y = _mm256_max_epu32(_mm512_castsi512_si256(b), _mm512_extracti64x4_epi64(b, 1));
+  const __m256i both = _mm256_max_epu32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+  const __m128i four = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  return _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
 }
 /// Whether one of a block's bytes has its sign.
 TESSERA_INLINE bool any_sign(const std::uint8_t* codes) {
@@ -46,8 +48,7 @@ struct Noise {
   TESSERA_INLINE void next() {
     __m512i x = sequence;
     x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 16)), word(mix1));
-    x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), word(mix2));
-    words = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    words = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), word(mix2));
     more = _mm512_mullo_epi32(words, word(mix3));
     sequence = _mm512_add_epi32(sequence, word(16 * weyl));
   }
@@ -79,10 +80,9 @@ TESSERA_INLINE Floats bf16_values(const std::uint16_t* codes) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(code), 16));
 }
 TESSERA_INLINE Words bf16_round(Words bits, Words draw) {
-  const __m512 x = _mm512_castsi512_ps(bits);
-  const __mmask16 special = _mm512_fpclass_ps_mask(x, 0x99), nan = _mm512_fpclass_ps_mask(x, 0x81);
-  bits = _mm512_mask_add_epi32(bits, static_cast<__mmask16>(~special), bits, draw);
-  return _mm512_mask_or_epi32(bits, nan, bits, word(0x400000u));
+  // A draw does not leave infinity's low half. It could carry a NaN's.
+  const __mmask16 nan = _mm512_fpclass_ps_mask(_mm512_castsi512_ps(bits), 0x81);
+  return _mm512_mask_or_epi32(_mm512_add_epi32(bits, draw), nan, bits, word(0x400000u));
 }
 /// The high halves of 64 words.
 TESSERA_INLINE void bf16_pack(const Words (&up)[registers], std::uint16_t* codes) {
