@@ -95,7 +95,7 @@ def compression():
         printed = run("compress_lm", "--model", model, "--text", text, "--bytes", 2000, "--json", output, "--plot",
                       plot, "--prompt", "for (").decode(errors="replace")
         tables = json.loads(read(output))
-        assert len(tables["weights"]) >= 28 and len(tables["caches"]) == 16 and len(tables["attention"]) == 8, tables
+        assert len(tables["weights"]) >= 28 and len(tables["caches"]) == 17 and len(tables["attention"]) == 8, tables
         for rows, first in ((tables["weights"], "weights"), (tables["caches"], "cache"), (tables["attention"], "attention")):
             assert rows[0]["ratio"] == 1 and abs(rows[0]["KL bits"]) < 1e-6, rows[0]
             for row in rows:

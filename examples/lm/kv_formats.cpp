@@ -78,6 +78,7 @@ std::vector<KvFormat> kv_formats(Index context) {
       kv_format("int3", kv::Kivi<3>{}),
       kv_format("int2", kv::Kivi<2>{}),
       kv_format("window", kv::F32{}, recent_only),
+      kv_format("window int8", kv::Int8{}, recent_only),
       kv_format("key-norm", kv::F32{}, halved),
       kv_format("key-norm int8", kv::Int8{}, halved),
       kv_format("EMS int8", kv::Int8{}, merging,

@@ -26,8 +26,9 @@ using namespace lm;
 
 struct Options : ExperimentOptions {
   std::vector<std::string> codecs{"f16", "int8", "int4", "int2", "bfp4"};
-  std::vector<std::string> more_codecs{"staircase segment=8", "zip group=32 recent=16", "gear int4 chunk=32",
-                                       "rotated int4", "shrunk f16"};
+  std::vector<std::string> more_codecs{
+      "int3",         "staircase segment=8", "zip group=32 recent=16", "gear int4 chunk=32", "rotated int4",
+      "rotated int2", "shrunk f16"};
   std::vector<std::string> policies, few{"SnapKV + AdaKV", "KeyDiff", "TOVA"};
   std::vector<double> shares{0.5, 0.25, 0.125, 0.0625};
   Index tokens = 768, windows = 6;

@@ -6,6 +6,7 @@
 #include <tessera/kv/budgets/scale_kv.hpp>
 #include <tessera/kv/mergers/nearest.hpp>
 #include <tessera/kv/scorers/leverage.hpp>
+#include <tessera/kv/scorers/q_filter.hpp>
 #include <tessera/kv/sparse_window.hpp>
 
 namespace lm {
@@ -76,6 +77,20 @@ std::vector<KvLabPolicy> kv_lab_policies() {
                  }});
   all.push_back(evicting("expected attention", ExpectedAttention{}));
   all.push_back(evicting("CRITIC", Critic{0.5, 0.25, 0.25}));
+  all.push_back(evicting("sums over probes", ProbeAttention{}));
+  all.push_back(evicting("FINCH, as they stand", Finch{}));
+  all.push_back(evicting("global and local", GlobalLocal{}, both));
+  all.push_back({"Q-Filters", {}, [](Context& ctx, KvCacheBase& cache, double fraction, const KvProbe& probe) {
+                   const QFilter filter{q_filters(probe.queries, cache.kv_heads())};
+                   cache.compress(
+                       ctx, score(filter) | protect(sinks(sinks_kept), recent(latest_kept)) | keep(fraction) | evict(),
+                       probe);
+                 }});
+  all.push_back({"DuoAttention", {}, [](Context& ctx, KvCacheBase& cache, double fraction, const KvProbe& probe) {
+                   const Window sizes{.sinks = sinks_kept, .recent = latest_kept};
+                   const auto mass = streaming_mass(ctx, cache, probe, sizes);
+                   cache.compress(ctx, duo_attention(retrieval_heads(mass, fraction), sizes), probe);
+                 }});
   all.push_back(evicting("ZipCache saliency", NormalizedAttention{}, sums));
   all.push_back(chosen(
       "ZipCache, 4 and 2 bits", NormalizedAttention{}, [](double fraction) { return keep(fraction) | demote(); },

@@ -214,15 +214,24 @@ TEST(AnyKvCache, IsChosenByNameAndCopiesDeeply) {
     copy.append(ctx, K.view(), V.view());
     EXPECT_EQ(decoded(copy.base(), 1, true), decoded(cache.base(), 1, true));
   }
+  const Tokens long_tokens(1, 4096, 64, 25);
   for (const std::string name : {"int4", "int3", "int2", "staircase", "zip"}) {
     AnyKvCache few = make_kv_cache(name, 1, 64), many = few;
-    const Tokens long_keys(1, 4096, 64, 25);
-    few.append(ctx, long_keys.part(0, 1), long_keys.part(0, 1));
+    few.append(ctx, long_tokens.part(0, 1), long_tokens.part(0, 1));
     EXPECT_EQ(few.size(0), 1);
-    many.append(ctx, long_keys.view(), long_keys.view());
+    many.append(ctx, long_tokens.view(), long_tokens.view());
     const double bits = static_cast<double>(many.bytes()) * 8 / (2 * 4096 * 64);
     EXPECT_LT(bits, name == "int4" || name == "zip" ? 6.0 : name == "int3" ? 5.0 : 4.0);
   }
+  // Without an exact window: Bits + 32/group and 32/value_group, room for a group in f32, and where groups start.
+  const auto bits = [&](auto codec) {
+    KvCache<decltype(codec)> coded(1, 64, codec);
+    coded.append(ctx, long_tokens.view(), long_tokens.view());
+    return static_cast<double>(coded.bytes()) * 8 / (2 * 4096 * 64);
+  };
+  EXPECT_NEAR(bits(Kivi<2>{.group = 32, .recent = 0, .value_group = 32}), 3 + 32 * 32 / 4096.0, 0.02);
+  EXPECT_NEAR(bits(Kivi<2>{.group = 128, .recent = 0, .value_group = 64}), 2.375 + 32 * 128 / 4096.0, 0.02);
+  EXPECT_NEAR(bits(Kivi<4>{.group = 64, .recent = 0, .value_group = 32}), 4.75 + 32 * 64 / 4096.0, 0.02);
   EXPECT_THROW(make_kv_cache("int5", 1, 8), unsupported_error);
 }
 

@@ -77,6 +77,29 @@ TEST(ChannelShrunkCache, AFifthOfTheBytesAndLessErrorThanAWindow) {
   check(ChannelShrunk<Kivi<4>>{}, 0.105, 0.15);  // measured 0.12
 }
 
+TEST(ChannelShrunkCache, FourBitsOfAFifthOfTheChannelsTakeALittleMoreThanATwentieth) {
+  Context ctx;
+  const Index n = 4096, d = 160, rank = 32, heads = 4;
+  const Rows K = decaying(n, d, 0.85, 1), V = decaying(n, d, 0.85, 2), Q = noise(heads * 4, d, 3).cast<float>() * 0.5f;
+  const Eigen::MatrixXd I = Eigen::MatrixXd::Identity(d, d);
+  const auto map = [&](const Rows& of) {
+    const Eigen::MatrixXd sample = of.topRows(512).cast<double>();
+    return cskv_calibrate(I, sample.transpose() * sample, rank);
+  };
+  ChannelShrunk<Kivi<4>> codec;
+  codec.key_maps = {map(K)};
+  codec.value_maps = {map(V)};
+  KvCache<F32> full(1, d);
+  KvCache<ChannelShrunk<Kivi<4>>> cache(1, d, codec);
+  for (KvCacheBase* one : std::initializer_list<KvCacheBase*>{&full, &cache})
+    one->append(ctx, one_head(K), one_head(V));
+  const double share = static_cast<double>(cache.bytes()) / static_cast<double>(2 * 2 * n * d);
+  const double error = relative(attended(ctx, cache, Q, heads), attended(ctx, full, Q, heads));
+  std::printf("[ measured ] %.4f of the bytes of f16, error %.3f\n", share, error);
+  EXPECT_LT(share, 0.09);  // 4 bits and 1 of scales and zero points are 0.0625, the rest is in f32: 0.0888
+  EXPECT_LT(error, 0.18);  // 0.169: values' 32 coordinates, of which the last are 0.006 of the first, share a grid
+}
+
 TEST(ChannelShrunkCache, CalibrationBeatsTheSvdOfTheWeights) {
   const Index in = 48, d = 24, rank = 6;
   const Eigen::MatrixXd W = noise(d, in, 4), X = decaying(400, in, 0.8, 5).cast<double>().transpose();
