@@ -16,6 +16,7 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
+/// The request of slot `from` is in slot `to` now.
 struct SlotMove {
   Index from, to;
   bool operator==(const SlotMove&) const = default;

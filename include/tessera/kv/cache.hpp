@@ -32,6 +32,8 @@ inline const float* pad_rows(const float* rows, Index count, Index have, Index& 
 }
 }  // namespace detail
 
+/// Keys and values of one layer, a length of its own a kv head, held by `C` in arrays of `Storage`. What it does is
+/// KvCacheBase's; `AnyKvCache` holds one whose codec is chosen at run time.
 template <Codec C = F32, class Storage = Contiguous>
 class KvCache final : public KvCacheBase {
  public:

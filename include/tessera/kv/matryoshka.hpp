@@ -32,6 +32,7 @@ struct MatryoshkaBases {
   Eigen::MatrixXd keys, values;
 };
 
+/// How train_matryoshka goes down.
 struct MatryoshkaOptions {
   Index steps = 100;
   double rate = 0.1;     // of a rotation's size, falling to 0 over the steps

@@ -37,6 +37,7 @@ struct KvProbe {
   }
 };
 
+/// What a policy did, and what it cost: the result of `compress`.
 struct KvReport {
   std::size_t bytes_before = 0, bytes_after = 0;  // capacity held
   Index tokens_before = 0, tokens_after = 0;      // of all kv heads

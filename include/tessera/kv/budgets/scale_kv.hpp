@@ -63,6 +63,7 @@ inline std::vector<bool> scale_kv_drafters(View<const double, 2> index,  // (lay
   return is;
 }
 
+/// Tokens that scale_kv_budgets shares out.
 struct ScaleKvBudget {
   Index tokens = 0;    // of a layer and scale on average
   Index refiner = 0;   // a refiner's at scale 0, at most `tokens`

@@ -14,6 +14,7 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
+/// A scorer and what its z-scores are multiplied by.
 template <KvScorer S>
 struct Weighted {
   float weight;

@@ -111,6 +111,7 @@ struct KeepProtected : SelectingStage<Facts::guards> {
   }
 };
 
+/// `protect(…) | keep_protected() | evict()`: no scores are needed.
 inline KeepProtected keep_protected() { return {}; }
 
 /// Keeps the tokens that score above `threshold`, at least one, and the protected ones: the context says how many, and

@@ -66,6 +66,7 @@ inline void check_threshold(const char* merger, float threshold) {
 }
 }  // namespace detail
 
+/// How what is merged stands in the cache.
 struct MergeOptions {
   bool counted = true;  // what is merged weighs as many tokens as it stands for
 };

@@ -59,6 +59,7 @@ struct TopScores {
   }
 };
 
+/// What `protect(…)` takes. Each throws unsupported_error below 0 tokens.
 inline Sinks sinks(Index count) { return {detail::token_count("sinks", count)}; }
 inline RecentTokens recent(Index count) { return {detail::token_count("recent", count)}; }
 /// Throws unsupported_error unless begin <= end.
@@ -67,6 +68,7 @@ inline Between between(Index begin, Index end) {
     throw unsupported_error(tessera::detail::concat("tessera: between(", begin, ", ", end, "): expected begin <= end"));
   return {begin, end};
 }
+/// Throws unsupported_error below 0 tokens.
 inline TopScores top_scores(Index count) { return {detail::token_count("top_scores", count)}; }
 
 /// Marks the tokens to protect: `draft.guarded[j] = 1`. One that reads scores says so, `needs = Facts::scores`.

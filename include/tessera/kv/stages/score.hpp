@@ -38,6 +38,7 @@ concept KvScorer = std::copyable<S> &&
   scorer(ctx, tokens, score);
 };
 
+/// Writes a score a token of every kv head, which the next stages select by; NaN counts as the least.
 template <KvScorer S>
 struct Score {
   S scorer;
@@ -96,6 +97,7 @@ struct Score {
   }
 };
 
+/// The first stage of most policies: `score(KeyNorm{}) | keep(0.5) | evict()`.
 template <KvScorer S>
 Score<S> score(S scorer) {
   return {std::move(scorer)};

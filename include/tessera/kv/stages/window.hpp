@@ -19,6 +19,7 @@ struct Window {
   Index room = 0;  // of evict()
 };
 
+/// That window as a policy. Throws unsupported_error for sizes below 0.
 inline auto window(Window sizes) {
   return protect(kv::sinks(sizes.sinks), kv::recent(sizes.recent)) | keep_protected() | evict(sizes.room);
 }
