@@ -7,6 +7,7 @@
 /// evict once, against the same without policy and tracking (1 - vs_plain is the policy's share of the step), or
 /// against the full cache. Caches as streams: cachegen_encode/... and cachegen_decode/..., bytes of f16 numbers.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -100,10 +101,26 @@ struct TwoBits {
     half = fill(kv::KvCache<kv::F16, kv::Virtual>(kv_heads, d));
     const double between = resident_mib();
     coded = fill(kv::KvCache<kv::Kivi<2>, kv::Virtual>(kv_heads, d, codec));
-    std::printf("kv_resident/int2/8kv128d/%ld/group%ld,%ld of f16: bytes()=%.4f resident=%.4f\n", static_cast<long>(n),
-                static_cast<long>(codec.group), static_cast<long>(codec.value_group),
+    const auto error = [&](AttentionPrecision precision) {
+      const Buffer<float> got = attended(*coded, heads, precision), wanted = attended(*half, heads, {});
+      double moved = 0, size = 0;
+      for (Index i = 0; i < got.size(); ++i) {
+        moved += std::pow(static_cast<double>(got[i] - wanted[i]), 2);
+        size += std::pow(static_cast<double>(wanted[i]), 2);
+      }
+      return std::sqrt(moved / size);
+    };
+    std::printf("kv_resident/int2/8kv128d/%ld/group%ld,%ld of f16: bytes()=%.4f resident=%.4f error=%.4f int8=%.4f\n",
+                static_cast<long>(n), static_cast<long>(codec.group), static_cast<long>(codec.value_group),
                 static_cast<double>(coded->bytes()) / static_cast<double>(half->bytes()),
-                (resident_mib() - between) / (between - before));
+                (resident_mib() - between) / (between - before), error({}), error(AttentionPrecision::int8));
+  }
+  /// (queries, 1, d)
+  Buffer<float> attended(AnyKvCache& cache, Index queries, AttentionPrecision precision) {
+    Buffer<float> out(queries * d);
+    cache.attend(ctx, tokens(queries, 1), View<float, 3>(out.data(), {queries, 1, d}),
+                 {.scale = {}, .causal = true, .precision = precision});
+    return out;
   }
   template <class Cache>
   std::shared_ptr<AnyKvCache> fill(Cache cache) {
@@ -120,16 +137,14 @@ struct TwoBits {
   }
 };
 /// kv_decode/int2/<shape>/<tokens>/group<tokens, channels that share a grid>/<precision>, against f16, and what either
-/// takes: bytes() and resident memory over the f16 cache's. GB/s of codes, scales and zero points.
+/// takes: bytes() and resident memory over the f16 cache's, and how far attention is from its. GB/s of codes, scales
+/// and zero points.
 void decode_two_bits(Index queries, Index n, Index group, Index value_group, AttentionPrecision precision) {
   const kv::Kivi<2> codec{.group = group, .value_group = value_group};
-  auto out = std::make_shared<Buffer<float>>(heads * d);
   const auto attend = [=](bool coded) {
     return [=] {
       TwoBits& caches = TwoBits::held(codec, n);
-      (coded ? caches.coded : caches.half)
-          ->attend(caches.ctx, tokens(queries, 1), View<float, 3>(out->data(), {queries, 1, d}),
-                   {.scale = {}, .causal = true, .precision = coded ? precision : AttentionPrecision::exact});
+      caches.attended(coded ? *caches.coded : *caches.half, queries, coded ? precision : AttentionPrecision::exact);
     };
   };
   const double bits = 2 * 2 + 32.0 / static_cast<double>(group) + 32.0 / static_cast<double>(value_group);
