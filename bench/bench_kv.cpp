@@ -334,10 +334,10 @@ void steps(Index kept, Index room) {
         cache.track(AttentionSums{});
         cache.track(window_sums(32, 4));
       },
-      score(GlobalLocal{}) | protect(recent(64)) | keep_at_most(kept) | merge(EmsMerge{}));
+      score(GlobalLocal{}) | protect(recent(64)) | keep_at_most(kept) | merge(EmsMerge{}, {.room = room}));
   step<C>(
       "kv_merger", kept, kept, room, [](AnyKvCache& cache) { cache.track(AttentionSums{}); },
-      score(AccumulatedAttention{}) | protect(recent(64)) | keep_at_most(kept) | merge(MergeSets{}));
+      score(AccumulatedAttention{}) | protect(recent(64)) | keep_at_most(kept) | merge(MergeSets{}, {.room = room}));
   step<C>("snap_kv", kept, kept, room, none, score(SnapKv{}) | keep_at_most(kept) | evict(room), true);
   step<C>(
       "keyformer", kept / 2, kept, room, [](AnyKvCache& cache) { cache.track(GumbelSums({.seed = 1})); },

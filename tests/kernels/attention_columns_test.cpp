@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 #include <tessera/kernels/attention/weights.hpp>
+#include <utility>
 #include <vector>
 
 #include "support/oracle.hpp"
@@ -100,6 +101,49 @@ void expect_columns(Index heads, Index kv_heads, Index n, Index m, Index d, bool
       }
     }
     for (Index i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], first[static_cast<std::size_t>(i)]) << threads;
+  }
+}
+
+TEST(AttentionColumns, OnePassOverTheKeysGivesTheWeightsOfTwo) {
+  struct Sum {
+    static void add(const void* self, const WeightTile<float>& tile) noexcept {
+      float* const to = static_cast<float*>(const_cast<void*>(self)) + tile.kv_head * 5000 + tile.begin;
+      for (Index j = 0; j < tile.count; ++j) to[j] += tile.sum[j];
+    }
+  };
+  for (const auto& [n, m] : {std::pair<Index, Index>{1, 5000}, {3, 4500}, {40, 130}, {70, 4200}}) {
+    const Index heads = 4, kv_heads = 2, d = 8;
+    const auto q = random_buffer<float>(heads * n * d, 1), k = random_buffer<float>(kv_heads * m * d, 2);
+    const View<const float, 3> Q(q.data(), {heads, n, d}), K(k.data(), {kv_heads, m, d});
+    AttentionArgs<float> args;
+    args.Q = Q;
+    args.keys = tile_source(K);
+    args.kv_heads = kv_heads;
+    args.group = 2;
+    args.n = n;
+    args.d = d;
+    args.m = m;
+    args.causal = true;
+    std::vector<float> lse[2], sum[2], first;
+    for (const Index threads : {1, 3}) {
+      Context ctx = Context::with_threads(threads);
+      for (const std::size_t which : {0, 1}) {
+        lse[which].assign(static_cast<std::size_t>(heads * n), 0.0f);
+        sum[which].assign(static_cast<std::size_t>(kv_heads * 5000), 0.0f);
+        const View<float, 2> to(lse[which].data(), {heads, n});
+        const WeightVisitor<float> visitor{sum[which].data(), &Sum::add};
+        if (which == 0) {
+          attention_lse<float>(ctx, args, to);
+          visit_weights<float>(ctx, args, to, visitor);
+        } else {
+          visit_softmax<float>(ctx, args, to, visitor);
+        }
+      }
+      EXPECT_EQ(lse[0], lse[1]) << n << " queries, " << m << " tokens";
+      for (std::size_t j = 0; j < sum[0].size(); ++j) ASSERT_NEAR(sum[1][j], sum[0][j], 2e-6f * (1 + sum[0][j])) << j;
+      if (threads == 1) first = sum[1];
+      EXPECT_EQ(sum[1], first) << "the same bits for any number of threads";
+    }
   }
 }
 

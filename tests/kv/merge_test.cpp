@@ -262,6 +262,34 @@ TEST(MergeSets, BeatsEvictionAndEvenRunsWhereKeysTurnSlowly) {
   }
 }
 
+TEST(Merge, LeavesRoomForWhatComes) {
+  Context ctx;
+  const Index n = 200, d = 16, room = 40;
+  const Tokens K = drifting(2, n, d, 0.99f, 1.0f, 16), V(2, n, d, 3);
+  for (const char* codec : {"f32", "f16", "int8"})
+    for (const float threshold : {-1.0f, 2.0f}) {  // with merging and without
+      AnyKvCache cache = make_kv_cache(codec, 2, d);
+      cache.track(AttentionSums{});
+      cache.append(ctx, K.view(), V.view());
+      AnyKvCache tight = cache;
+      const auto policy = [&](Index spare) {
+        return score(KeyNorm{}) | keep(0.5) | merge(MergeNearest{.threshold = threshold}, {.room = spare});
+      };
+      tight.compress(ctx, policy(0));
+      cache.compress(ctx, policy(room));
+      for (Index h = 0; h < 2; ++h) {
+        EXPECT_EQ(decoded(cache.base(), h, false), decoded(tight.base(), h, false));
+        EXPECT_EQ(positions(cache.base(), h), positions(tight.base(), h));
+      }
+      const std::size_t held = cache.bytes();
+      EXPECT_GT(held, tight.bytes());
+      for (Index t = 0; t < room; ++t) cache.append(ctx, K.part(t, 1), V.part(t, 1));
+      EXPECT_EQ(cache.bytes(), held) << codec;
+    }
+  KvCache<> cache(1, d);
+  EXPECT_THROW(cache.rewrite(0, K.view()[0].slice(0, 0, 0), V.view()[0].slice(0, 0, 0), {}, {}, -1), shape_error);
+}
+
 TEST(MergeSets, LeavesProtectedTokensAndWhatIsUnlike) {
   Context ctx;
   const Index n = 100, d = 16;

@@ -114,6 +114,8 @@ TEST(AttentionScorers, AreWhatTheirPapersSay) {
     else
       EXPECT_EQ(snap[j], std::numeric_limits<float>::infinity());
   }
+  const auto rounded = scores(ctx, cache, SnapKv{.pool = 5, .precision = AttentionPrecision::bfloat16}, late);
+  for (std::size_t j = 0; j < 82; ++j) EXPECT_NEAR(rounded[j], snap[j], 0.05f * snap[j]);
   prompt.serve(ctx, 1, window_sums(1, 1), window_sums(1, 1));
   expect_near(scores(ctx, prompt.cache, WindowAttention{}), last, 1e-5);  // TOVA
   EXPECT_THROW(scores(ctx, prompt.cache, GlobalLocal{}), unsupported_error);

@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <tessera/attention/masks.hpp>
 
 #include "kv/support.hpp"
 
@@ -150,6 +151,45 @@ TEST(Trackers, SenselessRulesAndHeadsAreRefused) {
   cache.track(window_sums(4, 2));
   EXPECT_THROW(cache.tracked<WindowSums>(2), shape_error);
   EXPECT_THROW(cache.tracked<WindowSums>(-1), shape_error);
+}
+
+/// Scores are kept for some kv heads after others: no head sees which.
+TEST(Tracker, LongHeadsAreObservedAsIfAlone) {
+  const Index kv_heads = 3, group = 4, m = 9000, d = 8;
+  const Tokens K(kv_heads, m, d, 1), V(kv_heads, m, d, 2), Q(kv_heads * group, 1, d, 3);
+  for (const bool masked : {false, true}) {
+    const auto attend = [&](Context& ctx, const KvCache<>& cache, View<const float, 3> queries, Tokens& out) {
+      if (masked)
+        cache.attend(ctx, queries, out.view(), ScoreMods(SlidingWindow{5000}));
+      else
+        cache.attend(ctx, queries, out.view());
+    };
+    for (const Index threads : {1, 2, 5}) {
+      Context ctx = Context::with_threads(threads);
+      KvCache<> all(kv_heads, d);
+      all.track(AttentionSums{});
+      all.track(GumbelSums{});
+      all.append(ctx, K.view(), V.view());
+      Tokens out(kv_heads * group, 1, d, 0);
+      attend(ctx, all, Q.view(), out);
+      for (Index h = 0; h < kv_heads; ++h) {
+        Context one;
+        KvCache<> alone(1, d);
+        alone.track(AttentionSums{});
+        alone.append(one, K.view().slice(0, h, 1), V.view().slice(0, h, 1));
+        Tokens result(group, 1, d, 0);
+        attend(one, alone, Q.view().slice(0, h * group, group), result);
+        for (Index g = 0; g < group; ++g)
+          for (Index c = 0; c < d; ++c)
+            ASSERT_EQ(out.view()(h * group + g, Index{0}, c), result.view()(g, Index{0}, c));
+        const auto got = AttentionSums::sums(all.tracked<AttentionSums>(h)),
+                   expected = AttentionSums::sums(alone.tracked<AttentionSums>(0));
+        ASSERT_TRUE(std::equal(got.begin(), got.end(), expected.begin(), expected.end())) << h << ' ' << threads;
+        const auto noisy = all.tracked<GumbelSums>(h).channel(0);
+        EXPECT_NEAR(std::accumulate(noisy.begin(), noisy.end(), 0.0), static_cast<double>(group), 1e-3);
+      }
+    }
+  }
 }
 
 }  // namespace TESSERA_TEST_FILE

@@ -69,8 +69,9 @@ class KvCache final : public KvCacheBase {
                             [](Index value, std::int32_t entry) { return value < entry; }) -
            list;
   }
-  float count_bias(Index h, Index j) const noexcept override { return counted(h) ? head(h).biases[j] : 0.0f; }
-  bool counted(Index h) const noexcept override { return head(h).biases.size() > 0; }
+  const float* count_biases(Index h) const noexcept override {
+    return head(h).biases.size() > 0 ? head(h).biases.data() : nullptr;
+  }
   std::size_t bytes() const override {
     std::size_t total = tracked_bytes();
     for (const auto& one : heads_)
@@ -164,14 +165,8 @@ class KvCache final : public KvCacheBase {
     Head& one = head(h);
     const bool prefix = kept.empty() || kept.back() + 1 == static_cast<Index>(kept.size());
     if (!prefix) list_positions(one);
-    const auto retain_in = [&](auto& store) {
-      if constexpr (requires { store.retain(kept, spare); })
-        store.retain(kept, spare);
-      else
-        store.retain(kept);
-    };
-    retain_in(one.keys);
-    retain_in(one.values);
+    retain_in(one.keys, kept, spare);
+    retain_in(one.values, kept, spare);
     if (one.positions.size() > 0) retain_rows(one.positions, 1, kept, spare);
     if (one.biases.size() > 0) retain_rows(one.biases, 1, kept, spare);
     drop_idle(one.biases);
@@ -188,12 +183,12 @@ class KvCache final : public KvCacheBase {
     }
   }
   void rewrite_head(Index h, MatrixView<const float> K, MatrixView<const float> V, std::span<const Index> positions,
-                    std::span<const float> counts) override {
+                    std::span<const float> counts, Index spare) override {
     Head& one = head(h);
     const Index n = K.rows();
-    const auto refill = [n](auto& rows, MatrixView<const float> from) {
-      rows.retain({});
-      rows.reserve(n);
+    const auto refill = [n, spare](auto& rows, MatrixView<const float> from) {
+      retain_in(rows, {}, n + spare);
+      rows.reserve(n + spare);
       rows.append(from.data(), n, from.row_stride());
     };
     refill(one.keys, K);
@@ -204,7 +199,8 @@ class KvCache final : public KvCacheBase {
       for (Index j = 0; j < n; ++j)
         one.positions[j] = static_cast<std::int32_t>(positions[static_cast<std::size_t>(j)]);
     }
-    one.positions.fit();
+    one.positions.fit(one.positions.size() > 0 ? spare : 0);
+    if (!counts.empty()) one.biases.reserve(n + spare);
     one.biases.resize(counts.empty() ? 0 : n);
     for (Index j = 0; j < one.biases.size(); ++j) one.biases[j] = std::log(counts[static_cast<std::size_t>(j)]);
     drop_idle(one.biases);
@@ -241,6 +237,13 @@ class KvCache final : public KvCacheBase {
       f(one.keys);
     else
       f(one.values);
+  }
+  template <class Store>
+  static void retain_in(Store& store, std::span<const Index> kept, Index spare) {
+    if constexpr (requires { store.retain(kept, spare); })
+      store.retain(kept, spare);
+    else
+      store.retain(kept);
   }
   static void list_positions(Head& one) {
     if (one.positions.size() > 0) return;

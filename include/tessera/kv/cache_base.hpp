@@ -132,9 +132,7 @@ class KvCacheBase : public KvReadable {
   /// what KvProbe::check and the stages' checks throw, before anything has changed.
   template <KvPolicy Policy>
   KvReport compress(Context& ctx, const Policy& policy, const KvProbe& probe = {}) {
-    KvReport report;
-    report.bytes_before = bytes();
-    report.tokens_before = tokens();
+    KvReport report{bytes(), 0, tokens(), 0, {}, {}};
     std::optional<KvObservation> before;
     probe.check(kv_heads(), head_dim());
     if (!probe.queries.empty() && probe.report) before = observe(ctx, *this, probe);
@@ -152,10 +150,7 @@ class KvCacheBase : public KvReadable {
   /// out the head may be empty. Throws shape_error unless they ascend and are held, and `spare` is 0 to 2^31 - 1.
   void retain(Index kv_head, std::span<const Index> kept, Index spare = 0) {
     check_kept("retain", kv_head, kept);
-    constexpr Index most = std::numeric_limits<std::int32_t>::max();
-    if (spare < 0 || spare > most)
-      throw shape_error(
-          tessera::detail::concat("tessera: retain with room for ", spare, " more tokens; expected 0 to ", most));
+    check_spare("retain", spare);
     if (static_cast<Index>(kept.size()) == size(kv_head)) return;
     try {
       retain_head(kv_head, kept, spare);
@@ -177,13 +172,14 @@ class KvCacheBase : public KvReadable {
   }
 
   /// Puts n other tokens in the place of those of a kv head, coded anew whatever the codec; token j at positions[j] and
-  /// standing for counts[j] tokens, or for one. K and V must not lie in the cache. Throws shape_error unless the
-  /// shapes fit, positions ascend below next_position() and counts are positive and finite. If memory runs out the head
-  /// is empty.
+  /// standing for counts[j] tokens, or for one; with room for `spare` more. K and V must not lie in the cache. Throws
+  /// shape_error unless the shapes fit, positions ascend below next_position() and counts are positive and finite. If
+  /// memory runs out the head is empty.
   void rewrite(Index kv_head, MatrixView<const float> K,  // (n, d)
                MatrixView<const float> V,                 // (n, d)
                std::span<const Index> positions,          // (n)
-               std::span<const float> counts = {}) {      // (n)
+               std::span<const float> counts = {},        // (n)
+               Index spare = 0) {
     using tessera::detail::concat;
     const Index n = K.rows();
     const auto listed = static_cast<Index>(positions.size());
@@ -194,6 +190,7 @@ class KvCacheBase : public KvReadable {
                                K.cols(), " and values ", V.rows(), 'x', V.cols(), " at ", listed, " positions with ",
                                static_cast<Index>(counts.size()), " counts; expected rows of ", head_dim(),
                                " contiguous channels, a position for each, and a count for each or none"));
+    check_spare("rewrite", spare);
     for (Index j = 0, next = 0; j < n; ++j) {
       const Index p = positions[static_cast<std::size_t>(j)];
       if (p < next || p >= next_position())
@@ -215,8 +212,8 @@ class KvCacheBase : public KvReadable {
         same.push_back(j < size(kv_head) && position(kv_head, j) == p ? j : -1);
       }
     try {
-      rewrite_head(kv_head, K, V, positions, counts);
-      trackers_.gather(kv_head, same);
+      rewrite_head(kv_head, K, V, positions, counts, spare);
+      trackers_.gather(kv_head, same, spare);
     } catch (...) {
       shorten(kv_head, 0);
       throw;
@@ -259,7 +256,7 @@ class KvCacheBase : public KvReadable {
   /// Leaves n at most of its keys and of its values, whichever are more; does not throw.
   virtual void truncate_head(Index kv_head, Index n) = 0;
   virtual void rewrite_head(Index kv_head, MatrixView<const float> K, MatrixView<const float> V,
-                            std::span<const Index> positions, std::span<const float> counts) = 0;
+                            std::span<const Index> positions, std::span<const float> counts, Index spare) = 0;
   virtual void retain_head(Index kv_head, std::span<const Index> kept, Index spare) = 0;
   virtual void demote_head(Index kv_head, std::span<const Index> kept) = 0;
   void shorten(Index kv_head, Index n) {
@@ -269,6 +266,12 @@ class KvCacheBase : public KvReadable {
   std::size_t tracked_bytes() const { return trackers_.bytes(); }
 
  private:
+  static void check_spare(std::string_view what, Index spare) {
+    constexpr Index most = std::numeric_limits<std::int32_t>::max();
+    if (spare < 0 || spare > most)
+      throw shape_error(
+          tessera::detail::concat("tessera: ", what, " with room for ", spare, " more tokens; expected 0 to ", most));
+  }
   void check_kept(std::string_view what, Index kv_head, std::span<const Index> kept) const {
     using tessera::detail::concat;
     if (kv_head < 0 || kv_head >= kv_heads())

@@ -8,6 +8,7 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/kernels/attention/weights.hpp>
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -49,8 +50,7 @@ class HeadProbe {
   void visit(Context& ctx, WeightVisitor<float> visitor) const {
     Workspace::Scope scope(ctx.workspace);
     const View<float, 2> lse(scope.take<float>(args.group * args.n), {args.group, args.n});
-    attention_lse<float>(ctx, args, lse);
-    visit_weights<float>(ctx, args, lse, visitor);
+    visit_softmax<float>(ctx, args, lse, visitor);
   }
   /// sum_j = Σ p over queries and heads, count_j = how many of them see token j, or empty.
   void sums(Context& ctx, std::span<float> sum, std::span<float> count = {}) const {
@@ -61,7 +61,7 @@ class HeadProbe {
     } const adder{sum.data(), count.empty() ? nullptr : count.data()};
     visit(ctx, {&adder, [](const void* self, const WeightTile<float>& tile) noexcept {
                   const auto& to = *static_cast<const Adder*>(self);
-                  for (Index j = 0; j < tile.count; ++j) to.sum[tile.begin + j] += tile.sum[j];
+                  detail::add(tile.sum, to.sum + tile.begin, tile.count);
                   for (Index r = 0; r < tile.rows && to.count != nullptr; ++r)
                     for (Index j = 0; j < static_cast<Index>(tile.seen[r]); ++j) to.count[tile.begin + j] += 1;
                 }});
@@ -79,9 +79,9 @@ class HeadProbe {
     const auto& probe = *static_cast<const HeadProbe*>(self);
     return probe.cache_->key_codes(probe.head_, begin);
   }
-  static float bias(const void* self, Index, Index token) noexcept {
+  static const float* biases(const void* self, Index) noexcept {
     const auto& probe = *static_cast<const HeadProbe*>(self);
-    return probe.cache_->count_bias(probe.head_, token);
+    return probe.cache_->count_biases(probe.head_);
   }
   Index up_to(Index position) const {  // how many tokens stand there or before
     Index low = 0, high = args.m;
@@ -98,7 +98,7 @@ class HeadProbe {
   const KvCacheBase* cache_;
   Index head_;
   Unpack unpack_;
-  detail::CountBias biased_{this, &bias, [](const void*, Index) noexcept { return true; }, {}};
+  detail::CountBias biased_{this, &biases, {}};
   std::vector<Index> visible_;
 };
 

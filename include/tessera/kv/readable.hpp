@@ -34,10 +34,12 @@ class KvReadable {
   virtual Index position(Index kv_head, Index j) const = 0;
   /// How many tokens of a kv head stand at positions up to `last`.
   virtual Index tokens_up_to(Index kv_head, Index last) const = 0;
-  /// Logarithm of how many tokens token j stands for since a merge; attention adds it to the token's scores.
-  virtual float count_bias(Index kv_head, Index j) const noexcept = 0;
+  /// Logarithms of how many tokens each token of a kv head stands for since a merge, or null where each stands for one;
+  /// attention adds them to the tokens' scores.
+  virtual const float* count_biases(Index kv_head) const noexcept = 0;
+  float count_bias(Index kv_head, Index j) const noexcept { return counted(kv_head) ? count_biases(kv_head)[j] : 0.0f; }
   /// Whether any token of a kv head stands for other than one.
-  virtual bool counted(Index kv_head) const noexcept = 0;
+  bool counted(Index kv_head) const noexcept { return count_biases(kv_head) != nullptr; }
 
   /// Rows [begin, begin + count) of a kv head as floats, in place or decoded into scratch (count, d).
   virtual const float* tile(KvPart part, Index kv_head, Index begin, Index count, float* scratch, Index& stride,

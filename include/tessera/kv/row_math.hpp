@@ -43,6 +43,15 @@ inline void add_scaled(float a, const float* x, float* y, Index d) {
   }
   for (; c < d; ++c) y[c] += a * x[c];
 }
+/// y += x.
+inline void add(const float* x, float* y, Index d) { add_scaled(1, x, y, d); }
+/// Each of y += a.
+inline void add(float a, float* y, Index d) {
+  Index c = 0;
+  for (; c + 8 <= d; c += 8)
+    for (Index i = 0; i < 8; ++i) y[c + i] += a;
+  for (; c < d; ++c) y[c] += a;
+}
 /// 1 / |x|, or 0 for a row of zeros; NaN for one that is not finite.
 inline float inverse_norm(const float* x, Index d) {
   const float square = dot(x, x, d);

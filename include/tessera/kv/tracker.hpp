@@ -46,9 +46,10 @@ class TrackedHead {
     for (auto& one : channels_) truncate_rows(one, 1, std::min(n, one.size()));
   }
   /// Token j has the numbers of token from[j], or zeros if that is -1.
-  void gather(std::span<const Index> from) {
+  void gather(std::span<const Index> from, Index spare) {
     for (auto& one : channels_) {
       Contiguous::Array<float> next;
+      next.reserve(static_cast<Index>(from.size()) + spare);
       next.resize(static_cast<Index>(from.size()));
       for (Index j = 0; j < next.size(); ++j) {
         const Index at = from[static_cast<std::size_t>(j)];
@@ -176,8 +177,8 @@ class KvTrackers {
   void retain(Index kv_head, std::span<const Index> kept, Index spare) {
     for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].retain(kept, spare);
   }
-  void gather(Index kv_head, std::span<const Index> from) {
-    for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].gather(from);
+  void gather(Index kv_head, std::span<const Index> from, Index spare) {
+    for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].gather(from, spare);
   }
   void truncate(Index kv_head, Index n) {
     for (auto& one : all_) one->heads[static_cast<std::size_t>(kv_head)].truncate(n);

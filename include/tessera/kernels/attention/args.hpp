@@ -152,6 +152,7 @@ struct AttentionArgs : KernelArgs {
   bool causal = false;             // query i sees tokens [0, length - n + i]
   T scale = 1;
   AttentionPrecision precision = AttentionPrecision::exact;
+  Index first_head = 0, some_heads = -1;  // kv heads that pieces are of; all of them if -1
   Index splits = 1, split_tokens = 0;
   Index out_split = 0, lse_split = 0;
 
@@ -165,7 +166,8 @@ struct AttentionArgs : KernelArgs {
   bool scores_only() const { return dv() == 0 && lse.data() == nullptr && entropy.data() == nullptr; }
   Index rows() const { return n * group; }
   Index row_blocks() const { return (rows() + block_rows - 1) / block_rows; }
-  Index pieces() const { return kv_heads * row_blocks() * splits; }
+  Index heads_to_run() const { return some_heads < 0 ? kv_heads : some_heads; }
+  Index pieces() const { return heads_to_run() * row_blocks() * splits; }
   Index length(Index kv_head) const { return lengths != nullptr ? lengths[kv_head] : m; }
   /// How many tokens query i of a kv head sees.
   Index visible_to(Index kv_head, Index i) const {
@@ -189,7 +191,7 @@ struct AttentionArgs : KernelArgs {
     Piece part{};
     part.split = p % splits;
     const Index block = p / splits % row_blocks();
-    part.kv_head = p / splits / row_blocks();
+    part.kv_head = first_head + p / splits / row_blocks();
     part.row = block * block_rows;
     part.rows = std::min(block_rows, rows() - part.row);
     part.begin = splits == 1 ? 0 : part.split * split_tokens;

@@ -90,7 +90,7 @@ T merged_entropy(T entropy_a, T lse_a, T entropy_b, T lse_b) {
 }
 
 /// Splits long contexts among pieces where there are few queries, runs the kernel, merges the splits. `args.splits` is
-/// chosen here, from the shape alone.
+/// chosen here, from the shape alone: a head's bits do not depend on which others run with it.
 template <class T>
 void run_attention(Context& ctx, AttentionArgs<T> args) {
   constexpr Index split_tokens = 2048;
@@ -111,6 +111,7 @@ void run_attention(Context& ctx, AttentionArgs<T> args) {
   args.out_split = heads * n * d;
   args.lse_split = heads * n;
   Workspace::Scope scope(ctx.workspace);
+  const Index begin = args.first_head * args.group, count = args.heads_to_run() * args.group;
   const auto whole_out = args.out;
   const auto whole_lse = args.lse, whole_entropy = args.entropy;
   args.out = View<T, 3>(scope.take<T>(args.splits * args.out_split), {heads, n, d});
@@ -119,14 +120,15 @@ void run_attention(Context& ctx, AttentionArgs<T> args) {
     args.entropy = View<T, 2>(scope.take<T>(args.splits * args.lse_split), {heads, n});
   launch(ctx, kernel, args, args.pieces(), 1);
   for (Index s = 1; s < args.splits; ++s) {
-    for (Index r = 0; args.entropy.data() != nullptr && r < args.lse_split; ++r)
+    for (Index r = begin * n; args.entropy.data() != nullptr && r < (begin + count) * n; ++r)
       args.entropy.data()[r] =
           merged_entropy(args.entropy.data()[s * args.lse_split + r], args.lse.data()[s * args.lse_split + r],
                          args.entropy.data()[r], args.lse.data()[r]);
-    merge_states<T>(ctx, View<const T, 3>(args.out.data() + s * args.out_split, {heads, n, d}),
-                    View<const T, 2>(args.lse.data() + s * args.lse_split, {heads, n}), args.out, args.lse);
+    merge_states<T>(ctx, View<const T, 3>(args.out.data() + s * args.out_split + begin * n * d, {count, n, d}),
+                    View<const T, 2>(args.lse.data() + s * args.lse_split + begin * n, {count, n}),
+                    args.out.slice(0, begin, count), args.lse.slice(0, begin, count));
   }
-  for (Index h = 0; h < heads; ++h)
+  for (Index h = begin; h < begin + count; ++h)
     for (Index i = 0; i < n; ++i) {
       for (Index c = 0; c < d; ++c) whole_out(h, i, c) = args.out(h, i, c);
       if (whole_lse.data() != nullptr) whole_lse(h, i) = args.lse(h, i);

@@ -13,6 +13,7 @@
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/attention/attention.hpp>
 #include <tessera/kernels/attention/columns/list.hpp>
+#include <tessera/kernels/attention/kept_scores.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -39,36 +40,6 @@ struct WeightVisitor {
 };
 
 namespace detail {
-
-/// A hook, and then `next`, which sees every tile's scores as the hook leaves them. Lives while the kernel runs.
-template <class T>
-struct HookThen {
-  ScoreHook<T> first;
-  const void* state = nullptr;
-  void (*next)(const void* state, const ScoreTile<T>&) noexcept = nullptr;
-
-  ScoreHook<T> hook() const {
-    ScoreHook<T> both;
-    both.state = this;
-    both.always = true;
-    both.change = [](const void* self, const ScoreTile<T>& tile) noexcept {
-      const auto& [hook, then, run] = *static_cast<const HookThen*>(self);
-      if (hook.change != nullptr && (hook.always || tile.seen == Seen::some)) hook.change(hook.state, tile);
-      run(then, tile);
-    };
-    if (first.meets != nullptr)
-      both.meets = [](const void* self, const ScoreTile<T>& tile) noexcept {
-        const auto& hook = static_cast<const HookThen*>(self)->first;
-        return hook.meets(hook.state, tile);
-      };
-    if (first.weigh != nullptr)
-      both.weigh = [](const void* self, const ScoreTile<T>& tile) noexcept {
-        const auto& hook = static_cast<const HookThen*>(self)->first;
-        hook.weigh(hook.state, tile);
-      };
-    return both;
-  }
-};
 
 /// Scores to weights, in place, and on to a visitor.
 template <class T>
@@ -181,6 +152,25 @@ void attention_lse(Context& ctx, const AttentionArgs<T>& whole, View<T, 2> lse) 
   AttentionArgs<T> args = detail::scores_of(whole);
   args.lse = lse;
   detail::run_attention(ctx, args);
+}
+
+/// Both: lse, and every tile of weights to the visitor. Keys are read once where the scores of a kv head, 2^22 at most,
+/// may be kept meanwhile (16 MiB of f32), twice where they may not, with the same weights, in tiles of more rows.
+template <class T>
+void visit_softmax(Context& ctx, const AttentionArgs<T>& args, View<T, 2> lse, WeightVisitor<T> visitor) {
+  constexpr Index most = Index{1} << 22;
+  Index longest = 0;
+  for (Index h = 0; h < args.kv_heads; ++h) longest = std::max(longest, args.length(h));
+  if (longest == 0 || args.rows() > most / longest || args.hook.meets != nullptr) {
+    attention_lse<T>(ctx, args, lse);
+    return visit_weights<T>(ctx, args, lse, visitor);
+  }
+  const detail::WeightTap<T> tap(ctx, args, lse, visitor);
+  detail::keep_scores(
+      ctx, args, true, [&](const AttentionArgs<T>& some) { attention_lse<T>(ctx, some, lse); },
+      [&](const detail::ScoreKeeper<T>& kept, const AttentionArgs<T>& some) {
+        kept.for_each_tile(ctx, some, [&](const auto& tile) { detail::WeightTap<T>::run(&tap, tile); });
+      });
 }
 
 /// What a token receives, each (kv_heads, m) or no data, over the queries of the heads that share a kv head.

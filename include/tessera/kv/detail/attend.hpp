@@ -18,11 +18,8 @@ namespace tessera::inline TESSERA_ABI::kv::detail {
 inline Index token_position(const void* cache, Index kv_head, Index token) noexcept {
   return static_cast<const KvReadable*>(cache)->position(kv_head, token);
 }
-inline float token_bias(const void* cache, Index kv_head, Index token) noexcept {
-  return static_cast<const KvReadable*>(cache)->count_bias(kv_head, token);
-}
-inline bool head_counted(const void* cache, Index kv_head) noexcept {
-  return static_cast<const KvReadable*>(cache)->counted(kv_head);
+inline const float* token_biases(const void* cache, Index kv_head) noexcept {
+  return static_cast<const KvReadable*>(cache)->count_biases(kv_head);
 }
 
 /// All tokens, as kernels read them.
@@ -70,7 +67,7 @@ inline void attend(Context& ctx, const KvReadable& cache, const KvTrackers& trac
   args.values = tokens.source<KvPart::values>();
   args.lengths = lengths;
   args.visible = visible;
-  const CountBias bias(&cache, &token_bias, &head_counted, hook);
+  const CountBias bias(&cache, &token_biases, hook);
   args.hook = biased ? bias.hook() : hook;
   const auto run = [&](const AttentionArgs<float>& of) {
     if (latent)
@@ -81,7 +78,7 @@ inline void attend(Context& ctx, const KvReadable& cache, const KvTrackers& trac
   if (trackers.empty() || !options.causal)
     run(args);
   else
-    attend_tracked(ctx, trackers, args, {&cache, &token_position, first}, run);
+    attend_tracked(ctx, trackers, args, {&cache, &token_position, first}, !latent, run);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv::detail

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -21,35 +22,64 @@ struct Nearest {
   float cosine = -2;
 };
 
-/// For each of `from` the token of `to` of the greatest cosine between keys, the first of equals. O(|from|·|to|·d) in
-/// matrix products, |to|·d + 2^14 + 64·d floats of workspace.
+/// x[c] *= factor[c]; the largest that is a number, or -2.
+inline float scale_and_find(float* x, const float* factor, Index count) {
+  float most[8] = {-2, -2, -2, -2, -2, -2, -2, -2};
+  Index c = 0;
+  for (; c + 8 <= count; c += 8)
+    for (Index i = 0; i < 8; ++i) {
+      x[c + i] *= factor[c + i];
+      most[i] = x[c + i] > most[i] ? x[c + i] : most[i];
+    }
+  for (; c < count; ++c) {
+    x[c] *= factor[c];
+    most[0] = x[c] > most[0] ? x[c] : most[0];
+  }
+  return *std::max_element(most, most + 8);
+}
+
+/// For each of `from` the token of `to`, ascending, of the greatest cosine between keys, the first of equals.
+/// O(|from|·|to|·d) in matrix products with keys where they lie, or gathered where few of them are centres; (|from| +
+/// 256)·d + 2^15 floats of workspace.
 template <class T>
 void nearest_keys(Context& ctx, MatrixView<const T> keys,  // (n, d)
                   std::span<const Index> from, std::span<const Index> to,
                   std::span<Nearest> nearest) {  // (from)
-  constexpr Index rows = 64, columns = 256;
-  const Index d = keys.cols(), m = static_cast<Index>(to.size());
+  constexpr Index rows = 64, columns = 256, most = columns * 5 / 4;
+  const Index d = keys.cols(), m = static_cast<Index>(to.size()), few = static_cast<Index>(from.size());
   Workspace::Scope scope(ctx.workspace);
-  T* const centres = scope.take<T>(m * d);
-  T* const some = scope.take<T>(rows * d);
-  T* const cosines = scope.take<T>(rows * columns);
-  const auto unit = [&](Index t, T* out) {
-    const T* const key = keys.data() + t * keys.row_stride();
-    const T factor = inverse_norm(key, d);
-    for (Index c = 0; c < d; ++c) out[c] = key[c] * factor;
-  };
-  for (Index j = 0; j < m; ++j) unit(to[static_cast<std::size_t>(j)], centres + j * d);
-  for (Index i = 0; i < static_cast<Index>(from.size()); i += rows) {
-    const Index high = std::min(rows, static_cast<Index>(from.size()) - i);
-    for (Index r = 0; r < high; ++r) unit(from[static_cast<std::size_t>(i + r)], some + r * d);
-    for (Index j = 0; j < m; j += columns) {
-      const Index wide = std::min(columns, m - j);
-      gemm<T>(ctx, T(1), MatrixView<const T>(some, high, d), MatrixView<const T>(centres + j * d, wide, d).transposed(),
-              T(0), MatrixView<T>(cosines, high, wide));
+  T* const units = scope.take<T>(few * d);
+  T* const gathered = scope.take<T>(columns * d);
+  T* const cosines = scope.take<T>(rows * most);
+  T* const factor = scope.take<T>(most);
+  const auto key = [&](Index t) { return keys.data() + t * keys.row_stride(); };
+  for (Index i = 0; i < few; ++i) {
+    const T* const of = key(from[static_cast<std::size_t>(i)]);
+    std::fill_n(units + i * d, d, T(0));
+    add_scaled(inverse_norm(of, d), of, units + i * d, d);
+  }
+  for (Index j = 0; j < m; j += columns) {
+    const auto block = to.subspan(static_cast<std::size_t>(j), static_cast<std::size_t>(std::min(columns, m - j)));
+    const Index first = block.front(), span = block.back() - first + 1;
+    const bool dense = span <= most;
+    const Index count = dense ? span : static_cast<Index>(block.size());
+    std::fill_n(factor, count, std::numeric_limits<T>::quiet_NaN());  // no centre is never the nearest
+    for (Index k = 0; const Index t : block) {
+      factor[dense ? t - first : k] = inverse_norm(key(t), d);
+      if (!dense) std::copy_n(key(t), d, gathered + k * d);
+      ++k;
+    }
+    const auto centres = dense ? keys.block(first, 0, count, d) : MatrixView<const T>(gathered, count, d);
+    for (Index i = 0; i < few; i += rows) {
+      const Index high = std::min(rows, few - i);
+      gemm<T>(ctx, T(1), MatrixView<const T>(units + i * d, high, d), centres.transposed(), T(0),
+              MatrixView<T>(cosines, high, count));
       for (Index r = 0; r < high; ++r) {
         Nearest& best = nearest[static_cast<std::size_t>(i + r)];
-        for (Index c = 0; c < wide; ++c)
-          if (cosines[r * wide + c] > best.cosine) best = {to[static_cast<std::size_t>(j + c)], cosines[r * wide + c]};
+        const T* const cosine = cosines + r * count;
+        if (!(scale_and_find(cosines + r * count, factor, count) > best.cosine)) continue;
+        for (Index c = 0; c < count; ++c)
+          if (cosine[c] > best.cosine) best = {dense ? first + c : block[static_cast<std::size_t>(c)], cosine[c]};
       }
     }
   }

@@ -30,9 +30,12 @@ inline std::vector<Index> merge_sets(Context& ctx, const MergeTokens& tokens, fl
   std::vector<float> squares(static_cast<std::size_t>(n));
   std::vector<Index> end(static_cast<std::size_t>(n)), before(static_cast<std::size_t>(n));  // by first token
   const auto at = [](auto& list, Index i) -> auto& { return list[static_cast<std::size_t>(i)]; };
+  const auto key = [&](Index t) { return tokens.keys.data() + t * tokens.keys.row_stride(); };
+  const auto sum = [&](Index first) -> const float* {  // a token by itself is read where it lies
+    return at(end, first) == first + 1 ? key(first) : sums + first * d;
+  };
   for (Index t = 0; t < n; ++t) {
-    std::copy_n(tokens.keys.data() + t * tokens.keys.row_stride(), d, sums + t * d);
-    at(squares, t) = dot(sums + t * d, sums + t * d, d);
+    at(squares, t) = dot(key(t), key(t), d);
     at(end, t) = t + 1;
     at(before, t) = t - 1;
   }
@@ -40,7 +43,7 @@ inline std::vector<Index> merge_sets(Context& ctx, const MergeTokens& tokens, fl
   const auto offer = [&](Index left, Index right) {
     if (left < 0 || right >= n || tokens.is_guarded(left) || tokens.is_guarded(right)) return;
     const double size = std::sqrt(static_cast<double>(at(squares, left)) * static_cast<double>(at(squares, right)));
-    const double cosine = static_cast<double>(dot(sums + left * d, sums + right * d, d)) / size;
+    const double cosine = static_cast<double>(dot(sum(left), sum(right), d)) / size;
     if (std::min(cosine + 1e-6, 1.0) >= static_cast<double>(threshold))
       pairs.push({cosine, left, right, at(end, left), at(end, right)});
   };
@@ -50,8 +53,10 @@ inline std::vector<Index> merge_sets(Context& ctx, const MergeTokens& tokens, fl
     pairs.pop();
     if (at(end, best.left) != best.left_end || best.left_end != best.right || at(end, best.right) != best.right_end)
       continue;
-    add_scaled(1, sums + best.right * d, sums + best.left * d, d);
-    at(squares, best.left) = dot(sums + best.left * d, sums + best.left * d, d);
+    float* const joined = sums + best.left * d;
+    if (sum(best.left) != joined) std::copy_n(key(best.left), d, joined);
+    add_scaled(1, sum(best.right), joined, d);
+    at(squares, best.left) = dot(joined, joined, d);
     at(end, best.left) = best.right_end;
     at(end, best.right) = -1;
     if (best.right_end < n) at(before, best.right_end) = best.left;
@@ -114,6 +119,10 @@ struct MergeSets {
   static Index weigh(const MergeTokens& tokens, Index begin, Index end, MergePlan& plan) {
     const Index d = tokens.keys.cols(), stride = tokens.keys.row_stride();
     Index pivot = begin;
+    if (end - begin == 1) {
+      plan.weight[static_cast<std::size_t>(begin)] = 1;
+      return plan.into[static_cast<std::size_t>(begin)] = begin;
+    }
     for (Index t = begin; t < end; ++t)
       if (score(tokens, t) >= score(tokens, pivot)) pivot = t;
     double sigma = 0;

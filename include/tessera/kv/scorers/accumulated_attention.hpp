@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -23,8 +24,8 @@ struct AttentionSums {
     float least = static_cast<float>(p.count);
     for (Index r = 0; r < p.rows; ++r) least = std::min(least, p.seen[r]);
     const auto whole = static_cast<Index>(least);  // seen by all rows
-    for (Index j = 0; j < p.count; ++j) sum[j] += p.sum[j];
-    for (Index j = 0; j < whole; ++j) count[j] += static_cast<float>(p.rows);
+    detail::add(p.sum, sum, p.count);
+    detail::add(static_cast<float>(p.rows), count, whole);
     for (Index r = 0; r < p.rows && whole < p.count; ++r)
       for (Index j = whole; j < static_cast<Index>(p.seen[r]); ++j) count[j] += 1;
   }

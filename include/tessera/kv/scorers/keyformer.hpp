@@ -11,6 +11,7 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/rng.hpp>
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -69,8 +70,8 @@ class GumbelSums {
     }
   }
   void observe(const TrackedTile& tile, TrackedHead& head) const noexcept {
-    float* const sum = head.channel(0) + tile.weights.begin;
-    for (Index j = 0; j < tile.weights.count; ++j) sum[j] += tile.weights.sum[j];
+    const auto& p = tile.weights;
+    detail::add(p.sum, head.channel(0) + p.begin, p.count);
   }
 
  private:

@@ -72,8 +72,7 @@ struct NonCausalAttention {
     args.keys = tile_source(keys);
     Workspace::Scope scope(ctx.workspace);
     const View<float, 2> lse(scope.take<float>(args.group * queries), {args.group, queries});
-    attention_lse<float>(ctx, args, lse);
-    visit_weights<float>(ctx, args, lse, {sum, [](const void* to, const WeightTile<float>& tile) noexcept {
+    visit_softmax<float>(ctx, args, lse, {sum, [](const void* to, const WeightTile<float>& tile) noexcept {
                                             float* const all = static_cast<float*>(const_cast<void*>(to));
                                             for (Index j = 0; j < tile.count; ++j) all[tile.begin + j] += tile.sum[j];
                                           }});

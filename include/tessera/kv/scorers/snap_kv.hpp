@@ -14,9 +14,11 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// Keeps what an observation window attends to, in clusters: score_t = the maximum over `pool` neighbours of t of
 /// Σ_i p_it, i the window's queries. Tokens of the window itself are infinitely important.
 /// Y. Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation" (NeurIPS 2024), §4. The probe's queries
-/// are the window: those of the latest positions. Heads that share a kv head add up. O(n_q·n·d), no matrix.
+/// are the window: those of the latest positions. Heads that share a kv head add up. O(n_q·n·d); scores as
+/// visit_softmax.
 struct SnapKv {
   Index pool = 7;
+  AttentionPrecision precision = AttentionPrecision::exact;  // bfloat16 where the processor has products of it
   static constexpr Needs needs = Needs::queries;
 
   /// Throws unsupported_error unless pool >= 1.
@@ -27,7 +29,8 @@ struct SnapKv {
   }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
     const auto window = HeadProbe::latest(*tokens.cache, tokens.queries.extent(1));
-    const HeadProbe probe(ctx, tokens, tokens.queries, window);
+    HeadProbe probe(ctx, tokens, tokens.queries, window);
+    probe.args.precision = precision;
     std::vector<float> sum(score.size());
     probe.sums(ctx, sum);
     const Index n = static_cast<Index>(score.size()), reach = (std::min(pool, n) - 1) / 2;

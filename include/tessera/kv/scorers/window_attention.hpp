@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include <tessera/core/error.hpp>
+#include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stages/score.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -37,9 +38,7 @@ struct WindowSums {
     const Index first = tile.position(0), last = tile.position(p.rows - 1);
     if (first >= 0 && first / length == last / length) {  // decoding: all in one run
       if (first / length <= now - parts) return;
-      float* const sum = head.channel(first / length % parts) + p.begin;
-      for (Index j = 0; j < p.count; ++j) sum[j] += p.sum[j];
-      return;
+      return detail::add(p.sum, head.channel(first / length % parts) + p.begin, p.count);
     }
     for (Index r = 0; r < p.rows; ++r) {
       const Index run = tile.position(r) / length;

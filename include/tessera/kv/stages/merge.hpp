@@ -69,6 +69,7 @@ inline void check_threshold(const char* merger, float threshold) {
 /// How what is merged stands in the cache.
 struct MergeOptions {
   bool counted = true;  // what is merged weighs as many tokens as it stands for
+  Index room = 0;       // as evict()'s
 };
 
 /// Needs a selection (`keep`), or scores alone where `Selected` is false: then as many tokens stay as the merger
@@ -138,7 +139,7 @@ struct Merge {
       } else {
         merged = merged || plan.into[static_cast<std::size_t>(t)] >= 0;
       }
-    if (!merged) return cache.retain(h, kept);
+    if (!merged) return cache.retain(h, kept, options.room);
     const auto left = kept.size();
     std::vector<double> total(left, 0), counts(left, 0);
     std::vector<Index> members(left, 0);
@@ -184,7 +185,7 @@ struct Merge {
       positions.push_back(cache.position(h, kept[r]));
       standing.push_back(static_cast<float>(options.counted ? counts[r] : count(kept[r])));
     }
-    cache.rewrite(h, keys, values, positions, standing);
+    cache.rewrite(h, keys, values, positions, standing, options.room);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/attention/columns/avx2.hpp>
+#include <tessera/kernels/attention/columns/avx512.hpp>
 #include <tessera/kernels/attention/columns/ref.hpp>
 #include <tessera/kernels/attention/columns/xsimd.hpp>
 
@@ -15,7 +16,7 @@ struct AttentionColumnsList {
 #if TESSERA_X86
 template <>
 struct AttentionColumnsList<float> {
-  using type = KernelList<AttentionColumnsAvx2, AttentionColumnsXsimd<>, AttentionColumnsRef>;
+  using type = KernelList<AttentionColumnsAvx512, AttentionColumnsAvx2, AttentionColumnsXsimd<>, AttentionColumnsRef>;
 };
 #endif
 }  // namespace detail
