@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <span>
 #include <string>
+#include <support/message_of.hpp>
 #include <tessera/optim/bsvrb.hpp>
 #include <utility>
 #include <vector>
@@ -267,6 +269,100 @@ TEST(Bsvrb, FindsARidgeForEachTaskBetterThanPlainStochasticStepsSlow) {
   EXPECT_THROW((Bsvrb<Ridges>(problem, {.blocks = 11}, Vector::Zero(Ridges::m))), unsupported_error);
   EXPECT_THROW((Bsvrb<Ridges>(problem, {}, Vector::Zero(3))), shape_error);
   EXPECT_THROW((Bsvrb<Ridges>(problem, {.alpha = 1}, Vector::Zero(Ridges::m))), unsupported_error);
+}
+
+/// One block's answers spoilt from step to step: other sizes, or NaN.
+struct Spoilt : Quadratic {
+  enum Which { none, lower, hessian, product, cross, upper_x, upper_y } which = none;
+  Index more = 0;     // elements
+  double factor = 1;  // of all
+  Spoilt() : Quadratic(0) {}
+  template <class V>
+  V spoil(Index i, Which what, V x) const {
+    if (what != which || i != 5) return x;
+    return V(V::Constant(x.rows() + more, x.cols(), factor));
+  }
+  Vector lower_gradient(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    return spoil(i, lower, Quadratic::lower_gradient(i, x, y, d));
+  }
+  Matrix lower_hessian(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    return spoil(i, hessian, Quadratic::lower_hessian(i, x, y, d));
+  }
+  Vector lower_product(Index i, const Vector& x, const Vector& y, const Vector& v, const BatchDraw& d) const {
+    return spoil(i, product, Quadratic::lower_product(i, x, y, v, d));
+  }
+  Vector cross_product(Index i, const Vector& x, const Vector& y, const Vector& v, const BatchDraw& d) const {
+    return spoil(i, cross, Quadratic::cross_product(i, x, y, v, d));
+  }
+  std::pair<Vector, Vector> upper_gradients(Index i, const Vector& x, const Vector& y, const BatchDraw& d) const {
+    const auto [fx, fy] = Quadratic::upper_gradients(i, x, y, d);
+    return {spoil(i, upper_x, Vector(fx)), spoil(i, upper_y, Vector(fy))};
+  }
+};
+
+TEST(Bsvrb, RefusesBySizeAndByBlockWhatIsNotFiniteAndGoesOnAsBefore) {
+  using test::message_of;
+  const std::map<Spoilt::Which, std::string> names{
+      {Spoilt::lower, "lower gradient"},        {Spoilt::hessian, "lower Hessian"},
+      {Spoilt::product, "lower product"},       {Spoilt::cross, "cross product"},
+      {Spoilt::upper_x, "upper gradient of x"}, {Spoilt::upper_y, "upper gradient of y"}};
+  for (const bool products : {false, true})
+    for (const auto& [which, name] : names) {
+      if (which == (products ? Spoilt::hessian : Spoilt::product)) continue;
+      Spoilt problem;
+      const BsvrbOptions options{.blocks = 9, .rate = 0.05, .lower_rate = 0.02, .products = products};
+      Bsvrb<Spoilt> whole(problem, options, Vector::Ones(Quadratic::p)), stopped(whole);
+      for (int step = 0; step < 12; ++step) whole.step();
+      Index refused = 0;
+      const auto try_step = [&] {
+        const auto text = message_of<error>([&] { stopped.step(); });
+        if (text == "nothing was thrown") return false;
+        ++refused;
+        EXPECT_SAYS(text, "bsvrb: the " + name + " of block 5 is ");
+        return true;
+      };
+      for (int step = 0; step < 12; ++step) {
+        problem.which = which;
+        problem.factor = std::numeric_limits<double>::quiet_NaN();
+        bool done = !try_step();
+        problem.factor = 1, problem.more = 1;
+        if (!done) done = !try_step();
+        problem.which = Spoilt::none, problem.more = 0;
+        if (!done) stopped.step();
+      }
+      EXPECT_GE(refused, 12) << name;
+      EXPECT_EQ(whole.x(), stopped.x());
+      EXPECT_EQ(whole.y(5), stopped.y(5));
+    }
+}
+
+/// Without lower variables there is nothing to solve: gradient descent.
+TEST(Bsvrb, BlocksMayBeEmptyAndOptionsAreChecked) {
+  struct Empty {
+    static Index blocks() { return 2; }
+    static Index upper_size() { return 2; }
+    static Index lower_size(Index) { return 0; }
+    static Vector lower_gradient(Index, const Vector&, const Vector& y, const BatchDraw&) { return y; }
+    static Matrix lower_hessian(Index, const Vector&, const Vector&, const BatchDraw&) { return {}; }
+    static Vector lower_product(Index, const Vector&, const Vector&, const Vector& v, const BatchDraw&) { return v; }
+    static Vector cross_product(Index, const Vector& x, const Vector&, const Vector&, const BatchDraw&) {
+      return 0 * x;
+    }
+    static std::pair<Vector, Vector> upper_gradients(Index, const Vector& x, const Vector& y, const BatchDraw&) {
+      return {x, y};
+    }
+  };
+  const Empty problem;
+  for (const bool products : {false, true}) {
+    Bsvrb<Empty> opt(problem, {.rate = 0.5, .products = products}, Vector::Ones(2));
+    for (int step = 0; step < 3; ++step) opt.step();
+    EXPECT_EQ(opt.x(), Vector::Constant(2, 0.125));
+  }
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const BsvrbOptions& wrong : {BsvrbOptions{.rate = nan}, BsvrbOptions{.lower_rate = nan},
+                                    BsvrbOptions{.curvature = 0}, BsvrbOptions{.radius = nan}})
+    EXPECT_SAYS(test::message_of<unsupported_error>([&] { Bsvrb<Empty>(problem, wrong, Vector::Ones(2)); }),
+                "expected finite rates, curvature and radius above 0");
 }
 
 }  // namespace

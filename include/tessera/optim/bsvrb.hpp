@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -22,6 +23,7 @@ struct BatchDraw {
   Index size;
 };
 
+/// Rates, how much is drawn in a step, and how fast what is tracked forgets.
 struct BsvrbOptions {
   Index blocks = 1, samples = 1;          // I of all blocks a step, B samples of each
   double rate = 0.01;                     // of x
@@ -62,11 +64,15 @@ class Bsvrb : public detail::ListedState<Bsvrb<Problem>> {
       throw unsupported_error(tessera::detail::concat("tessera: bsvrb with ", o_.blocks, " of ", m, " blocks, ",
                                                       o_.samples, " samples, alpha ", o_.alpha, ", beta ", o_.beta,
                                                       "; expected 1 to m, 1 or more, (0, 1), (0, 1]"));
+    if (!std::isfinite(o_.rate) || !std::isfinite(o_.lower_rate) || !(o_.curvature > 0 && o_.radius > 0))
+      throw unsupported_error(tessera::detail::concat(
+          "tessera: bsvrb with rate ", o_.rate, ", lower_rate ", o_.lower_rate, ", curvature ", o_.curvature,
+          ", radius ", o_.radius, "; expected finite rates, curvature and radius above 0"));
     for (Index i = 0; i < m; ++i) {
       order_.push_back(i);
       const Vector zero = Vector::Zero(problem.lower_size(i));
       const Index n = o_.products ? 0 : zero.size();
-      lower_.push_back({zero, zero, zero, zero, zero, zero, Eigen::MatrixXd::Zero(n, n), -1});
+      lower_.push_back({zero, zero, zero, zero, zero, zero, Eigen::MatrixXd::Zero(n, n), 0});
     }
   }
 
@@ -74,16 +80,26 @@ class Bsvrb : public detail::ListedState<Bsvrb<Problem>> {
   const Vector& y(Index i) const { return lower_[static_cast<std::size_t>(i)].y; }
   const Vector& hypergradient() const { return z_; }  // tracked
 
+  /// Throws shape_error and property_error where what the problem gives for a block has another size or is not finite;
+  /// nothing has moved then.
   void step() {
-    const Philox words(o_.seed, static_cast<std::uint64_t>(2 * count_));
+    const Philox words(o_.seed, 2 * static_cast<std::uint64_t>(count_));
     const std::size_t m = order_.size(), I = static_cast<std::size_t>(o_.blocks);
-    for (std::size_t k = 0; k < I; ++k) std::swap(order_[k], order_[k + words.below(k, m - k)]);
-    for (std::size_t k = 0; k < I; ++k)
-      if (order_[k] < 0 || order_[k] >= static_cast<Index>(m))
-        throw format_error(
-            tessera::detail::concat("tessera: bsvrb: block ", order_[k], " of ", m, " in the state that was read"));
+    std::vector<std::size_t> with(I);
+    for (std::size_t k = 0; k < I; ++k) {
+      with[k] = k + words.below(k, m - k);
+      std::swap(order_[k], order_[with[k]]);
+    }
     Vector now = Vector::Zero(x_.size()), before = now;
-    for (std::size_t k = 0; k < I; ++k) visit(order_[k], now, before);
+    std::vector<Lower> next;
+    next.reserve(I);
+    try {
+      for (std::size_t k = 0; k < I; ++k) next.push_back(visit(order_[k], now, before));
+    } catch (...) {
+      for (std::size_t k = I; k-- > 0;) std::swap(order_[k], order_[with[k]]);
+      throw;
+    }
+    for (std::size_t k = 0; k < I; ++k) lower_[static_cast<std::size_t>(order_[k])] = std::move(next[k]);
     now /= static_cast<double>(I), before /= static_cast<double>(I);
     z_ = o_.variance_reduction && count_ > 0 ? Vector(now + (1 - o_.beta) * (z_ - before)) : now;
     old_x_ = x_;
@@ -113,7 +129,7 @@ class Bsvrb : public detail::ListedState<Bsvrb<Problem>> {
   struct Lower {
     Vector y, old_y, v, old_v, s, u;  // now and one step before; trackers of ∇_y g and of ∇²_yy g·v - ∇_y f
     Eigen::MatrixXd H;
-    Index seen;  // the step it was last looked at
+    Index seen;  // the step it was last looked at, counted from 1
   };
 
   template <class V>
@@ -125,41 +141,74 @@ class Bsvrb : public detail::ListedState<Bsvrb<Problem>> {
       h = (1 - a) * h + a * now + ((m - I) / (I * (1 - a)) + 1 - a) * (now - before);
   }
 
-  /// Adds block i's hypergradient here to `now` and at the point before to `before`, then moves what is the block's.
-  void visit(Index i, Vector& now, Vector& before) {
-    Lower& b = lower_[static_cast<std::size_t>(i)];
+  /// What the problem gave for block i, `rows` by `cols` and finite.
+  template <class V>
+  static V checked(Index i, const char* what, V x, Index rows, Index cols = 1) {
+    if (x.rows() != rows || x.cols() != cols)
+      throw shape_error(tessera::detail::concat("tessera: bsvrb: the ", what, " of block ", i, " is ",
+                                                tessera::detail::shape_text(x.rows(), x.cols()), "; expected ",
+                                                tessera::detail::shape_text(rows, cols)));
+    if (!x.allFinite())
+      throw property_error(
+          tessera::detail::concat("tessera: bsvrb: the ", what, " of block ", i, " is not finite; expected numbers"));
+    return x;
+  }
+
+  /// Adds block i's hypergradient here to `now` and at the point before to `before`; gives what becomes of the block.
+  Lower visit(Index i, Vector& now, Vector& before) const {
+    if (i < 0 || i >= static_cast<Index>(lower_.size()))
+      throw format_error(
+          tessera::detail::concat("tessera: bsvrb: block ", i, " of ", lower_.size(), " in the state that was read"));
+    Lower b = lower_[static_cast<std::size_t>(i)];
     const BatchDraw d{
-        Philox(o_.seed, static_cast<std::uint64_t>(2 * count_ + 1) + (static_cast<std::uint64_t>(i) << 40)),
+        Philox(o_.seed, 2 * static_cast<std::uint64_t>(count_) + 1 + (static_cast<std::uint64_t>(i) << 40)),
         o_.samples};
-    const bool first = b.seen < 0;
-    if (b.seen != count_ - 1) b.old_y = b.y, b.old_v = b.v;
-    b.seen = count_;
-    track(b.s, Vector(problem_.lower_gradient(i, x_, b.y, d)), Vector(problem_.lower_gradient(i, old_x_, b.old_y, d)),
-          first);
-    const auto [fx, fy] = problem_.upper_gradients(i, x_, b.y, d);
-    const auto [old_fx, old_fy] = problem_.upper_gradients(i, old_x_, b.old_y, d);
+    const Index n = b.y.size(), p = x_.size();
+    const bool first = b.seen == 0;
+    if (b.seen != count_) b.old_y = b.y, b.old_v = b.v;
+    b.seen = count_ + 1;
+    const auto lower = [&](const Vector& x, const Vector& y) {
+      return checked(i, "lower gradient", Vector(problem_.lower_gradient(i, x, y, d)), n);
+    };
+    const auto upper = [&](const Vector& x, const Vector& y) {
+      std::pair<Vector, Vector> f = problem_.upper_gradients(i, x, y, d);
+      return std::pair(checked(i, "upper gradient of x", std::move(f.first), p),
+                       checked(i, "upper gradient of y", std::move(f.second), n));
+    };
+    const auto product = [&](const Vector& x, const Vector& y, const Vector& v) {
+      return checked(i, "lower product", Vector(problem_.lower_product(i, x, y, v, d)), n);
+    };
+    const auto hessian = [&](const Vector& x, const Vector& y) {
+      return checked(i, "lower Hessian", Eigen::MatrixXd(problem_.lower_hessian(i, x, y, d)), n, n);
+    };
+    const auto cross = [&](const Vector& x, const Vector& y, const Vector& v) {
+      return checked(i, "cross product", Vector(problem_.cross_product(i, x, y, v, d)), p);
+    };
+    track(b.s, lower(x_, b.y), lower(old_x_, b.old_y), first);
+    const auto [fx, fy] = upper(x_, b.y);
+    const auto [old_fx, old_fy] = upper(old_x_, b.old_y);
     if (o_.products) {
-      track(b.u, Vector(problem_.lower_product(i, x_, b.y, b.v, d) - fy),
-            Vector(problem_.lower_product(i, old_x_, b.old_y, b.old_v, d) - old_fy), first);
+      track(b.u, Vector(product(x_, b.y, b.v) - fy), Vector(product(old_x_, b.old_y, b.old_v) - old_fy), first);
     } else {
       const Eigen::MatrixXd old_H = b.H;
-      track(b.H, Eigen::MatrixXd(problem_.lower_hessian(i, x_, b.y, d)),
-            Eigen::MatrixXd(problem_.lower_hessian(i, old_x_, b.old_y, d)), first);
+      track(b.H, hessian(x_, b.y), hessian(old_x_, b.old_y), first);
       b.old_v = solve(first ? b.H : old_H, old_fy);
       b.v = solve(b.H, fy);
     }
-    now += fx - problem_.cross_product(i, x_, b.y, b.v, d);
-    before += old_fx - problem_.cross_product(i, old_x_, b.old_y, b.old_v, d);
+    now += fx - cross(x_, b.y, b.v);
+    before += old_fx - cross(old_x_, b.old_y, b.old_v);
     b.old_y = b.y;
     b.y -= o_.lower_rate * b.s;
-    if (!o_.products) return;
+    if (!o_.products) return b;
     b.old_v = b.v;
     b.v -= o_.lower_rate * b.u;
     if (const double norm = b.v.norm(); norm > o_.radius) b.v *= o_.radius / norm;
+    return b;
   }
 
   /// With H's eigenvalues no smaller than `curvature`: a tracker of semidefinite matrices need not be one.
   Vector solve(const Eigen::MatrixXd& H, const Vector& rhs) const {
+    if (rhs.size() == 0) return rhs;
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eig(0.5 * (H + H.transpose()));
     const Vector values = eig.eigenvalues().cwiseMax(o_.curvature);
     return eig.eigenvectors() * (eig.eigenvectors().transpose() * rhs).cwiseQuotient(values);
