@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <support/message_of.hpp>
 #include <tessera/optim/gbnn.hpp>
 #include <vector>
 
@@ -117,6 +119,13 @@ TEST(Gbnn, SameBitsForThreadsAndRefusals) {
   auto odd = set.y;
   odd[5] = 0;
   EXPECT_THROW(gbnn_fit<double>(ctx, set.rows(), odd, options), unsupported_error);
+  odd[5] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_SAYS(test::message_of<property_error>([&] { gbnn_fit<double>(ctx, set.rows(), odd, {}); }),
+              "gbnn_fit: target 5 is nan; expected a finite number");
+  Set spoilt = set;
+  spoilt.X[13] = -std::numeric_limits<double>::infinity();
+  EXPECT_SAYS(test::message_of<property_error>([&] { gbnn_fit<double>(ctx, spoilt.rows(), set.y, options); }),
+              "gbnn_fit: X(2, 3) is -inf; expected a finite number");
 }
 
 }  // namespace

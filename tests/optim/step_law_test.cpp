@@ -3,11 +3,15 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
+#include <support/message_of.hpp>
 #include <tessera/optim/step_law.hpp>
 #include <vector>
 
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
+
+using test::message_of;
 
 TEST(StepLaw, IsItsFormula) {
   for (const auto [N, D] : {std::array{2.15e8, 1.14e10}, {1.07e9, 1e11}, {1.0, 1.0}}) {
@@ -46,8 +50,11 @@ TEST(StepLaw, APlantedLawIsFoundAgain) {
   std::vector<StepLawPoint> one_size(exact.begin(), exact.begin() + 5);
   for (auto& p : one_size) p.N = 1e9;
   EXPECT_THROW(fit_step_law(one_size), unsupported_error);
-  one_size[0].batch_size = 0;
-  EXPECT_THROW(fit_step_law(one_size), unsupported_error);
+  for (const double wrong : {0.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    std::vector<StepLawPoint> spoilt = exact;
+    spoilt[7].learning_rate = wrong;
+    EXPECT_SAYS(message_of<unsupported_error>([&] { fit_step_law(spoilt); }), "fit_step_law: point 7 has ");
+  }
 }
 
 TEST(StepLaw, BowlsHaveTheirMinimumAndItsInterval) {
@@ -70,6 +77,15 @@ TEST(StepLaw, BowlsHaveTheirMinimumAndItsInterval) {
   EXPECT_GT(high, 1.2e-3);
   EXPECT_LT(high / low, 1.6);
   EXPECT_EQ(without, 0);
+  for (const double wrong : {0.0, -1.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    auto spoilt = rates;
+    spoilt[4] = wrong;
+    EXPECT_SAYS(message_of<unsupported_error>([&] { fit_loss_bowl(spoilt, losses); }), "fit_loss_bowl: point 4 is ");
+    spoilt = losses;
+    spoilt[3] = wrong;
+    if (std::isfinite(wrong)) continue;
+    EXPECT_SAYS(message_of<unsupported_error>([&] { fit_loss_bowl(rates, spoilt); }), "fit_loss_bowl: point 3 is ");
+  }
   for (double& l : losses) l = -l;
   EXPECT_FALSE(fit_loss_bowl(rates, losses).convex);
   EXPECT_THROW(bootstrap_bowl(rates, losses, 50), unsupported_error);

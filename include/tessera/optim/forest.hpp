@@ -25,9 +25,10 @@ struct ForestEdge {
 /// 2022), §4.2.
 class ForestSystem {
  public:
-  /// Throws property_error where edges close a cycle, shape_error for one that is not between two of n. An edge may be
+  /// Throws property_error where edges close a cycle, shape_error for one that is not between two of n, and for
+  /// n < 0. An edge may be
   /// given in parts.
-  ForestSystem(Index n, std::span<const ForestEdge> edges) : parent_(size(n), -1), weight_(size(n)) {
+  ForestSystem(Index n, std::span<const ForestEdge> edges) : parent_(vertices(n), -1), weight_(size(n)) {
     std::vector<Index> start(size(n) + 1), to(2 * edges.size());
     std::vector<double> value(2 * edges.size());
     for (const auto& e : edges) {
@@ -93,6 +94,10 @@ class ForestSystem {
   }
 
  private:
+  static std::size_t vertices(Index n) {
+    if (n < 0) throw shape_error(tessera::detail::concat("tessera: forest of ", n, " vertices; expected 0 or more"));
+    return size(n);
+  }
   static std::size_t size(Index i) { return static_cast<std::size_t>(i); }
   std::vector<Index> order_, parent_;  // parents before children; -1 for a root
   std::vector<double> weight_;         // of the edge to the parent

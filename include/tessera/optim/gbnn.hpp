@@ -17,6 +17,7 @@ namespace tessera::inline TESSERA_ABI::optim {
 
 enum class BoostLoss { squared, logistic };  // logistic: y = ±1, the network says log odds
 
+/// How many units in how many stages, and how each stage is fitted.
 struct GbnnOptions {
   Index stages = 10, units = 4;  // T, J
   BoostLoss loss = BoostLoss::squared;
@@ -39,7 +40,8 @@ struct TanhBack {  // d ← d·(1 - h²)
 /// Stage by stage: pseudo-residuals r of the loss, J tanh units fitted to them by least squares, a Newton step along
 /// what they say (halved until the loss falls), times `shrinkage`. S. Emami, G. Martínez-Muñoz, "Sequential Training of
 /// Neural Networks with Gradient Boosting" (2019, IEEE Access 2023), algorithm 1; units by Adam instead of L-BFGS.
-/// X (n, features), y (n). The training loss never rises. Throws shape_error, unsupported_error. T·inner_steps passes
+/// X (n, features), y (n). The training loss never rises. Throws shape_error, unsupported_error, property_error
+/// for numbers that are not finite. T·inner_steps passes
 /// over J units.
 template <class T>
 Gbnn<T> gbnn_fit(Context& ctx, MatrixView<const T> X, std::span<const T> y, const GbnnOptions& o = {}) {
@@ -47,6 +49,15 @@ Gbnn<T> gbnn_fit(Context& ctx, MatrixView<const T> X, std::span<const T> y, cons
   if (static_cast<Index>(y.size()) != n || n == 0 || J < 1 || o.stages < 0)
     throw shape_error(tessera::detail::concat("tessera: gbnn_fit of X ", tessera::detail::shape_text(n, d), ", ",
                                               y.size(), " targets, ", o.stages, " stages of ", J, " units"));
+  for (Index i = 0; i < n; ++i) {
+    const T target = y[static_cast<std::size_t>(i)];
+    for (Index j = 0; j <= d; ++j)
+      if (const T value = j < d ? X(i, j) : target; !std::isfinite(value))
+        throw property_error(tessera::detail::concat(
+            "tessera: gbnn_fit: ",
+            j < d ? tessera::detail::concat("X(", i, ", ", j, ")") : detail::concat("target ", i), " is ",
+            static_cast<double>(value), "; expected a finite number"));
+  }
   const bool logistic = o.loss == BoostLoss::logistic;
   if (const auto odd = std::find_if(y.begin(), y.end(), [](T v) { return v != T(1) && v != T(-1); });
       logistic && odd != y.end())

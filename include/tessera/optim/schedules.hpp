@@ -1,4 +1,4 @@
-/// Schedules: a number for each step, counted from 0. Names and formulas as in optax.
+/// Schedules: a number for each step, counted from 0; steps before are as step 0. Names and formulas as in optax.
 #pragma once
 
 #include <algorithm>
@@ -33,6 +33,7 @@ struct warmup_cosine {
   double exponent = 1;
 
   double operator()(Index step) const {
+    step = std::max<Index>(step, 0);
     if (step < warmup_steps)
       return init + (peak - init) * static_cast<double>(step) / static_cast<double>(warmup_steps);
     const double length = static_cast<double>(std::max<Index>(decay_steps - warmup_steps, 1));

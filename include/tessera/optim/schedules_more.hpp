@@ -128,7 +128,8 @@ struct inverse_sqrt {
   double peak = 1;
   Index warmup = 1;
   double operator()(Index step) const {
-    const double t = static_cast<double>(step) + 1, w = static_cast<double>(std::max<Index>(warmup, 1));
+    const double t = static_cast<double>(std::max<Index>(step, 0)) + 1,
+                 w = static_cast<double>(std::max<Index>(warmup, 1));
     return peak * std::min(t / w, std::sqrt(w / t));
   }
 };

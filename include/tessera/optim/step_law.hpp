@@ -52,7 +52,7 @@ Eigen::VectorXd log_linear(const Eigen::MatrixXd& X, const Eigen::VectorXd& y, c
 }  // namespace detail
 
 /// The law by least squares of logarithms. Throws unsupported_error for points that do not determine it: fewer than
-/// three, all of one N or D, or numbers that are not positive.
+/// three, all of one N or D, or numbers that are not positive and finite.
 template <class = void>
 StepLaw fit_step_law(std::span<const StepLawPoint> points) {
   const auto n = static_cast<Index>(points.size());
@@ -60,9 +60,10 @@ StepLaw fit_step_law(std::span<const StepLawPoint> points) {
   Eigen::VectorXd rate(n), batch(n);
   for (Index i = 0; i < n; ++i) {
     const auto& p = points[static_cast<std::size_t>(i)];
-    if (!(p.N > 0 && p.D > 0 && p.learning_rate > 0 && p.batch_size > 0))
-      throw unsupported_error(
-          tessera::detail::concat("tessera: fit_step_law: point ", i, " has a number that is not positive"));
+    for (const double value : {p.N, p.D, p.learning_rate, p.batch_size})
+      if (!(value > 0 && std::isfinite(value)))
+        throw unsupported_error(tessera::detail::concat("tessera: fit_step_law: point ", i, " has ", value,
+                                                        "; expected positive finite numbers"));
     X.row(i) << 1, std::log(p.N), std::log(p.D);
     rate[i] = std::log(p.learning_rate);
     batch[i] = std::log(p.batch_size);
@@ -83,12 +84,18 @@ struct LossBowl {
     return least + 0.5 * curvature * d * d;
   }
 };
-/// By least squares. Throws unsupported_error for fewer than three different rates, shape_error for unequal lengths.
+/// By least squares. Throws unsupported_error for fewer than three different rates, for rates that are not positive and
+/// finite and losses that are not finite; shape_error for unequal lengths.
 template <class = void>
 LossBowl fit_loss_bowl(std::span<const double> rates, std::span<const double> losses) {
   if (rates.size() != losses.size())
     throw shape_error(
         tessera::detail::concat("tessera: fit_loss_bowl: ", rates.size(), " rates, ", losses.size(), " losses"));
+  for (std::size_t i = 0; i < rates.size(); ++i)
+    if (!(rates[i] > 0 && std::isfinite(rates[i]) && std::isfinite(losses[i])))
+      throw unsupported_error(tessera::detail::concat("tessera: fit_loss_bowl: point ", i, " is the loss ", losses[i],
+                                                      " at the rate ", rates[i],
+                                                      "; expected positive finite rates and finite losses"));
   const auto n = static_cast<Index>(rates.size());
   const Eigen::VectorXd t = Eigen::Map<const Eigen::VectorXd>(rates.data(), n).array().log();
   const double middle = n == 0 ? 0 : t.mean();
