@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <support/message_of.hpp>
 #include <tessera/optim/partition.hpp>
@@ -48,6 +49,30 @@ TEST(ByName, UnknownNamesListWhatIsKnown) {
                 make_optimizer<double>("lookahead", {{"period", 1.5}});
               }),
               "'period' is 1.5");
+}
+
+/// What averages keep of the past, by every name; two may keep all of it.
+TEST(ByName, DecaysOutOfTheirRangeAreRefused) {
+  const std::set<std::string> all{"b1", "b2", "b3", "momentum", "decay", "grok_decay", "average"};
+  Index tried = 0;
+  for (const auto& name : optimizer_names<double>())
+    for (const auto& [hyper, usual] : optimizer_hyper_parameters<double>(name)) {
+      if (!(all.contains(hyper) || (name == "adadelta" && hyper == "rho")) || name == "adafactor") continue;
+      const bool keeps_all = (name.starts_with("shampoo") && hyper == "b2") || (name == "kfac" && hyper == "decay");
+      for (const double wrong : {-0.5, keeps_all ? 1.001 : 1.0, 2.0}) {
+        const auto text = message_of<unsupported_error>([&, hyper = hyper] { made(name, {{hyper, wrong}}); });
+        EXPECT_SAYS(text, "hyper-parameter: " + hyper + " = ") << name;
+        EXPECT_SAYS(text, keeps_all ? "; expected 0 or more and at most 1" : "; expected 0 or more and less than 1");
+        ++tried;
+      }
+      made(name, {{hyper, keeps_all ? 1.0 : 0.5}});
+    }
+  EXPECT_GE(tried, 300);
+  EXPECT_SAYS(message_of<unsupported_error>([] { made("adafactor", {{"decay", -0.5}}); }), "expected 0 or more");
+  EXPECT_SAYS(message_of<unsupported_error>([] {
+                made("rprop", {{"rate", constant{0.1}}});
+              }),
+              "'rate' is given as a schedule; expected a number");
 }
 
 TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
@@ -199,6 +224,27 @@ TEST(ByName, CountsOfSpoiltFilesStayInBounds) {
       } catch (const std::exception& refused) {
         EXPECT_SAYS(std::string(refused.what()), "tessera: ") << name;
       }
+    }
+}
+
+/// Counts that no run reaches are refused where they are read, those of a long one go on.
+TEST(ByName, CountsThatNoRunReachesAreRefusedInFiles) {
+  constexpr auto most = std::numeric_limits<Index>::max();
+  for (const auto& name : optimizer_names<double>())
+    for (const Index count : {Index{-1000}, Index{-1}, std::numeric_limits<Index>::min(), most, (Index{1} << 62) + 1}) {
+      Training run(made(name)), other(made(name));
+      run.steps(0, 2);
+      const auto before = saved(run.state).bytes;
+      bool has = false;
+      other.state.for_each_buffer([&](const std::string&, auto values) {
+        if constexpr (std::is_same_v<decltype(values), std::span<Index>>)
+          if (!values.empty()) values.back() = count, has = true;
+      });
+      if (!has) continue;
+      const auto text = message_of<format_error>(
+          [&, spoilt = saved(other.state)] { read_state(run.state, spoilt.read(), "optimizer."); });
+      EXPECT_SAYS(text, " is " + std::to_string(count) + " in the file; expected 0 to 4611686018427387904") << name;
+      EXPECT_EQ(saved(run.state).bytes, before) << name;
     }
 }
 

@@ -6,7 +6,12 @@
 #include <limits>
 #include <support/message_of.hpp>
 #include <tessera/optim/alias.hpp>
+#include <tessera/optim/average.hpp>
 #include <tessera/optim/factored.hpp>
+#include <tessera/optim/first_order.hpp>
+#include <tessera/optim/forest.hpp>
+#include <tessera/optim/novograd.hpp>
+#include <tessera/optim/schedules_more.hpp>
 #include <tessera/optim/second_order/average_inverse.hpp>
 #include <tessera/optim/second_order/mfac.hpp>
 #include <tessera/optim/second_order/mfac_window.hpp>
@@ -80,6 +85,72 @@ TEST(TypedMisuse, AverageInversesAreSquare) {
   EXPECT_SAYS(refused({m.data(), 3, 4}, 4), "average_inverse of 3x4 by a vector of 4");
   EXPECT_SAYS(refused({m.data(), 3, 3}, 4), "average_inverse of 3x3 by a vector of 4");
   EXPECT_SAYS(refused(MatrixView<double>(m.data(), {3, 3}, {8, 1}), 3), "average_inverse of 3x3 with gaps");
+}
+
+TEST(TypedMisuse, SchedulesAreFiniteBeforeTheirStartAndOfNoLength) {
+  constexpr auto least = std::numeric_limits<Index>::min(), most = std::numeric_limits<Index>::max();
+  for (const Index step : {least, Index{-3}, Index{-1}, Index{0}, Index{1}, Index{5}, most}) {
+    const double all[]{warmup_cosine{.warmup_steps = 0, .decay_steps = 0}(step),
+                       warmup_cosine{.warmup_steps = 10, .decay_steps = 5}(step),
+                       linear{1, 0, 0}(step),
+                       polynomial{.steps = 0}(step),
+                       cosine_decay{.steps = 0}(step),
+                       exponential_decay{.steps = 0}(step),
+                       one_cycle{.steps = 0}(step),
+                       inverse_sqrt{.warmup = 0}(step),
+                       sgdr{.period = 0}(step)};
+    for (const double value : all) EXPECT_TRUE(value >= 0 && value <= 1) << step << ' ' << value;
+  }
+  EXPECT_EQ((warmup_cosine{.peak = 2, .decay_steps = 9}(-3)), 2);
+  EXPECT_EQ((exponential_decay{.steps = 0}(2)), 0.25);  // lengths under 1 count as 1
+  EXPECT_EQ((inverse_sqrt{.warmup = 4}(-3)), 0.25);
+}
+
+TEST(TypedMisuse, ForestsHaveNoNegativeSize) {
+  EXPECT_SAYS(message_of<shape_error>([] { ForestSystem(-2, {}); }), "forest of -2 vertices; expected 0 or more");
+}
+
+template <class F>
+void refuses_decays(const char* says, F&& make) {
+  for (const double wrong : {-0.1, 1.0, 2.0, std::numeric_limits<double>::quiet_NaN()}) {
+    const auto text = message_of<unsupported_error>([&] { make(wrong); });
+    EXPECT_SAYS(text, says);
+    EXPECT_SAYS(text, "; expected 0 or more and less than 1");
+  }
+  make(0.0);
+  make(0.999);
+}
+
+TEST(TypedMisuse, AveragesForget) {
+  refuses_decays("ema: decay = ", [](double b) { ema(b); });
+  refuses_decays("scale_by_adam: b1 = ", [](double b) { adam(0.1, {.b1 = b}); });
+  refuses_decays("scale_by_adam: b2 = ", [](double b) { adamw(0.1, {.b2 = b}); });
+  refuses_decays("scale_by_amsgrad: b2 = ", [](double b) { scale_by_amsgrad({.b2 = b}); });
+  refuses_decays("scale_by_adamax: b1 = ", [](double b) { scale_by_adamax({.b1 = b}); });
+  refuses_decays("scale_by_yogi: b2 = ", [](double b) { scale_by_yogi({.b2 = b}); });
+  refuses_decays("scale_by_belief: b2 = ", [](double b) { scale_by_belief({.b2 = b}); });
+  refuses_decays("scale_by_radam: b2 = ", [](double b) { scale_by_radam({.b2 = b}); });
+  refuses_decays("scale_by_acprop: b2 = ", [](double b) { scale_by_acprop({.b2 = b}); });
+  refuses_decays("scale_by_adan: b3 = ", [](double b) { scale_by_adan({.b3 = b}); });
+  refuses_decays("scale_by_ademamix: b3 = ", [](double b) { scale_by_ademamix({.b3 = b}); });
+  refuses_decays("scale_by_adopt: b2 = ", [](double b) { scale_by_adopt({.b2 = b}); });
+  refuses_decays("scale_by_lion: b1 = ", [](double b) { scale_by_lion(b); });
+  refuses_decays("scale_by_lion: b2 = ", [](double b) { scale_by_lion_k(kappa::huber{}, 0.9, b); });
+  refuses_decays("scale_by_rms: decay = ", [](double b) { scale_by_rms({.decay = b}); });
+  refuses_decays("scale_by_stddev: decay = ", [](double b) { scale_by_stddev(b); });
+  refuses_decays("scale_by_adadelta: rho = ", [](double b) { scale_by_adadelta(b); });
+  refuses_decays("mars_correction: b1 = ", [](double b) { mars_correction(0.025, b); });
+  refuses_decays("grokfast: decay = ", [](double b) { grokfast(b); });
+  refuses_decays("scale_by_sophia: b1 = ", [](double b) { scale_by_sophia({.b1 = b}); });
+  refuses_decays("scale_by_novograd: b2 = ", [](double b) { scale_by_novograd({.b2 = b}); });
+  refuses_decays("scale_by_adam_mini: b2 = ", [](double b) { scale_by_adam_mini({.b2 = b}); });
+}
+
+TEST(TypedMisuse, RatesAreNumbers) {
+  for (const double wrong : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    EXPECT_SAYS(message_of<unsupported_error>([&] { adamw(wrong); }), "learning rate");
+  sgd(-0.1);
+  EXPECT_THROW(scale_by_radam({}, 3), unsupported_error);  // the root of a negative number
 }
 
 }  // namespace

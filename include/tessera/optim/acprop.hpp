@@ -43,6 +43,8 @@ struct ScaleByAcprop {
         detail::Average<T>(o.b1), detail::Average<T>(o.b2), {factor, 0, o.eps}, static_cast<T>(o.eps_root), count == 0};
   }
 };
-inline ScaleByAcprop scale_by_acprop(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) { return {options}; }
+inline ScaleByAcprop scale_by_acprop(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) {
+  return {detail::checked_decays(ScaleByAcprop::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

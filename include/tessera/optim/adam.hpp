@@ -56,6 +56,8 @@ struct ScaleByAdam {
   }
 };
 
-inline ScaleByAdam scale_by_adam(AdamOptions options = {}) { return {options}; }
+inline ScaleByAdam scale_by_adam(AdamOptions options = {}) {
+  return {detail::checked_decays(ScaleByAdam::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

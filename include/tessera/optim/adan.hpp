@@ -8,6 +8,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// b1 for the average of gradients, b2 of their differences, b3 of squares; eps is outside the root, eps_root inside.
 struct AdanOptions {
   double b1 = 0.98;
   double b2 = 0.92;
@@ -61,6 +62,8 @@ struct ScaleByAdan {
             count == 0};
   }
 };
-inline ScaleByAdan scale_by_adan(AdanOptions options = {}) { return {options}; }
+inline ScaleByAdan scale_by_adan(AdanOptions options = {}) {
+  return {detail::checked_decays(ScaleByAdan::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

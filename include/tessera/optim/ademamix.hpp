@@ -64,7 +64,9 @@ struct ScaleByAdemamix {
             static_cast<T>(alpha_at(t)), {detail::debias(o.b2, t), 0, o.eps}};
   }
 };
-inline ScaleByAdemamix scale_by_ademamix(AdemamixOptions options = {}) { return {options}; }
+inline ScaleByAdemamix scale_by_ademamix(AdemamixOptions options = {}) {
+  return {detail::checked_decays(ScaleByAdemamix::name, options)};
+}
 
 struct SimplifiedAdemamixOptions {
   double b1 = 0.99;
@@ -107,7 +109,7 @@ struct ScaleBySimplifiedAdemamix {
   }
 };
 inline ScaleBySimplifiedAdemamix scale_by_simplified_ademamix(SimplifiedAdemamixOptions options = {}) {
-  return {options};
+  return {detail::checked_decays(ScaleBySimplifiedAdemamix::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -10,6 +10,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// b1 for the average of normalised gradients, b2 of squares, whose root is `eps` at least.
 struct AdoptOptions {
   double b1 = 0.9;
   double b2 = 0.9999;
@@ -52,6 +53,8 @@ struct ScaleByAdopt {
             static_cast<T>(o.eps)};
   }
 };
-inline ScaleByAdopt scale_by_adopt(AdoptOptions options = {}) { return {options}; }
+inline ScaleByAdopt scale_by_adopt(AdoptOptions options = {}) {
+  return {detail::checked_decays(ScaleByAdopt::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

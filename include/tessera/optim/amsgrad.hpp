@@ -98,7 +98,9 @@ struct ScaleByAmsgrad {
     return {{options, count}, {1, options.eps_root, options.eps}};
   }
 };
-inline ScaleByAmsgrad scale_by_amsgrad(MomentOptions options = {}) { return {options}; }
+inline ScaleByAmsgrad scale_by_amsgrad(MomentOptions options = {}) {
+  return {detail::checked_decays(ScaleByAmsgrad::name, options)};
+}
 
 /// nu ← max(b2·nu, |g| + eps);  u ← mu/(1-b1^t)/nu. State: two numbers a parameter.
 /// D. Kingma, J. Ba, "Adam" (ICLR 2015), algorithm 2.
@@ -111,7 +113,9 @@ struct ScaleByAdamax {
     return {{options, count}};
   }
 };
-inline ScaleByAdamax scale_by_adamax(MomentOptions options = {}) { return {options}; }
+inline ScaleByAdamax scale_by_adamax(MomentOptions options = {}) {
+  return {detail::checked_decays(ScaleByAdamax::name, options)};
+}
 
 /// nu ← nu - (1-b2)·sign(nu - g²)·g², from `initial`: grows and shrinks by as much. State: two numbers a parameter.
 /// M. Zaheer et al., "Adaptive Methods for Nonconvex Optimization" (NeurIPS 2018), algorithm 2, corrected for the bias
@@ -127,7 +131,7 @@ struct ScaleByYogi {
   }
 };
 inline ScaleByYogi scale_by_yogi(MomentOptions options = {.eps = 1e-3}, double initial = 1e-6) {
-  return {options, initial};
+  return {detail::checked_decays(ScaleByYogi::name, options), initial};
 }
 
 /// nu ← b2·nu + (1-b2)·(g - mu)² + eps_root: how far gradients are from what was expected. State: two numbers a
@@ -143,6 +147,8 @@ struct ScaleByBelief {
     return {{o, count}, static_cast<T>(options.eps_root)};
   }
 };
-inline ScaleByBelief scale_by_belief(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) { return {options}; }
+inline ScaleByBelief scale_by_belief(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) {
+  return {detail::checked_decays(ScaleByBelief::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -39,7 +39,7 @@ struct Ema {
     return {detail::Average<T>(decay), static_cast<T>(factor)};
   }
 };
-inline Ema ema(double decay, bool debias = true) { return {decay, debias}; }
+inline Ema ema(double decay, bool debias = true) { return {detail::checked_decay(Ema::name, "decay", decay), debias}; }
 
 /// Weights of the newest parameters in their average after `count` steps; 0 leaves it. Exponential, from the first
 /// parameters on.

@@ -40,17 +40,17 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
   static const std::vector<NamedOptimizer<T>> all{
       // first order
       {"sgd", [](R& h) { return sgd(h.rate(1e-2)); }},
-      {"momentum", [](R& h) { return sgd(h.rate(1e-2), h("momentum", 0.9), h("nesterov", 0) != 0); }},
+      {"momentum", [](R& h) { return sgd(h.rate(1e-2), h.decay("momentum", 0.9), h("nesterov", 0) != 0); }},
       {"adam", [](R& h) { return adam(h.rate(1e-3), adam_options(h)); }},
       {"adamw", [](R& h) { return adamw_by_name(h); }},
       {"nadam", [](R& h) { return nadam(h.rate(1e-3), adam_options(h)); }},
       {"adagrad", [](R& h) { return adagrad(h.rate(1e-2), h("initial", 0.1), h("eps", 1e-7)); }},
-      {"rmsprop", [](R& h) { return rmsprop(h.rate(1e-3), {.decay = h("decay", 0.9), .eps = h("eps", 1e-8)}); }},
+      {"rmsprop", [](R& h) { return rmsprop(h.rate(1e-3), {.decay = h.decay("decay", 0.9), .eps = h("eps", 1e-8)}); }},
       {"rmsprop_centered",
        [](R& h) {
-         return chain(scale_by_stddev(h("decay", 0.9), h("eps", 1e-8)), scale_by_learning_rate(h.rate(1e-3)));
+         return chain(scale_by_stddev(h.decay("decay", 0.9), h("eps", 1e-8)), scale_by_learning_rate(h.rate(1e-3)));
        }},
-      {"adadelta", [](R& h) { return adadelta(h.rate(1), h("rho", 0.9), h("eps", 1e-6)); }},
+      {"adadelta", [](R& h) { return adadelta(h.rate(1), h.decay("rho", 0.9), h("eps", 1e-6)); }},
       {"amsgrad", [](R& h) { return amsgrad(h.rate(1e-3), moment_options(h)); }},
       {"adamax", [](R& h) { return adamax(h.rate(2e-3), moment_options(h)); }},
       {"yogi", [](R& h) { return yogi(h.rate(1e-2), moment_options(h, {.eps = 1e-3})); }},
@@ -58,23 +58,28 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       {"radam", [](R& h) { return radam(h.rate(1e-3), moment_options(h), h("threshold", 5)); }},
       {"adan",
        [](R& h) {
-         return decayed_descent(
-             h, scale_by_adan({.b1 = h("b1", 0.98), .b2 = h("b2", 0.92), .b3 = h("b3", 0.99), .eps = h("eps", 1e-8)}));
+         return decayed_descent(h, scale_by_adan({.b1 = h.decay("b1", 0.98),
+                                                  .b2 = h.decay("b2", 0.92),
+                                                  .b3 = h.decay("b3", 0.99),
+                                                  .eps = h("eps", 1e-8)}));
        }},
       {"ademamix",
        [](R& h) {
-         return decayed_descent(h, scale_by_ademamix({.b1 = h("b1", 0.9),
-                                                      .b2 = h("b2", 0.999),
-                                                      .b3 = h("b3", 0.9999),
+         return decayed_descent(h, scale_by_ademamix({.b1 = h.decay("b1", 0.9),
+                                                      .b2 = h.decay("b2", 0.999),
+                                                      .b3 = h.decay("b3", 0.9999),
                                                       .alpha = h("alpha", 5),
                                                       .warmup = h.whole("warmup", 0)}));
        }},
       {"adopt",
        [](R& h) {
-         return decayed_descent(h, scale_by_adopt({.b1 = h("b1", 0.9), .b2 = h("b2", 0.9999), .eps = h("eps", 1e-6)}));
+         return decayed_descent(
+             h, scale_by_adopt({.b1 = h.decay("b1", 0.9), .b2 = h.decay("b2", 0.9999), .eps = h("eps", 1e-6)}));
        }},
       {"lion",
-       [](R& h) { return lion(h.rate(1e-4), h("b1", 0.9), h("b2", 0.99), h("weight_decay", 1e-3), h.decayed()); }},
+       [](R& h) {
+         return lion(h.rate(1e-4), h.decay("b1", 0.9), h.decay("b2", 0.99), h("weight_decay", 1e-3), h.decayed());
+       }},
       {"lion_huber", [](R& h) { return lion_k_by_name(h, 1e-4, kappa::huber{h("huber", 1e-3)}); }},
       {"lion_relativistic", [](R& h) { return lion_k_by_name(h, 1e-4, kappa::relativistic{h("softening", 1e-3)}); }},
       {"lion_lp",
@@ -82,17 +87,18 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       {"lion_rows",
        [](R& h) { return lion_k_by_name(h, 1e-2, kappa::half_squared{}, scale_by_lmo(1, rows_or_block{})); }},
       {"lion_spectral", [](R& h) { return lion_k_by_name(h, 1e-2, kappa::half_squared{}, scale_by_lmo()); }},
-      {"madgrad", [](R& h) { return chain(madgrad(h.rate(1e-2), h("momentum", 0.9), h("eps", 1e-6))); }},
+      {"madgrad", [](R& h) { return chain(madgrad(h.rate(1e-2), h.decay("momentum", 0.9), h("eps", 1e-6))); }},
       {"mars",
        [](R& h) {
          return mars(h.rate(1e-3), h("gamma", 0.025), adam_options(h, {.b1 = 0.95, .b2 = 0.99}),
                      h("weight_decay", 1e-4), h.decayed());
        }},
-      {"grokfast", [](R& h) { return chain(grokfast(h("grok_decay", 0.98), h("grok_gain", 2)), adamw_by_name(h)); }},
+      {"grokfast",
+       [](R& h) { return chain(grokfast(h.decay("grok_decay", 0.98), h("grok_gain", 2)), adamw_by_name(h)); }},
       {"sophia",
        [](R& h) {
-         return decayed_descent(h, scale_by_sophia({.b1 = h("b1", 0.96),
-                                                    .b2 = h("b2", 0.99),
+         return decayed_descent(h, scale_by_sophia({.b1 = h.decay("b1", 0.96),
+                                                    .b2 = h.decay("b2", 0.99),
                                                     .gamma = h("gamma", 0.05),
                                                     .every = h.whole("every", 10),
                                                     .batch = h("batch", 1)}));
@@ -106,14 +112,15 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        }},
       {"simplified_ademamix",
        [](R& h) {
-         return decayed_descent(
-             h,
-             scale_by_simplified_ademamix(
-                 {.b1 = h("b1", 0.99), .b2 = h("b2", 0.95), .alpha = h("alpha", 10), .eps = h("eps", 1e-8)}),
-             1e-5);
+         return decayed_descent(h,
+                                scale_by_simplified_ademamix({.b1 = h.decay("b1", 0.99),
+                                                              .b2 = h.decay("b2", 0.95),
+                                                              .alpha = h("alpha", 10),
+                                                              .eps = h("eps", 1e-8)}),
+                                1e-5);
        }},
       {"cautious", [](R& h) { return decayed_descent(h, cautious(scale_by_adam(adam_options(h)))); }},
-      {"rprop", [](R& h) { return rprop(h.rate(1e-3)(0), rprop_options(h)); }},
+      {"rprop", [](R& h) { return rprop(h("rate", 1e-3), rprop_options(h)); }},
       {"optimistic_gradient_descent",
        [](R& h) { return optimistic_gradient_descent(h.rate(1e-2), h("alpha", 1), h("beta", 1)); }},
       {"optimistic_adam",
@@ -128,16 +135,16 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       {"adamw_4bit", [](R& h) { return decayed_descent(h, in_dynamic4(scale_by_adam(adam_options(h)))); }},
       // by layers, rows or all blocks
       {"sign_sgd", [](R& h) { return sign_sgd(h.rate(1e-3)); }},
-      {"signum", [](R& h) { return signum(h.rate(1e-3), h("momentum", 0.9)); }},
+      {"signum", [](R& h) { return signum(h.rate(1e-3), h.decay("momentum", 0.9)); }},
       {"lamb",
        [](R& h) { return lamb(h.rate(1e-3), adam_options(h, {.eps = 1e-6}), h("weight_decay", 1e-4), h.decayed()); }},
       {"lars",
        [](R& h) {
-         return lars(h.rate(1), h("momentum", 0.9), h("weight_decay", 1e-4), h("coefficient", 1e-3), h.decayed());
+         return lars(h.rate(1), h.decay("momentum", 0.9), h("weight_decay", 1e-4), h("coefficient", 1e-3), h.decayed());
        }},
       {"novograd",
        [](R& h) {
-         return novograd(h.rate(1e-3), {h("b1", 0.9), h("b2", 0.25), h("eps", 1e-6), h("weight_decay", 0)});
+         return novograd(h.rate(1e-3), {h.decay("b1", 0.9), h.decay("b2", 0.25), h("eps", 1e-6), h("weight_decay", 0)});
        }},
       {"adam_mini",
        [](R& h) {
@@ -148,7 +155,7 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return adafactor(h.rate(1e-2), {.decay = h("decay", 0.8), .min_dim = h.whole("min_dim", 128)},
                           h("clipping", 1));
        }},
-      {"sm3", [](R& h) { return sm3(h.rate(1e-1), h("momentum", 0.9)); }},
+      {"sm3", [](R& h) { return sm3(h.rate(1e-1), h.decay("momentum", 0.9)); }},
       {"prodigy", [](R& h) { return chain(prodigy(distance_options(h))); }},
       {"dadapt_adam", [](R& h) { return chain(dadapt_adam(distance_options(h))); }},
       {"dog",
@@ -159,10 +166,10 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
        [](R& h) {
          const auto rate = h.rate(2e-2);
          return muon(rate, times(h("adam_ratio", 0.15), rate),
-                     {.momentum = h("momentum", 0.95), .nesterov = h("nesterov", 1) != 0}, h("weight_decay", 1e-4),
-                     h.matrices(), adam_options(h));
+                     {.momentum = h.decay("momentum", 0.95), .nesterov = h("nesterov", 1) != 0},
+                     h("weight_decay", 1e-4), h.matrices(), adam_options(h));
        }},
-      {"scion", [](R& h) { return scion(h.rate(1e-2), h("radius", 30), h("momentum", 0.9), scion_norms{}); }},
+      {"scion", [](R& h) { return scion(h.rate(1e-2), h("radius", 30), h.decay("momentum", 0.9), scion_norms{}); }},
       // with little state
       {"apollo",
        [](R& h) {
@@ -228,21 +235,22 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       // more of the curvature
       {"shampoo",
        [](R& h) {
-         return shampoo(h.rate(1e-3),
-                        {.b2 = h("b2", 1), .every = h.whole("every", 10, 1), .max_dim = h.whole("max_dim", 1024)},
-                        h("momentum", 0.9), h("weight_decay", 1e-4), h.decayed());
+         return shampoo(
+             h.rate(1e-3),
+             {.b2 = h.decay("b2", 1, true), .every = h.whole("every", 10, 1), .max_dim = h.whole("max_dim", 1024)},
+             h.decay("momentum", 0.9), h("weight_decay", 1e-4), h.decayed());
        }},
       {"shampoo_tiles",
        [](R& h) {
          return shampoo_tiles(h.rate(1e-3), h.whole("side", 128, 1),
-                              {.b2 = h("b2", 1), .every = h.whole("every", 10, 1)}, h("momentum", 0.9),
-                              h("weight_decay", 1e-4), h.decayed());
+                              {.b2 = h.decay("b2", 1, true), .every = h.whole("every", 10, 1)},
+                              h.decay("momentum", 0.9), h("weight_decay", 1e-4), h.decayed());
        }},
       {"soap",
        [](R& h) {
          return soap(h.rate(3e-3),
-                     {.b1 = h("b1", 0.95),
-                      .b2 = h("b2", 0.95),
+                     {.b1 = h.decay("b1", 0.95),
+                      .b2 = h.decay("b2", 0.95),
                       .eps = h("eps", 1e-8),
                       .every = h.whole("every", 10, 1),
                       .max_dim = h.whole("max_dim", 4096)},
@@ -265,9 +273,10 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
       {"schedule_free",
        [](R& h) {
-         const double momentum = h("momentum", 0.9);
-         return schedule_free(decayed_descent(h, scale_by_adam({.b1 = 0, .b2 = h("b2", 0.999), .eps = h("eps", 1e-8)})),
-                              h.rate(1e-3), momentum);
+         const double momentum = h.decay("momentum", 0.9);
+         return schedule_free(
+             decayed_descent(h, scale_by_adam({.b1 = 0, .b2 = h.decay("b2", 0.999), .eps = h("eps", 1e-8)})),
+             h.rate(1e-3), momentum);
        }},
       {"sam", [](R& h) { return sam(adamw_by_name(h), h("rho", 0.05), h("adaptive", 0) != 0); }},
       {"mechanize",
@@ -275,7 +284,7 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          return mechanize(adam(h.rate(1), adam_options(h)),
                           {.weight_decay = h("mechanic_decay", 1e-2), .start = h("start", 1e-6)});
        }},
-      {"averaged", [](R& h) { return averaged(adamw_by_name(h), AnySchedule(ema_average{h("average", 0.99)})); }},
+      {"averaged", [](R& h) { return averaged(adamw_by_name(h), AnySchedule(ema_average{h.decay("average", 0.99)})); }},
       {"polyak_averaged",
        [](R& h) { return averaged(adamw_by_name(h), AnySchedule(polyak_average{h.whole("start", 0)})); }},
       {"swa",

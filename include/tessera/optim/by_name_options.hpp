@@ -20,10 +20,10 @@
 namespace tessera::inline TESSERA_ABI::optim::detail {
 
 inline AdamOptions adam_options(Recipe& h, AdamOptions usual = {}) {
-  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
+  return {h.decay("b1", usual.b1), h.decay("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
 }
 inline MomentOptions moment_options(Recipe& h, MomentOptions usual = {}) {
-  return {h("b1", usual.b1), h("b2", usual.b2), h("eps", usual.eps), usual.eps_root};
+  return {h.decay("b1", usual.b1), h.decay("b2", usual.b2), h("eps", usual.eps), usual.eps_root};
 }
 template <class H>
 auto adamw_by_name(H& h) {
@@ -44,8 +44,8 @@ struct rows_or_block {
 /// With what makes it the Lion-K of a norm.
 template <class Kappa, class... Norm>
 auto lion_k_by_name(Recipe& h, double rate, Kappa kappa, const Norm&... norm) {
-  const double b1 = h("b1", 0.9);
-  return decayed_descent(h, chain(scale_by_lion_k(kappa, b1, h("b2", 0.99)), norm...), rate);
+  const double b1 = h.decay("b1", 0.9);
+  return decayed_descent(h, chain(scale_by_lion_k(kappa, b1, h.decay("b2", 0.99)), norm...), rate);
 }
 inline ApolloOptions apollo_options(Recipe& h, ApolloOptions usual, bool ranked) {
   return {ranked ? h.whole("rank", usual.rank, 1) : 1, h("scale", usual.scale), h.whole("refresh", usual.refresh, 1),
@@ -61,15 +61,15 @@ inline FrugalOptions frugal_options(Recipe& h, Index refresh = 200) {
 }
 inline DistanceOptions<AnySchedule> distance_options(Recipe& h) {
   DistanceOptions<AnySchedule> o{.rate = h.rate(1)};
-  o.b1 = h("b1", o.b1);
-  o.b2 = h("b2", o.b2);
+  o.b1 = h.decay("b1", o.b1);
+  o.b2 = h.decay("b2", o.b2);
   o.start = h("start", o.start);
   o.weight_decay = h("weight_decay", 0);
   return o;
 }
 inline MomoOptions<AnySchedule, AnyMask> momo_options(Recipe& h, double rate) {
   return {.rate = h.rate(rate),
-          .b1 = h("b1", 0.9),
+          .b1 = h.decay("b1", 0.9),
           .lower_bound = h("lower_bound", 0),
           .adapt = h("adapt", 0) != 0,
           .weight_decay = h("weight_decay", 0),
@@ -77,7 +77,7 @@ inline MomoOptions<AnySchedule, AnyMask> momo_options(Recipe& h, double rate) {
 }
 inline auto momo_adam_by_name(Recipe& h) {
   auto options = momo_options(h, 1e-2);
-  options.b2 = h("b2", 0.999);
+  options.b2 = h.decay("b2", 0.999);
   options.eps = h("eps", 1e-8);
   return chain(momo_adam(options));
 }

@@ -16,13 +16,13 @@ auto observing_by_name(Recipe& h, const Link& link, double rate, bool drawn) {
   const double decay = h("weight_decay", 0);
   return observing(
       partition([mask = h.matrices()](const ParameterInfo& p) { return mask(p) ? "layers" : "rest"; },
-                group("layers", chain(link, trace(h("momentum", 0.9)), add_decayed_weights(decay, h.decayed()),
+                group("layers", chain(link, trace(h.decay("momentum", 0.9)), add_decayed_weights(decay, h.decayed()),
                                       scale_by_learning_rate(its_rate))),
                 group("rest", adamw(times(h("adam_ratio", 0.1), its_rate), adam_options(h), decay, h.decayed()))),
       {.every = h.whole("every", 10, 1), .drawn = drawn});
 }
 inline auto kfac_by_name(Recipe& h) {
-  const double decay = h("decay", 0.95);
+  const double decay = h.decay("decay", 0.95, true);
   return observing_by_name(h,
                            scale_by_kfac({.decay = decay,
                                           .damping = h("damping", 1e-2),

@@ -91,6 +91,11 @@ struct ScaleByFactoredRms {
     });
   }
 };
-inline ScaleByFactoredRms scale_by_factored_rms(FactoredRmsOptions options = {}) { return {options}; }
+inline ScaleByFactoredRms scale_by_factored_rms(FactoredRmsOptions options = {}) {
+  if (!(options.decay >= 0))
+    throw unsupported_error(
+        detail::concat("tessera: scale_by_factored_rms: decay = ", options.decay, "; expected 0 or more"));
+  return {options};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -46,7 +46,9 @@ struct MarsCorrection {
     return {static_cast<T>(count == 0 ? 0 : gamma * b1 / (1 - b1))};
   }
 };
-inline MarsCorrection mars_correction(double gamma = 0.025, double b1 = 0.95) { return {gamma, b1}; }
+inline MarsCorrection mars_correction(double gamma = 0.025, double b1 = 0.95) {
+  return {gamma, detail::checked_decay(MarsCorrection::name, "b1", b1)};
+}
 
 /// u ← g + gain·m, m ← decay·m + (1-decay)·g: slow gradients amplified. State: one number a parameter.
 /// J. Lee et al., "Grokfast: Accelerated Grokking by Amplifying Slow Gradients" (2024), algorithm 2 (EMA).
@@ -60,6 +62,8 @@ struct Grokfast {
     return {detail::Average<T>(decay), static_cast<T>(gain)};
   }
 };
-inline Grokfast grokfast(double decay = 0.98, double gain = 2) { return {decay, gain}; }
+inline Grokfast grokfast(double decay = 0.98, double gain = 2) {
+  return {detail::checked_decay(Grokfast::name, "decay", decay), gain};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -96,9 +96,12 @@ struct ScaleByLionK {
 };
 template <class Kappa>
 ScaleByLionK<Kappa> scale_by_lion_k(Kappa kappa, double b1 = 0.9, double b2 = 0.99) {
-  return {b1, b2, kappa};
+  constexpr auto name = ScaleByLionK<Kappa>::name;
+  return {detail::checked_decay(name, "b1", b1), detail::checked_decay(name, "b2", b2), kappa};
 }
-inline ScaleByLionK<kappa::l1> scale_by_lion(double b1 = 0.9, double b2 = 0.99) { return {b1, b2, {}}; }
+inline ScaleByLionK<kappa::l1> scale_by_lion(double b1 = 0.9, double b2 = 0.99) {
+  return scale_by_lion_k(kappa::l1{}, b1, b2);
+}
 
 /// What Lion lets fall inside its box, for small rates: f(x) + c·(|m|₁ + λ·⟨m, x⟩) with m the link's average of
 /// gradients, c = b1/(1 + ελ)·rate/(1-b2), ε = rate·(1-b1)/(1-b2). L. Chen et al. (2024), theorem 3.1, divided by α.

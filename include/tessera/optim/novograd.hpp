@@ -6,6 +6,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// b1 for the average of normalised gradients, b2 of their layers' squared norms; decay is added before that average.
 struct NovogradOptions {
   double b1 = 0.9;
   double b2 = 0.25;
@@ -64,7 +65,9 @@ struct ScaleByNovograd {
     ++state.count;
   }
 };
-inline ScaleByNovograd scale_by_novograd(NovogradOptions options = {}) { return {options}; }
+inline ScaleByNovograd scale_by_novograd(NovogradOptions options = {}) {
+  return {detail::checked_decays(ScaleByNovograd::name, options)};
+}
 
 /// Groups of Adam-mini: each row of a matrix by itself (an output neuron, a token), a vector as a whole.
 struct each_row {
@@ -112,7 +115,7 @@ struct ScaleByAdamMini {
 };
 template <class RowsOf = each_row>
 ScaleByAdamMini<RowsOf> scale_by_adam_mini(MomentOptions options = {}, RowsOf rows_of = {}) {
-  return {options, std::move(rows_of)};
+  return {detail::checked_decays(ScaleByAdamMini<RowsOf>::name, options), std::move(rows_of)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

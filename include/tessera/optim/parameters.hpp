@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,24 @@ struct matrices_only {
 namespace detail {
 
 using tessera::detail::concat;
+
+/// What running averages keep of the past; throws unsupported_error naming it where that is not in [0, 1), or [0, 1]
+/// where all may be kept.
+inline double checked_decay(std::string_view who, std::string_view what, double value, bool all = false) {
+  if (!(value >= 0 && (value < 1 || (all && value == 1))))
+    throw unsupported_error(concat("tessera: ", who, ": ", what, " = ", value, "; expected 0 or more and ",
+                                   all ? "at most 1" : "less than 1"));
+  return value;
+}
+/// The same of all that options have of them.
+template <class Options>
+const Options& checked_decays(std::string_view who, const Options& o) {
+  if constexpr (requires { o.b1; }) checked_decay(who, "b1", o.b1);
+  if constexpr (requires { o.b2; }) checked_decay(who, "b2", o.b2);
+  if constexpr (requires { o.b3; }) checked_decay(who, "b3", o.b3);
+  if constexpr (requires { o.decay; }) checked_decay(who, "decay", o.decay);
+  return o;
+}
 
 template <class A, class B>
 void check_same_blocks(const std::vector<A>& expected, const char* expected_what, const std::vector<B>& got,

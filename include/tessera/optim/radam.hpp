@@ -43,6 +43,10 @@ struct ScaleByRadam {
     return {{options, count}, adaptive, static_cast<T>(adaptive ? std::sqrt(r2) : 0)};
   }
 };
-inline ScaleByRadam scale_by_radam(MomentOptions options = {}, double threshold = 5) { return {options, threshold}; }
+inline ScaleByRadam scale_by_radam(MomentOptions options = {}, double threshold = 5) {
+  if (!(threshold >= 4))
+    throw unsupported_error(detail::concat("tessera: scale_by_radam: threshold = ", threshold, "; expected 4 or more"));
+  return {detail::checked_decays(ScaleByRadam::name, options), threshold};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

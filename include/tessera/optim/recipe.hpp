@@ -47,6 +47,11 @@ class Recipe {
           detail::concat("tessera: hyper-parameter '", name, "' is given as a schedule; expected a number"));
     return one->value;
   }
+  /// What a running average keeps of the past. Throws unsupported_error unless it is in [0, 1), or where `all` may be
+  /// kept in [0, 1].
+  double decay(const std::string& name, double usual, bool all = false) {
+    return detail::checked_decay("hyper-parameter", name, (*this)(name, usual), all);
+  }
   /// Throws unsupported_error unless it is a whole number, `least` or more.
   Index whole(const std::string& name, Index usual, Index least = 0) {
     const double value = (*this)(name, static_cast<double>(usual));

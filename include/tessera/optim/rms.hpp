@@ -96,7 +96,7 @@ struct ScaleByRms {
             {factor, o.eps_in_sqrt ? o.eps : 0, o.eps_in_sqrt ? 0 : o.eps}};
   }
 };
-inline ScaleByRms scale_by_rms(RmsOptions options = {}) { return {options}; }
+inline ScaleByRms scale_by_rms(RmsOptions options = {}) { return {detail::checked_decays(ScaleByRms::name, options)}; }
 
 /// Centred RMSprop: u ← g/√(nu - mu² + eps), mu and nu the averages of g and g². State: two numbers a parameter.
 /// A. Graves, "Generating Sequences With Recurrent Neural Networks" (2013), eq. 38-40, without its momentum.
@@ -112,7 +112,9 @@ struct ScaleByStddev {
     return {detail::Average<T>(decay), static_cast<T>(count == 0 ? initial : 0), static_cast<T>(eps)};
   }
 };
-inline ScaleByStddev scale_by_stddev(double decay = 0.9, double eps = 1e-8) { return {decay, eps}; }
+inline ScaleByStddev scale_by_stddev(double decay = 0.9, double eps = 1e-8) {
+  return {detail::checked_decay(ScaleByStddev::name, "decay", decay), eps};
+}
 
 /// u ← g·√(e_x + eps)/√(e_g + eps), e_g and e_x the averages of g² and u² (the latter of the step before). State: two
 /// numbers a parameter. M. Zeiler, "ADADELTA: An Adaptive Learning Rate Method" (2012), algorithm 1.
@@ -127,6 +129,8 @@ struct ScaleByAdadelta {
     return {detail::Average<T>(rho), static_cast<T>(eps)};
   }
 };
-inline ScaleByAdadelta scale_by_adadelta(double rho = 0.9, double eps = 1e-6) { return {rho, eps}; }
+inline ScaleByAdadelta scale_by_adadelta(double rho = 0.9, double eps = 1e-6) {
+  return {detail::checked_decay(ScaleByAdadelta::name, "rho", rho), eps};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -44,8 +45,12 @@ ScaleBySchedule<S> scale_by_schedule(S schedule) {
 /// u ← factor·u.
 inline ScaleBySchedule<constant> scale(double factor) { return {constant{factor}, 1}; }
 
-/// u ← -rate·u: the end of a chain that descends.
-inline ScaleBySchedule<constant> scale_by_learning_rate(double rate) { return {constant{rate}, -1}; }
+/// u ← -rate·u: the end of a chain that descends. Throws unsupported_error for a number that is not finite.
+inline ScaleBySchedule<constant> scale_by_learning_rate(double rate) {
+  if (!std::isfinite(rate))
+    throw unsupported_error(detail::concat("tessera: the learning rate is ", rate, "; expected a finite number"));
+  return {constant{rate}, -1};
+}
 template <Schedule S>
 ScaleBySchedule<S> scale_by_learning_rate(S rate) {
   return {std::move(rate), -1};

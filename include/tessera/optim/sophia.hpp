@@ -81,6 +81,8 @@ struct ScaleBySophia {
     }
   }
 };
-inline ScaleBySophia scale_by_sophia(SophiaOptions options = {}) { return {options}; }
+inline ScaleBySophia scale_by_sophia(SophiaOptions options = {}) {
+  return {detail::checked_decays(ScaleBySophia::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

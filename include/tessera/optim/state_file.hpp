@@ -31,12 +31,17 @@ std::vector<Tensor> state_tensors(State& state, const std::string& prefix = "") 
   return all;
 }
 
+/// No state has counted further: what goes on counting from there does not overflow.
+inline constexpr Index most_counted = Index{1} << 62;
+
 /// The reverse. Throws format_error, before anything changes, for a tensor that is missing, of another type or size, or
-/// in the file under this prefix and not in the state; each by its name.
+/// in the file under this prefix and not in the state, and for counts that are negative or beyond `most_counted`; each
+/// by its name.
 template <class State>
 void read_state(State& state, const Safetensors& file, const std::string& prefix = "") {
   // Counts first: what is kept may depend on them. Where the file is refused they are put back.
   std::vector<std::byte> were;
+  const auto counted = [](Index count) { return count >= 0 && count <= most_counted; };
   const auto counts = [&](auto&& f) {
     state.list_buffers(prefix, [&](const std::string& name, auto values) {
       using T = std::remove_const_t<typename decltype(values)::element_type>;
@@ -47,7 +52,7 @@ void read_state(State& state, const Safetensors& file, const std::string& prefix
   counts([&](const std::string& name, std::span<std::byte> count) {
     were.insert(were.end(), count.begin(), count.end());
     const Tensor* held = file.find(name);
-    if (held != nullptr && held->dtype == dtype_of<Index> && held->size() == 1)
+    if (held != nullptr && held->dtype == dtype_of<Index> && held->size() == 1 && counted(held->read<Index>()[0]))
       std::copy(held->data.begin(), held->data.end(), count.begin());
   });
   const auto fail = [&](const std::string& name, const auto&... pieces) {
@@ -68,6 +73,9 @@ void read_state(State& state, const Safetensors& file, const std::string& prefix
     if (held->dtype != dtype_of<T> || held->size() != static_cast<Index>(values.size()))
       fail(name, " is ", dtype_name(held->dtype), " of ", held->size(), " elements in the file; expected ",
            dtype_name(dtype_of<T>), " of ", values.size());
+    if constexpr (std::is_same_v<T, Index>)
+      for (const Index count : held->template read<Index>())
+        if (!counted(count)) fail(name, " is ", count, " in the file; expected 0 to ", most_counted);
   });
   for (const Tensor& tensor : file.tensors())
     if (std::string_view(tensor.name).starts_with(prefix) && !expected.contains(tensor.name))

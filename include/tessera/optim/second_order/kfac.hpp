@@ -106,6 +106,9 @@ struct ScaleByKfac {
     ++state.inverted[b];
   }
 };
-inline ScaleByKfac scale_by_kfac(KfacOptions options = {}) { return {options}; }
+inline ScaleByKfac scale_by_kfac(KfacOptions options = {}) {
+  detail::checked_decay(ScaleByKfac::name, "decay", options.decay, true);
+  return {options};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -113,6 +113,9 @@ struct ScaleByShampoo {
     if (whole != 1) detail::scale_in_place(ctx, std::pow(whole, -0.25), out);
   }
 };
-inline ScaleByShampoo scale_by_shampoo(ShampooOptions options = {}) { return {options}; }
+inline ScaleByShampoo scale_by_shampoo(ShampooOptions options = {}) {
+  detail::checked_decay(ScaleByShampoo::name, "b2", options.b2, true);
+  return {options};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -126,6 +126,8 @@ struct ScaleBySoap {
     detail::eigen_map(Q) = Matrix(qr.householderQ());
   }
 };
-inline ScaleBySoap scale_by_soap(SoapOptions options = {}) { return {options}; }
+inline ScaleBySoap scale_by_soap(SoapOptions options = {}) {
+  return {detail::checked_decays(ScaleBySoap::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim
