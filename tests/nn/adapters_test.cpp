@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <tessera/nn/gs_lora.hpp>
@@ -300,6 +301,33 @@ TEST(S2ft, PartialGradientsAreRowsAndColumnsOfTheWholeOne) {
   EXPECT_THROW(partial_linear_backward<float>(ctx, view(w, k - 1, in), view(x, n, in), view(dy, n, k - 1), {}, 0, 0,
                                               view(rows, k, in)),
                shape_error);
+}
+
+/// What is kept for the backward pass, gradients and Adam's state are numbers of the chosen rows and columns alone, and
+/// what is not chosen is not read for their gradients: the work is in proportion as well.
+TEST(S2ft, BytesAndFlopsAreInProportionToWhatIsChosen) {
+  constexpr Index n = 16, in = 24, out = 24;
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  Context ctx;
+  auto w = random_buffer<float>(out * in, 1), x = random_buffer<float>(n * in, 2);
+  for (const Index k : {3, 6, 12, 24}) {
+    auto dy = random_buffer<float>(n * out, 3);
+    Buffer<float> rows(k * in), columns(out * k), saved(n * k);
+    for (Index i = 0; i < n; ++i) std::copy_n(&x[i * in], k, &saved[i * k]);
+    partial_linear_backward_columns<float>(ctx, view(w, out, in), view(saved, n, k), view(dy, n, out), {}, 0, 0,
+                                           view(columns, out, k));
+    for (Index i = 0; i < n; ++i) std::fill(&dy[i * out] + k, &dy[i * out] + out, nan);
+    partial_linear_backward<float>(ctx, view(w, out, in), view(x, n, in), view(dy, n, out), {}, 0, 0,
+                                   view(rows, k, in));
+    for (const float g : rows) ASSERT_TRUE(std::isfinite(g)) << k;
+    const optim::Parameters<float> params{{"rows", view(rows, k, in)}, {"columns", view(columns, out, k)}};
+    const std::size_t whole = (n * in + 3 * 2 * out * in) * sizeof(float);
+    EXPECT_EQ(out * (saved.bytes() + rows.bytes() + columns.bytes() + optim::adam(0.1).init(params).state_bytes()),
+              static_cast<std::size_t>(k) * whole);
+    EXPECT_THROW(partial_linear_backward_columns<float>(ctx, view(w, out, in), view(x, n, in), view(dy, n, out), {}, 0,
+                                                        0, view(columns, out, k < in ? k : k - 1)),
+                 shape_error);
+  }
 }
 
 TEST(S2ft, OnlyTheChosenMoveAndAdaptersComeOff) {

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <initializer_list>
 #include <limits>
+#include <numeric>
 #include <tessera/kernels/gemm/gemm.hpp>
 #include <tessera/optim/parameters.hpp>
+#include <vector>
 
 #include "support/oracle.hpp"
 
@@ -44,10 +46,10 @@ struct Net {
   }
 };
 
-/// The mean loss of the last quarter of the steps, over that of the first, of a student on fresh batches of a teacher's
-/// outputs. Inputs are of uneven sizes, 2^-spread from the first to the last, which the teacher makes up for.
+/// The loss at each step, over that of the first, of a student on fresh batches of a teacher's outputs. Inputs are of
+/// uneven sizes, 2^-spread from the first to the last, which the teacher makes up for.
 template <class Opt>
-double left_after(const Opt& opt, Index steps, float spread = 4) {
+std::vector<double> training_losses(const Opt& opt, Index steps, float spread = 4) {
   Net teacher(11, 0.5f), student(21, 0.2f);
   const auto size_of = [&](Index i) { return std::exp2(1 - spread * static_cast<float>(i % Net::in) / Net::in); };
   for (Index i = 0; i < teacher.w1.size(); ++i) teacher.w1[i] /= size_of(i);
@@ -56,7 +58,7 @@ double left_after(const Opt& opt, Index steps, float spread = 4) {
   Buffer<float> h(Net::batch * Net::hidden), y(Net::batch * Net::out), target(Net::batch * Net::out);
   const MatrixView<float> H(h.data(), Net::batch, Net::hidden), Y(y.data(), Net::batch, Net::out),
       Z(target.data(), Net::batch, Net::out), W2(student.w2.data(), Net::out, Net::hidden);
-  double first = 0, last = 0;
+  std::vector<double> losses;
   for (Index step = 0; step < steps; ++step) {
     auto x = test::random_buffer<float>(Net::batch * Net::in, 1000 + static_cast<std::uint64_t>(step));
     for (Index i = 0; i < x.size(); ++i) x[i] *= size_of(i);
@@ -68,8 +70,7 @@ double left_after(const Opt& opt, Index steps, float spread = 4) {
       y[i] = (y[i] - target[i]) / Net::batch;
       loss += static_cast<double>(y[i]) * static_cast<double>(y[i]);
     }
-    if (step == 0) first = loss;
-    if (step >= steps - steps / 4) last += loss / static_cast<double>(steps / 4);
+    losses.push_back(loss);
     Buffer<float> back(h.size());
     const MatrixView<float> B(back.data(), Net::batch, Net::hidden);
     gemm<float>(ctx, 1, MatrixView<const float>(Y), MatrixView<const float>(W2), 0, B);
@@ -82,7 +83,18 @@ double left_after(const Opt& opt, Index steps, float spread = 4) {
                 MatrixView<float>(student.dw1.data(), Net::hidden, Net::in));
     opt.update(ctx, student.grads, state, student.params);
   }
-  return last / first;
+  for (std::size_t step = losses.size(); step-- > 0;) losses[step] /= losses[0];
+  return losses;
+}
+
+/// Their mean over steps [begin, end).
+inline double mean_loss(const std::vector<double>& losses, Index begin, Index end) {
+  return std::accumulate(losses.begin() + begin, losses.begin() + end, 0.0) / static_cast<double>(end - begin);
+}
+/// Over the last quarter of the steps.
+template <class Opt>
+double left_after(const Opt& opt, Index steps, float spread = 4) {
+  return mean_loss(training_losses(opt, steps, spread), steps - steps / 4, steps);
 }
 
 /// The least that `make(rate)` leaves over the rates.
