@@ -12,6 +12,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// Which blocks are taken and how they move, until no pseudo-gradient exceeds `tolerance`.
 struct BcdOptions {
   BcdRule rule = BcdRule::gsd;
   BcdUpdate update = BcdUpdate::newton;
@@ -20,6 +21,7 @@ struct BcdOptions {
   double tolerance = 1e-8;  // of the largest pseudo-gradient
   std::uint64_t seed = 0;
 };
+/// How a run ended.
 struct BcdResult {
   Index iterations = 0;
   bool converged = false;

@@ -15,6 +15,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// λ of the decay, and what the sums of the learned rates begin with; `start` is the first of those rates together.
 struct MechanicOptions {
   double weight_decay = 1e-2;
   double eps = 1e-8;

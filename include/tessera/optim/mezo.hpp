@@ -17,6 +17,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// What a step saw.
 struct MezoStep {
   double plus, minus, projected;  // f(x + eps·m∘z), f(x - eps·m∘z), their difference over 2·eps
 };

@@ -10,6 +10,7 @@
 
 namespace tessera::inline TESSERA_ABI::optim {
 
+/// What a step size is multiplied by where the sign turned and where it stayed, and its bounds.
 struct RpropOptions {
   double shrink = 0.5, grow = 1.2;
   double least = 1e-6, most = 50;

@@ -18,6 +18,7 @@ struct WolfeOptions {
   double rounding = 1e-14;
 };
 
+/// A step along a line, the value and the slope there.
 struct WolfePoint {
   double step = 0, value = 0, slope = 0;
 };
