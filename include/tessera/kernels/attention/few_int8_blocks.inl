@@ -77,46 +77,45 @@ struct IntegerBlocks : IntegerLanes {
   static void mix_planes(const TokenCodes& v, Index b, Index count, const std::uint8_t* weights,
                          const float (&unit)[R][4], const float (&base)[R][4], const float* alpha, float* out,
                          Index os) {
-    alignas(64) std::uint8_t braids[4 * 8 * tile], spread[R * 16 * tile];
+    constexpr Index each = S == 1 ? 8 : 16;  // bytes of `spread` a token
+    alignas(64) std::uint8_t braids[4 * 8 * tile], spread[R * each * tile];
     for (Index j = 0; j < count; j += 8) {
       __m512i bytes[4];
       braid(pair(v, j, count, b * 8), pair(v, j + 2, count, b * 8), pair(v, j + 4, count, b * 8),
             pair(v, j + 6, count, b * 8), bytes);
       for (Index i = 0; i < 4; ++i) _mm512_store_si512(braids + j * 32 + i * 64, bytes[i]);
-      for (int r = 0; r < R; ++r) spread_weights<S>(weights + (r * tile + j) * S, spread + (r * tile + j) * 16);
+      for (int r = 0; r < R; ++r) spread_weights<S>(weights + (r * tile + j) * S, spread + (r * tile + j) * each);
     }
     if constexpr (R == 1) {
-      mix_planes_from<R, 0, 4>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 0, 4>(count, braids, spread, unit, base, alpha, out, os);
     } else if constexpr (R == 2) {
-      mix_planes_from<R, 0, 2>(count, braids, spread, unit, base, alpha, out, os);
-      mix_planes_from<R, 2, 2>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 0, 2>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 2, 2>(count, braids, spread, unit, base, alpha, out, os);
     } else {
-      mix_planes_from<R, 0, 1>(count, braids, spread, unit, base, alpha, out, os);
-      mix_planes_from<R, 1, 1>(count, braids, spread, unit, base, alpha, out, os);
-      mix_planes_from<R, 2, 1>(count, braids, spread, unit, base, alpha, out, os);
-      mix_planes_from<R, 3, 1>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 0, 1>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 1, 1>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 2, 1>(count, braids, spread, unit, base, alpha, out, os);
+      mix_planes_from<R, each, 3, 1>(count, braids, spread, unit, base, alpha, out, os);
     }
   }
-  /// Of eight tokens (8, S), those of a register's halves for their blocks: first of even blocks, then of odd ones.
+  /// Of eight tokens (8, S), those of a register's halves for their blocks: first of even blocks, then of odd ones, or
+  /// of all.
   template <int S>
   TESSERA_INLINE static void spread_weights(const std::uint8_t* weights, std::uint8_t* to) {
-    __m512i even, odd;
     if constexpr (S == 1) {
       long long tokens = 0;
       std::memcpy(&tokens, weights, 8);
       const __m512i turns =
           _mm512_set_epi64(0x0705030107050301, 0x0705030107050301, 0x0705030107050301, 0x0705030107050301,
                            0x0604020006040200, 0x0604020006040200, 0x0604020006040200, 0x0604020006040200);
-      even = odd = _mm512_shuffle_epi8(_mm512_set1_epi64(tokens), turns);
+      _mm512_store_si512(to, _mm512_shuffle_epi8(_mm512_set1_epi64(tokens), turns));
     } else {
       const __m512i tokens = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
       const __m512i lanes =
           _mm512_permutexvar_epi32(_mm512_set_epi32(7, 5, 3, 1, 7, 5, 3, 1, 6, 4, 2, 0, 6, 4, 2, 0), tokens);
-      even = _mm512_shuffle_epi8(lanes, lane_bytes(0, 2, 0, 2));
-      odd = _mm512_shuffle_epi8(lanes, lane_bytes(1, 3, 1, 3));
+      _mm512_store_si512(to, _mm512_shuffle_epi8(lanes, lane_bytes(0, 2, 0, 2)));
+      _mm512_store_si512(to + 64, _mm512_shuffle_epi8(lanes, lane_bytes(1, 3, 1, 3)));
     }
-    _mm512_store_si512(to, even);
-    _mm512_store_si512(to + 64, odd);
   }
   /// Codes of a plane where they stand, 2^lift times too large: as signed bytes the last plane would be negative.
   static constexpr int lift(int plane) { return plane < 3 ? 2 * plane : 4; }
@@ -124,7 +123,7 @@ struct IntegerBlocks : IntegerLanes {
     if (plane == 3) bytes = _mm512_srli_epi32(bytes, 2);
     return _mm512_and_si512(bytes, _mm512_set1_epi8(static_cast<char>(3 << lift(plane))));
   }
-  template <int R, int First, int Planes>
+  template <int R, Index Each, int First, int Planes>
   static void mix_planes_from(Index count, const std::uint8_t* braids, const std::uint8_t* spread,
                               const float (&unit)[R][4], const float (&base)[R][4], const float* alpha, float* out,
                               Index os) {
@@ -146,7 +145,7 @@ struct IntegerBlocks : IntegerLanes {
           const __m512i codes = plane_of(bytes, First + p);
           TESSERA_ATTENTION_UNROLL
           for (int r = 0; r < R; ++r) {
-            const __m512i weight = _mm512_load_si512(spread + (r * tile + j) * 16 + i / 2 * 64);
+            const __m512i weight = _mm512_load_si512(spread + (r * tile + j) * Each + (Each == 8 ? 0 : i / 2 * 64));
             acc[p][r][i] = _mm512_dpbusd_epi32(acc[p][r][i], weight, codes);
           }
         }
