@@ -85,8 +85,9 @@ class MFacDynamic {
   }
 
  private:
-  // Columns: x's strip stays in cache while rows pass, which are read in runs that the processor can foresee.
-  static constexpr Index strip = 16384, piece = 4 * strip;
+  // Columns: x's piece stays in L2 while rows pass, which are read in runs that the processor can foresee (on Zen 4
+  // 2048, 4096, 16384 columns: 0.73 to 0.85, 0.8 to 0.95, 0.96 to 0.98 of the speed).
+  static constexpr Index piece = 65536;
 
   /// In bounds whatever a file had.
   Index next() const { return std::clamp<Index>(places_[0], 0, m_ - 1); }
@@ -112,10 +113,7 @@ class MFacDynamic {
     T* partial = scope.take<T>(m_ * pieces);
     for_each_chunk(ctx, d_, piece, [&](Context& worker, Index begin, Index end) {
       const VectorView<T> own(partial + begin / piece * m_, m_);
-      for (Index from = begin; from < end; from += strip) {
-        const Index to = std::min(end, from + strip);
-        gemv(worker, T(1), columns(from, to), detail::part(x, from, to), T(from == begin ? 0 : 1), own);
-      }
+      gemv(worker, T(1), columns(begin, end), detail::part(x, begin, end), T(0), own);
     });
     std::fill_n(sums, m_, 0.0);
     for (Index p = 0; p < pieces; ++p)
@@ -127,13 +125,10 @@ class MFacDynamic {
     if (stale_) factorise();
     const Eigen::VectorX<T> c = core_.solve(k).cast<T>();
     for_each_chunk(ctx, d_, piece, [&](Context& worker, Index begin, Index end) {
-      for (Index from = begin; from < end; from += strip) {
-        const Index to = std::min(end, from + strip);
-        const VectorView<T> out = detail::part(y, from, to);
-        detail::copy_to(detail::part(x, from, to), out.data());
-        gemv(worker, static_cast<T>(-1 / lambda_), columns(from, to).transposed(), VectorView<const T>(c.data(), m_),
-             static_cast<T>(1 / lambda_), out);
-      }
+      const VectorView<T> out = detail::part(y, begin, end);
+      detail::copy_to(detail::part(x, begin, end), out.data());
+      gemv(worker, static_cast<T>(-1 / lambda_), columns(begin, end).transposed(), VectorView<const T>(c.data(), m_),
+           static_cast<T>(1 / lambda_), out);
     });
   }
   void factorise() {
