@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
 #include <tessera/kv/codecs/channel_shrunk.hpp>
 #include <tessera/kv/codecs/gear.hpp>
 #include <tessera/kv/codecs/rotated.hpp>
+#include <tessera/kv/codecs/think.hpp>
 
 namespace tessera::test {
 namespace stores {  // a name, for what follows it uses what is in it
@@ -21,6 +23,10 @@ AnyKvCache made(Index kv_heads, Index d) {
   if constexpr (std::same_as<C, ChannelShrunk<F16>>) {
     const auto map = LinearMap::leading(LinearMap::Matrix::Identity(d, d), d - d / 16);
     return KvCache<C, Storage>(kv_heads, d, {.key_maps = {map}, .value_maps = {map}});
+  } else if constexpr (std::same_as<C, Think<F16>>) {
+    std::vector<Index> channels(static_cast<std::size_t>(d - d / 16));  // the last are not kept
+    std::iota(channels.begin(), channels.end(), Index{0});
+    return KvCache<C, Storage>(kv_heads, d, {.channels = {channels}});
   } else {
     return KvCache<C, Storage>(kv_heads, d);
   }
@@ -44,6 +50,7 @@ std::vector<Store> list() {
   add(std::type_identity<BlockFloating<4>>(), "BlockFloating", false, 0.3);
   add(std::type_identity<Rotated<Kivi<2>>>(), "Rotated", true, 0.7);
   add(std::type_identity<ChannelShrunk<F16>>(), "Shrunk", true, 0.7);
+  add(std::type_identity<Think<F16>>(), "Think", true, 0.7);
   add(std::type_identity<ShortGear>(), "Gear", true, 0.7);
   add(std::type_identity<ShortZip>(), "Zip", true, 0.3);
   return all;

@@ -4,152 +4,18 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
-#include <functional>
 #include <map>
 #include <span>
 #include <string>
-#include <tessera/kv/mergers/nearest.hpp>
 #include <tessera/kv/mergers/sets.hpp>
-#include <tessera/kv/scorers/leverage.hpp>
-#include <tessera/kv/scorers/q_filter.hpp>
-#include <tessera/kv/stages/critical.hpp>
 #include <vector>
 
-#include "kv/memory.hpp"
-#include "kv/stores.hpp"
+#include "kv/suite.hpp"
 
 namespace tessera::test {
 namespace TESSERA_TEST_FILE {
 
-constexpr Index kv_heads = 2, heads = 4, n = 200, d = 32;
-
-/// Any policy, as one type: what applies policies is compiled once.
-struct AnyPolicy {
-  std::function<void(const StageContext&)> run;
-  static constexpr Facts needs = Facts::none, too_late_after = Facts::none, gives = Facts::effect,
-                         ends = Facts::scores | Facts::guards | Facts::selection;
-  static constexpr bool preserves_positions = false;
-  void operator()(const StageContext& context) const { run(context); }
-};
-template <KvPolicy P>
-AnyPolicy any(const P& policy) {
-  return {[chain = kv::detail::as_chain(policy)](const StageContext& context) { chain.run(context); }};
-}
-
-const nn::RopeTable<float>& table() {
-  static const nn::RopeTable<float> one(d, n);
-  return one;
-}
-MatrixView<const float> output() {
-  static const Tokens one(1, 8, heads * d, 4);
-  return one.view()[0];
-}
-Index share(double f, Index of = n) { return std::llround(f * static_cast<double>(of)); }
-
-const std::vector<float>& filters() {
-  static const std::vector<float> one = [] {
-    const Tokens directions(1, kv_heads, d, 9);
-    return std::vector<float>(directions.buffer.begin(), directions.buffer.end());
-  }();
-  return one;
-}
-
-/// How many tokens stay: of each head, of all heads together, of each chunk, of the last head, about as many, or all.
-enum class Budget { even, ragged, chunks, last_head, near, some, all };
-constexpr Index chunk = 16;
-
-struct Chained {
-  const char* name;
-  AnyPolicy (*keeping)(double fraction);
-  Budget budget = Budget::even;
-  bool merges = false, closes_up = false, demotes = false;
-};
-
-const Chained chains[] = {
-    {"everything", [](double) { return any(full()); }, Budget::all},
-    {"window", [](double f) { return any(window({.sinks = 4, .recent = std::max<Index>(0, share(f) - 4)})); }},
-    {"short keys", [](double f) { return any(score(KeyNorm{}) | protect(sinks(1), recent(2)) | keep(f) | evict()); }},
-    {"at most", [](double f) { return any(score(KeyNorm{}) | keep_at_most(share(f)) | evict(4)); }},
-    {"in two goes", [](double f) { return any(score(KeyNorm{}) | keep(f) | keep(1) | evict()); }},
-    {"protected",
-     [](double f) { return any(score(KeyNorm{}) | protect(top_scores(share(f))) | keep_protected() | evict()); }},
-    {"spans",
-     [](double f) { return any(score(KeyNorm{}) | protect(between(3, 4), top_scores(1)) | keep(f) | evict()); }},
-    {"different keys", [](double f) { return any(score(KeyDiff{}) | keep(f) | evict()); }},
-    {"lag", [](double f) { return any(score(LagKv{.sinks = 2, .lag = 8}) | keep(f) | evict()); }},
-    {"leverage", [](double f) { return any(score(Leverage{.sketch = 8}) | keep(f) | evict()); }},
-    {"rows of both", [](double f) { return any(score(CurDkv{.rank = 8}) | keep(f) | evict()); }},
-    {"chance", [](double f) { return any(score(Random{1}) | keep(f) | evict()); }},
-    {"whole chunks", [](double f) { return any(score(chunked(KeyDiff{}, chunk)) | by_chunks(4) | keep(f) | evict()); }},
-    {"of each chunk", [](double f) { return any(score(KeyNorm{}) | keep_in_chunks(f, chunk) | evict()); },
-     Budget::chunks},
-    {"heavy hitters", [](double f) { return any(score(AccumulatedAttention{}) | keep(f) | evict()); }},
-    {"adaptive", [](double f) { return any(score(AccumulatedAttention{}) | keep_adaptive(f) | evict()); },
-     Budget::ragged},
-    {"mean attention", [](double f) { return any(score(NormalizedAttention{}) | keep(f) | evict()); }},
-    {"recent attention", [](double f) { return any(score(WindowAttention{}) | keep(f) | evict()); }},
-    {"sparse window", [](double f) { return any(sparse_window(share(f))); }},
-    {"lazy", [](double f) { return any(score(LazyEviction{}) | protect(recent(4)) | keep(f) | evict()); }},
-    {"keyformer", [](double f) { return any(score(Keyformer{}) | keep(f) | evict()); }},
-    {"global and local", [](double f) { return any(score(GlobalLocal{}) | keep(f) | evict()); }},
-    {"snap", [](double f) { return any(score(SnapKv{}) | keep(f) | evict()); }},
-    {"probed attention", [](double f) { return any(score(ProbeAttention{}) | keep(f) | evict()); }},
-    {"salient", [](double f) { return any(score(ProbeSaliency{}) | keep(f) | evict()); }},
-    {"expected", [](double f) { return any(score(ExpectedAttention{}) | keep(f) | evict()); }},
-    {"critic",
-     [](double f) {
-       return any(score(Critic{0.5f, 0.25f, 0.25f}) | keep(f) | evict());
-     }},
-    {"compactor",
-     [](double f) {
-       return any(blend(weighted(0.35f, Leverage{.sketch = 8}), weighted(1, NonCausalAttention{})) | keep(f) | evict());
-     }},
-    {"repeated", [](double f) { return any(score(KvZip{}) | keep_adaptive(f) | evict()); }, Budget::ragged},
-    {"neighbours", [](double f) { return any(score(NonCausalAttention{.chunk = 64}) | keep(f) | evict()); }},
-    {"filtered", [](double f) { return any(score(QFilter{filters()}) | keep(f) | evict()); }},
-    {"question", [](double f) { return any(score(Finch{}) | keep_in_chunks(f, chunk) | evict() | rerotate(table())); },
-     Budget::chunks, false, true},
-    {"streaming heads",
-     [](double f) {
-       return any(duo_attention({true, false}, {.sinks = 4, .recent = std::max<Index>(0, share(f) - 4)}));
-     },
-     Budget::last_head},
-    {"lazy layer",
-     [](double f) { return any(sim_layer_kv(0, {.sinks = 4, .recent = std::max<Index>(0, share(f) - 4)})); }},
-    {"above", [](double f) { return any(score(Random{3}) | keep_above(static_cast<float>(1 - f)) | evict()); },
-     Budget::near},
-    {"critical", [](double f) { return any(score(AccumulatedAttention{}) | keep(f) | critical(output()) | evict()); }},
-    {"repeated, critical", [](double f) { return any(score(KvZip{}) | keep(f) | critical(output()) | evict()); }},
-    {"ragged, then all of it",
-     [](double f) { return any(score(AccumulatedAttention{}) | keep_adaptive(f) | keep(1) | evict()); },
-     Budget::ragged},
-    {"average", [](double f) { return any(score(KeyNorm{}) | protect(recent(2)) | keep(f) | merge(MergeNearest{})); },
-     Budget::even, true},
-    {"ems",
-     [](double f) { return any(score(GlobalLocal{}) | keep(f) | merge(EmsMerge{.threshold = 0.1f, .merging = 0.5})); },
-     Budget::even, true},
-    {"sets",
-     [](double f) {
-       return any(score(KeyNorm{}) | protect(recent(2)) | keep(f) | merge(MergeSets{.threshold = 0.1f}));
-     },
-     Budget::even, true},
-    {"what is alike",
-     [](double f) {
-       return any(score(KeyNorm{}) | protect(recent(2)) | merge_similar(MergeSets{.threshold = f < 1 ? 0.1f : 2}));
-     },
-     Budget::some, true},
-    {"closed up", [](double f) { return any(score(KeyNorm{}) | keep(f) | evict() | rerotate(table())); }, Budget::even,
-     false, true},
-    {"ragged and closed up",
-     [](double f) { return any(score(KeyNorm{}) | keep_adaptive(f) | evict() | rerotate(table())); }, Budget::ragged,
-     false, true},
-    {"merged and closed up",
-     [](double f) { return any(score(KeyNorm{}) | keep(f) | merge(MergeSets{.threshold = -1}) | rerotate(table())); },
-     Budget::even, true, true},
-    {"fewer bits", [](double f) { return any(score(NormalizedAttention{}) | keep(f) | demote()); }, Budget::all, false,
-     false, true},
-};
+using namespace suite;  // NOLINT(google-build-using-namespace)
 
 /// How a policy is applied.
 struct Wrapper {
@@ -187,25 +53,6 @@ const Wrapper wrappers[] = {{"now", &now},
                             {"after the prompt", &after_the_prompt},
                             {"every third step", &every_third},
                             {"by layers", &by_layers}};
-
-const Tokens& keys() {
-  static const Tokens all(kv_heads, n, d, 1);
-  return all;
-}
-const Tokens& values() {
-  static const Tokens all(kv_heads, n, d, 2);
-  return all;
-}
-const Tokens& queries() {
-  static const Tokens all(heads, n, d, 3);
-  return all;
-}
-KvProbe probe(bool report = false) { return {.queries = queries().part(n - 8, 8), .top_k = 8, .report = report}; }
-Buffer<float> attended(Context& ctx, const AnyKvCache& cache) {
-  Tokens out(heads, 8, d, 0);
-  cache.attend(ctx, queries().part(n - 8, 8), out.view(), {.scale = {}, .causal = false});
-  return out.buffer;
-}
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
@@ -326,7 +173,8 @@ class Laws {
   void expect_budget(const Chained& chain, const KvCacheBase& cache) const {
     const Index even = share(fraction);
     Index chunks = 0;
-    for (Index t = 0; t < n; t += chunk) chunks += std::max<Index>(1, share(fraction, std::min(chunk, n - t)));
+    for (Index t = 0; t < n; t += chain_chunk)
+      chunks += std::max<Index>(1, share(fraction, std::min(chain_chunk, n - t)));
     for (Index h = 0; h < kv_heads; ++h) {
       if (chain.budget == Budget::even) {
         ASSERT_EQ(cache.size(h), even);
@@ -386,8 +234,8 @@ class Laws {
         std::copy_n(&keys().view()(h, was, 0), d, key.data());
         const std::array<Index, 1> by{std::abs(was - at)};
         const MatrixView<float> row(key.data(), 1, d);
-        if (was > at) nn::rope_backward(contexts_[0], table(), row, by);
-        if (was < at) nn::rope(contexts_[0], table(), row, by);
+        if (was > at) nn::rope_backward(contexts_[0], chain_table(), row, by);
+        if (was < at) nn::rope(contexts_[0], chain_table(), row, by);
         ASSERT_LT(distance(&K[size(j * d)], key.data()), d) << j;  // coded up to three times
       }
     }
@@ -419,7 +267,6 @@ class Laws {
 };
 
 class KvSuite : public testing::TestWithParam<Store> {};
-std::string name_of(const testing::TestParamInfo<Store>& info) { return info.param.name(); }
 
 /// Combinations such that any two of chain, wrapper, codec and storage meet, or all of them.
 void expect_laws(const Store& store, bool all) {
@@ -429,12 +276,12 @@ void expect_laws(const Store& store, bool all) {
   const std::size_t codec = s / of_a_codec, storage = s % of_a_codec;
   Laws laws(store);
   laws.expect_the_same_prompt();
-  for (std::size_t c = 0; c < std::size(chains); ++c)
+  for (std::size_t c = 0; c < all_chains().size(); ++c)
     for (std::size_t w = 0; w < std::size(wrappers); ++w) {
       if (!all && ((c + codec) % of_a_codec != storage || (c + codec / 3) % std::size(wrappers) != w)) continue;
-      laws.expect_budget_and_positions(chains[c], wrappers[w]);
-      laws.expect_full_attention(chains[c], wrappers[w]);
-      laws.expect_some_of_tiny_contexts(chains[c], wrappers[w]);
+      laws.expect_budget_and_positions(all_chains()[c], wrappers[w]);
+      laws.expect_full_attention(all_chains()[c], wrappers[w]);
+      laws.expect_some_of_tiny_contexts(all_chains()[c], wrappers[w]);
       if (testing::Test::HasFatalFailure()) return;
     }
 }
@@ -442,56 +289,6 @@ void expect_laws(const Store& store, bool all) {
 TEST_P(KvSuite, AnyTwoMeet) { expect_laws(GetParam(), false); }
 TEST_P(KvSuite, SlowAllMeetAll) { expect_laws(GetParam(), true); }
 
-TEST_P(KvSuite, BlocksAreNeverMoreThanABlockOverTheBudget) {
-  constexpr Index block = 32, budget = 40;
-  Context ctx;
-  AnyKvCache cache = GetParam().make(kv_heads, d);
-  const AnyPolicy policy = any(score(KeyDiff{}) | keep_at_most(budget) | evict(block));
-  std::size_t last = 0;
-  for (Index t = 0; t + block <= n; t += block) {
-    cache.append(ctx, keys().part(t, block), values().part(t, block));
-    ASSERT_LE(cache.size(0), budget + block);
-    cache.compress(ctx, policy);
-    for (Index h = 0; h < kv_heads; ++h) ASSERT_EQ(cache.size(h), std::min(t + block, budget));
-    if (t >= 2 * block) {
-      EXPECT_LE(cache.bytes(), 2 * last) << t;
-    }
-    if (t == block) last = cache.bytes();
-  }
-  for (const float x : attended(ctx, cache)) ASSERT_TRUE(std::isfinite(x));
-}
-
-TEST_P(KvSuite, EvictionGivesMemoryBackToTheSystem) {
-  if (!measures_residence) GTEST_SKIP() << "what is freed is not given back here";
-  if (std::getenv("TESSERA_ISA") != nullptr) GTEST_SKIP() << "memory is that of any instruction set";
-  Context ctx;
-  const Index many = 4096, wide = 128;
-  const nn::RopeTable<float> turns(wide, many);
-  AnyPolicy policies[]{any(score(Random{2}) | keep(0.125) | evict()),
-                       any(score(KeyNorm{}) | keep_adaptive(0.125) | evict() | rerotate(turns)),
-                       any(score(Random{2}) | keep(0.125) | merge(MergeSets{.threshold = -1}))};
-  // What contents that are rewritten give back depends on the storage's pages.
-  const std::size_t count = std::string(GetParam().storage) == "Virtual" ? std::size(policies) : 1;
-  for (const AnyPolicy& policy : std::span(policies).first(count)) {
-    AnyKvCache cache = GetParam().make(2, wide);
-    {
-      Tokens K(2, many, wide, 5);
-      const Tokens V(2, many, wide, 6);
-      for (Index i = many * wide; i < K.buffer.size(); ++i) K.buffer[i] *= 3;  // the other head's keys are shorter
-      cache.append(ctx, K.view(), V.view());
-    }
-    const double before = resident_mib(ctx);
-    const auto report = cache.compress(ctx, policy);
-    const double freed = before - resident_mib(ctx);
-    const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / 0x1p20; };
-    EXPECT_EQ(report.tokens_after, 2 * many / 8);
-    if (&policy == &policies[1]) {
-      EXPECT_GT(cache.size(0), 3 * cache.size(1));
-    }
-    EXPECT_LT(mib(report.bytes_after), 0.3 * mib(report.bytes_before) + 0.1);
-    EXPECT_GT(freed, 0.8 * (mib(report.bytes_before) - mib(report.bytes_after)) - 0.1);
-  }
-}
 INSTANTIATE_TEST_SUITE_P(Stores, KvSuite, testing::ValuesIn(all_stores().begin(), all_stores().end()), name_of);
 
 }  // namespace
