@@ -417,6 +417,7 @@ TEST(EmsMerge, BeatsEvictionOnRedundantHeadsAndKeepsNeedles) {
         const auto left = positions(cache, 0);
         return std::pair(*report.output_error, std::binary_search(left.begin(), left.end(), needle));
       };
+      // By the same scores as H2O, so that merging alone makes the difference; GlobalLocal is in the suite of chains.
       const auto [merged, has] = error(score(ProbeSums{}) | keep(f) | merge(EmsMerge{.threshold = 0.6f, .merging = 1}));
       const auto [evicted, held] = error(score(ProbeSums{}) | keep(f) | evict());  // H2O's choice
       const auto [snapped, any] = error(score(SnapKv{}) | keep(f) | evict());      // holds the window by itself
