@@ -61,7 +61,7 @@ Row train(Context& ctx, OptimTask& task, const std::string& name, double rate, I
                                       .warmup_steps = steps / 10,
                                       .decay_steps = steps,
                                       .end = schedule_free ? rate : 0.03 * rate};
-  const auto opt = optim::make_optimizer<float>(name, {{"rate", schedule}}, task.masks);
+  const auto opt = optim::make_optimizer<float>(name, {rate_of(name, schedule, rate)}, task.masks);
   task.restart();
   auto state = opt.init(task.params());
   Row row;

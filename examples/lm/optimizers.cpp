@@ -57,6 +57,11 @@ std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std:
   return all;
 }
 
+optim::HyperParameter rate_of(const std::string& optimizer, const optim::AnySchedule& schedule, double peak) {
+  if (optimizer == "rprop") return {"rate", peak};
+  return {"rate", schedule};
+}
+
 void clip_gradients(tessera::Context& ctx, const optim::Parameters<float>& grads, double most) {
   const double norm = optim::global_norm(ctx, grads);
   if (!std::isfinite(norm) || norm < most) return;  // what is lost is the optimizer's to refuse, by its name

@@ -34,6 +34,9 @@ optim::Targets<float> decoder_targets(tessera::Context& ctx, Trainer& trainer, c
 /// "NAME=NUMBER" each. Throws unsupported_error for anything else.
 std::vector<optim::HyperParameter> parse_hyper_parameters(const std::vector<std::string>& texts);
 
+/// The hyper-parameter "rate": by `schedule`, or `peak` for Rprop, whose rate is but its first step.
+optim::HyperParameter rate_of(const std::string& optimizer, const optim::AnySchedule& schedule, double peak);
+
 /// Scaled in place to a global norm of `most` where it is more.
 void clip_gradients(tessera::Context& ctx, const optim::Parameters<float>& grads, double most);
 

@@ -60,9 +60,9 @@ optim::AnyOptimizer<float> optimizer(const Options& o) {
     const bool given = std::any_of(hyper.begin(), hyper.end(), [&](const auto& one) { return one.name == name; });
     if (!given && has.contains(name)) hyper.emplace_back(name, value);
   };
-  hyper.emplace_back(
-      "rate", optim::warmup_cosine{
-                  .init = 0, .peak = rate, .warmup_steps = o.warmup, .decay_steps = o.steps, .end = 0.03 * rate});
+  const optim::warmup_cosine schedule{
+      .init = 0, .peak = rate, .warmup_steps = o.warmup, .decay_steps = o.steps, .end = 0.03 * rate};
+  hyper.push_back(rate_of(o.optimizer, schedule, rate));
   add("weight_decay", o.weight_decay);
   if (o.optimizer.starts_with("adam")) add("b2", o.beta2);
   return optim::make_optimizer<float>(o.optimizer, std::move(hyper), decoder_masks());

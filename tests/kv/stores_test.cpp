@@ -20,9 +20,14 @@ struct ShortZip : Zip {
 };
 template <class C, class Storage>
 AnyKvCache made(Index kv_heads, Index d) {
-  if constexpr (std::same_as<C, ChannelShrunk<F16>>) {
-    const auto map = LinearMap::leading(LinearMap::Matrix::Identity(d, d), d - d / 16);
-    return KvCache<C, Storage>(kv_heads, d, {.key_maps = {map}, .value_maps = {map}});
+  if constexpr (requires(C codec) { codec.key_maps; }) {
+    C codec;
+    for (Index h = 0; h < kv_heads; ++h) {  // heads have ranks of their own
+      const auto map = LinearMap::leading(LinearMap::Matrix::Identity(d, d), d - (h + 1) * d / 32);
+      codec.key_maps.push_back(map);
+      codec.value_maps.push_back(map);
+    }
+    return KvCache<C, Storage>(kv_heads, d, codec);
   } else if constexpr (std::same_as<C, Think<F16>>) {
     std::vector<Index> channels(static_cast<std::size_t>(d - d / 16));  // the last are not kept
     std::iota(channels.begin(), channels.end(), Index{0});
@@ -48,8 +53,10 @@ std::vector<Store> list() {
   add(std::type_identity<Kivi<2>>(), "Kivi2", true, 0.7);
   add(std::type_identity<Stairs>(), "Stairs", false, 0.7);
   add(std::type_identity<BlockFloating<4>>(), "BlockFloating", false, 0.3);
+  add(std::type_identity<BlockFloating<2>>(), "BlockFloating2", false, 0.9);
   add(std::type_identity<Rotated<Kivi<2>>>(), "Rotated", true, 0.7);
   add(std::type_identity<ChannelShrunk<F16>>(), "Shrunk", true, 0.7);
+  add(std::type_identity<ChannelShrunk<Kivi<4>>>(), "Shrunk4", true, 0.7);
   add(std::type_identity<Think<F16>>(), "Think", true, 0.7);
   add(std::type_identity<ShortGear>(), "Gear", true, 0.7);
   add(std::type_identity<ShortZip>(), "Zip", true, 0.3);
