@@ -53,7 +53,6 @@ std::vector<Store> list() {
   add(std::type_identity<Kivi<2>>(), "Kivi2", true, 0.7);
   add(std::type_identity<Stairs>(), "Stairs", false, 0.7);
   add(std::type_identity<BlockFloating<4>>(), "BlockFloating", false, 0.3);
-  add(std::type_identity<BlockFloating<2>>(), "BlockFloating2", false, 0.9);
   add(std::type_identity<Rotated<Kivi<2>>>(), "Rotated", true, 0.7);
   add(std::type_identity<ChannelShrunk<F16>>(), "Shrunk", true, 0.7);
   add(std::type_identity<ChannelShrunk<Kivi<4>>>(), "Shrunk4", true, 0.7);
