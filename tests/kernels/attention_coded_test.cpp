@@ -237,7 +237,7 @@ TEST(AttentionCoded, IntegerQueriesAndWeightsAreWithinTheirSteps) {
       for (const Index d : {128, 256, 64, 96, 40})
         for (const AttentionShape& shape : shapes(d)) {
           const std::uint64_t seed = static_cast<std::uint64_t>(d + shape.m) / 4 * 4;
-          for (const std::uint64_t shared : {0, 1, 3}) {  // values' scales: of a block, of 64 channels, of all
+          for (const std::uint64_t shared : {0u, 1u, 3u}) {  // values' scales: of a block, of 64 channels, of all
             SCOPED_TRACE(shape.text() + ", codes " + std::to_string(static_cast<int>(keys)) + " and " +
                          std::to_string(static_cast<int>(values)));
             Context ctx;

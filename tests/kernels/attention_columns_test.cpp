@@ -127,7 +127,7 @@ TEST(AttentionColumns, OnePassOverTheKeysGivesTheWeightsOfTwo) {
     std::vector<float> lse[2], sum[2], first;
     for (const Index threads : {1, 3}) {
       Context ctx = Context::with_threads(threads);
-      for (const std::size_t which : {0, 1}) {
+      for (const std::size_t which : {0u, 1u}) {
         lse[which].assign(static_cast<std::size_t>(heads * n), 0.0f);
         sum[which].assign(static_cast<std::size_t>(kv_heads * 5000), 0.0f);
         const View<float, 2> to(lse[which].data(), {heads, n});
