@@ -42,22 +42,23 @@ double relative(const Eigen::MatrixXf& got, const Eigen::MatrixXf& wanted) {
   return static_cast<double>((got - wanted).norm() / wanted.norm());
 }
 
+/// The map of keys or values that their first `sample` rows ask for.
+LinearMap fitted(const Rows& of, Index sample, Index rank) {
+  const Eigen::MatrixXd seen = of.topRows(sample).cast<double>();
+  return cskv_calibrate(Eigen::MatrixXd::Identity(of.cols(), of.cols()), seen.transpose() * seen, rank);
+}
+
 TEST(ChannelShrunkCache, AFifthOfTheBytesAndLessErrorThanAWindow) {
   Context ctx;
   const Index n = 500, d = 60, rank = 12, heads = 4;
   const Rows K = decaying(n, d, 0.72, 1), V = decaying(n, d, 0.72, 2), Q = noise(heads * 8, d, 3).cast<float>() * 0.5f;
-  const Eigen::MatrixXd I = Eigen::MatrixXd::Identity(d, d);
-  const auto map = [&](const Rows& of) {
-    const Eigen::MatrixXd sample = of.topRows(n / 2).cast<double>();
-    return cskv_calibrate(I, sample.transpose() * sample, rank);
-  };
   KvCache<F32> full(1, d);
   full.append(ctx, one_head(K), one_head(V));
   const auto exact = attended(ctx, full, Q, heads);
   const auto whole_bytes = static_cast<double>(2 * 2 * n * d);  // in f16
   const auto check = [&]<class C>(ChannelShrunk<C> codec, double share, double most) {
-    codec.key_maps = {map(K)};
-    codec.value_maps = {map(V)};
+    codec.key_maps = {fitted(K, n / 2, rank)};
+    codec.value_maps = {fitted(V, n / 2, rank)};
     codec.window = 16;
     KvCache<ChannelShrunk<C>> cache(1, d, codec);
     cache.append(ctx, one_head(K), one_head(V));
@@ -81,14 +82,9 @@ TEST(ChannelShrunkCache, FourBitsOfAFifthOfTheChannelsTakeALittleMoreThanATwenti
   Context ctx;
   const Index n = 4096, d = 160, rank = 32, heads = 4;
   const Rows K = decaying(n, d, 0.85, 1), V = decaying(n, d, 0.85, 2), Q = noise(heads * 4, d, 3).cast<float>() * 0.5f;
-  const Eigen::MatrixXd I = Eigen::MatrixXd::Identity(d, d);
-  const auto map = [&](const Rows& of) {
-    const Eigen::MatrixXd sample = of.topRows(512).cast<double>();
-    return cskv_calibrate(I, sample.transpose() * sample, rank);
-  };
   ChannelShrunk<Kivi<4>> codec;
-  codec.key_maps = {map(K)};
-  codec.value_maps = {map(V)};
+  codec.key_maps = {fitted(K, 512, rank)};
+  codec.value_maps = {fitted(V, 512, rank)};
   KvCache<F32> full(1, d);
   KvCache<ChannelShrunk<Kivi<4>>> cache(1, d, codec);
   for (KvCacheBase* one : std::initializer_list<KvCacheBase*>{&full, &cache})
