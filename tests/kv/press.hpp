@@ -17,19 +17,10 @@ struct Held {
   explicit Held(Index count = n) : K(kv_heads, count, d, 1), V(kv_heads, count, d, 2), Q(heads, count, d, 3) {
     cache.append(ctx, K.view(), V.view());
   }
-  struct Show {
-    std::vector<std::vector<float>>* to;
-    static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::effect,
-                           ends = Facts::none;
-    static constexpr bool preserves_positions = true;
-    void operator()(const StageContext& context) const {
-      for (const HeadDraft& draft : context.heads) to->push_back(draft.score);
-    }
-  };
   template <class Stage>
   std::vector<std::vector<float>> scores(const Stage& stage, const KvProbe& probe = {}) {
     std::vector<std::vector<float>> all;
-    cache.compress(ctx, any(stage | Show{&all}), probe);
+    cache.compress(ctx, any(stage | ShowScores{&all}), probe);
     return all;
   }
   template <class Policy>

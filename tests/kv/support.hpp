@@ -47,6 +47,16 @@ inline std::vector<Index> positions(const KvCacheBase& cache, Index h) {
   return all;
 }
 
+/// What scorers say of the tokens of each kv head.
+struct ShowScores {
+  std::vector<std::vector<float>>* to;
+  static constexpr Facts needs = Facts::scores, too_late_after = Facts::none, gives = Facts::effect, ends = Facts::none;
+  static constexpr bool preserves_positions = true;
+  void operator()(const StageContext& context) const {
+    for (const HeadDraft& draft : context.heads) to->push_back(draft.score);
+  }
+};
+
 /// Steps so short that a few hundred tokens stand on all of them.
 struct Stairs : Staircase<16, 8, 4, 2> {
   Stairs() { quota = {1, 1, 1}; }
