@@ -51,30 +51,6 @@ TEST(ByName, UnknownNamesListWhatIsKnown) {
               "'period' is 1.5");
 }
 
-/// What averages keep of the past, by every name; two may keep all of it.
-TEST(ByName, DecaysOutOfTheirRangeAreRefused) {
-  const std::set<std::string> all{"b1", "b2", "b3", "momentum", "decay", "grok_decay", "average"};
-  Index tried = 0;
-  for (const auto& name : optimizer_names<double>())
-    for (const auto& [hyper, usual] : optimizer_hyper_parameters<double>(name)) {
-      if (!(all.contains(hyper) || (name == "adadelta" && hyper == "rho")) || name == "adafactor") continue;
-      const bool keeps_all = (name.starts_with("shampoo") && hyper == "b2") || (name == "kfac" && hyper == "decay");
-      for (const double wrong : {-0.5, keeps_all ? 1.001 : 1.0, 2.0}) {
-        const auto text = message_of<unsupported_error>([&, hyper = hyper] { made(name, {{hyper, wrong}}); });
-        EXPECT_SAYS(text, "hyper-parameter: " + hyper + " = ") << name;
-        EXPECT_SAYS(text, keeps_all ? "; expected 0 or more and at most 1" : "; expected 0 or more and less than 1");
-        ++tried;
-      }
-      made(name, {{hyper, keeps_all ? 1.0 : 0.5}});
-    }
-  EXPECT_GE(tried, 300);
-  EXPECT_SAYS(message_of<unsupported_error>([] { made("adafactor", {{"decay", -0.5}}); }), "expected 0 or more");
-  EXPECT_SAYS(message_of<unsupported_error>([] {
-                made("rprop", {{"rate", constant{0.1}}});
-              }),
-              "'rate' is given as a schedule; expected a number");
-}
-
 TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
   for (const auto& name : optimizer_names<double>()) {
     SCOPED_TRACE(name);

@@ -144,7 +144,7 @@ TEST(Groups, EachWithItsOptimizerAndHyperparameters) {
   auto& hyper = std::get<0>(state.inner).hyper;
   EXPECT_EQ(hyper["rate"], 0.1);
   EXPECT_EQ(message([&] { hyper.set("rate", 1); }).substr(0, 87),
-            "tessera: hyper-parameter 'rate' set to 1.000000, but it follows a schedule; expected on");
+            "tessera: hyper-parameter 'rate' set to 1, but it follows a schedule; expected on");
   EXPECT_EQ(message([&] { hyper.set("lr", 1); }), "tessera: no hyper-parameter 'lr'; there are: rate, b1");
   EXPECT_EQ(message([&] { partition(by_name{}, group("w", sgd(1.0)), group("rest", freeze())).init(model.params); }),
             "tessera: partition: parameter 'b' has the label 'b'; the groups are: w, rest");

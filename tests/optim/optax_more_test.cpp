@@ -534,7 +534,7 @@ TEST(OptaxMisuse, SaysWhatWasExpected) {
   parted.update(ctx, model.grads, state, model.params);
   EXPECT_THROW(parted.update(ctx, model.grads, state, model.params), unsupported_error);
   const auto plateau = [](PlateauOptions o) { return message_of<unsupported_error>([&] { reduce_on_plateau(o); }); };
-  EXPECT_EQ(plateau({.factor = 1}), "tessera: reduce_on_plateau: factor 1.000000; expected one between 0 and 1");
+  EXPECT_EQ(plateau({.factor = 1}), "tessera: reduce_on_plateau: factor 1; expected one between 0 and 1");
   EXPECT_THROW(reduce_on_plateau({.rtol = 0}), unsupported_error);
   EXPECT_THROW(reduce_on_plateau({.accumulation = 0}), unsupported_error);
   EXPECT_THROW(backtracking_linesearch(sgd(1), {.decrease = 1}), unsupported_error);

@@ -146,6 +146,29 @@ TEST(TypedMisuse, AveragesForget) {
   refuses_decays("scale_by_adam_mini: b2 = ", [](double b) { scale_by_adam_mini({.b2 = b}); });
 }
 
+template <class F>
+void refuses_below_zero(const char* says, F&& make) {
+  for (const double wrong : {-1e-8, std::numeric_limits<double>::quiet_NaN()}) {
+    const auto text = message_of<unsupported_error>([&] { make(wrong); });
+    EXPECT_SAYS(text, says);
+    EXPECT_SAYS(text, "; expected 0 or more");
+  }
+  make(0.0);
+}
+
+TEST(TypedMisuse, DivisorsAreKeptFromZero) {
+  refuses_below_zero("scale_by_adam: eps = ", [](double eps) { adam(0.1, {.eps = eps}); });
+  refuses_below_zero("scale_by_adam: eps_root = ", [](double eps) { adam(0.1, {.eps_root = eps}); });
+  refuses_below_zero("scale_by_rss: initial = ", [](double least) { adagrad(0.1, least); });
+  refuses_below_zero("scale_by_rss: eps = ", [](double eps) { adagrad(0.1, 0.1, eps); });
+  refuses_below_zero("scale_by_rms: initial = ", [](double least) { scale_by_rms({.initial = least}); });
+  refuses_below_zero("scale_by_stddev: eps = ", [](double eps) { scale_by_stddev(0.9, eps); });
+  refuses_below_zero("scale_by_adadelta: eps = ", [](double eps) { adadelta(0.1, 0.9, eps); });
+  refuses_below_zero("scale_by_factored_rms: eps = ", [](double eps) { scale_by_factored_rms({.eps = eps}); });
+  refuses_below_zero("madgrad: eps = ", [](double eps) { madgrad(0.1, 0.9, eps); });
+  refuses_below_zero("add_noise: eta = ", [](double eta) { add_noise(eta, 0.5, 1); });
+}
+
 TEST(TypedMisuse, RatesAreNumbers) {
   for (const double wrong : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
     EXPECT_SAYS(message_of<unsupported_error>([&] { adamw(wrong); }), "learning rate");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdio>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
@@ -39,7 +40,8 @@ struct unsupported_error : error {
 
 namespace detail {
 
-/// A piece of a message: a string, a letter, or a number as std::to_string writes it.
+/// A piece of a message: a string, a letter, or a number, which if real has six digits and an exponent where it is
+/// needed.
 class Piece {
  public:
   template <class T>
@@ -65,7 +67,7 @@ class Piece {
         text += letter_;
         break;
       case Kind::real:
-        text += std::to_string(real_);
+        append_real(text);
         break;
       case Kind::natural:
         text += std::to_string(natural_);
@@ -77,6 +79,12 @@ class Piece {
   }
 
  private:
+  void append_real(std::string& text) const {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%g", real_);
+    text += digits;
+  }
+
   enum class Kind { text, letter, real, natural, integer };
   Kind kind_ = Kind::text;
   union {

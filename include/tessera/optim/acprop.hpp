@@ -44,7 +44,7 @@ struct ScaleByAcprop {
   }
 };
 inline ScaleByAcprop scale_by_acprop(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) {
-  return {detail::checked_decays(ScaleByAcprop::name, options)};
+  return {detail::checked_options(ScaleByAcprop::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

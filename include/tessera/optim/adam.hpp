@@ -57,7 +57,7 @@ struct ScaleByAdam {
 };
 
 inline ScaleByAdam scale_by_adam(AdamOptions options = {}) {
-  return {detail::checked_decays(ScaleByAdam::name, options)};
+  return {detail::checked_options(ScaleByAdam::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

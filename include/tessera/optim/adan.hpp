@@ -63,7 +63,7 @@ struct ScaleByAdan {
   }
 };
 inline ScaleByAdan scale_by_adan(AdanOptions options = {}) {
-  return {detail::checked_decays(ScaleByAdan::name, options)};
+  return {detail::checked_options(ScaleByAdan::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -65,7 +65,7 @@ struct ScaleByAdemamix {
   }
 };
 inline ScaleByAdemamix scale_by_ademamix(AdemamixOptions options = {}) {
-  return {detail::checked_decays(ScaleByAdemamix::name, options)};
+  return {detail::checked_options(ScaleByAdemamix::name, options)};
 }
 
 struct SimplifiedAdemamixOptions {
@@ -109,7 +109,7 @@ struct ScaleBySimplifiedAdemamix {
   }
 };
 inline ScaleBySimplifiedAdemamix scale_by_simplified_ademamix(SimplifiedAdemamixOptions options = {}) {
-  return {detail::checked_decays(ScaleBySimplifiedAdemamix::name, options)};
+  return {detail::checked_options(ScaleBySimplifiedAdemamix::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -54,7 +54,7 @@ struct ScaleByAdopt {
   }
 };
 inline ScaleByAdopt scale_by_adopt(AdoptOptions options = {}) {
-  return {detail::checked_decays(ScaleByAdopt::name, options)};
+  return {detail::checked_options(ScaleByAdopt::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

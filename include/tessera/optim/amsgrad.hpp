@@ -99,7 +99,7 @@ struct ScaleByAmsgrad {
   }
 };
 inline ScaleByAmsgrad scale_by_amsgrad(MomentOptions options = {}) {
-  return {detail::checked_decays(ScaleByAmsgrad::name, options)};
+  return {detail::checked_options(ScaleByAmsgrad::name, options)};
 }
 
 /// nu ← max(b2·nu, |g| + eps);  u ← mu/(1-b1^t)/nu. State: two numbers a parameter.
@@ -114,7 +114,7 @@ struct ScaleByAdamax {
   }
 };
 inline ScaleByAdamax scale_by_adamax(MomentOptions options = {}) {
-  return {detail::checked_decays(ScaleByAdamax::name, options)};
+  return {detail::checked_options(ScaleByAdamax::name, options)};
 }
 
 /// nu ← nu - (1-b2)·sign(nu - g²)·g², from `initial`: grows and shrinks by as much. State: two numbers a parameter.
@@ -131,7 +131,7 @@ struct ScaleByYogi {
   }
 };
 inline ScaleByYogi scale_by_yogi(MomentOptions options = {.eps = 1e-3}, double initial = 1e-6) {
-  return {detail::checked_decays(ScaleByYogi::name, options), initial};
+  return {detail::checked_options(ScaleByYogi::name, options), initial};
 }
 
 /// nu ← b2·nu + (1-b2)·(g - mu)² + eps_root: how far gradients are from what was expected. State: two numbers a
@@ -148,7 +148,7 @@ struct ScaleByBelief {
   }
 };
 inline ScaleByBelief scale_by_belief(MomentOptions options = {.eps = 1e-16, .eps_root = 1e-16}) {
-  return {detail::checked_decays(ScaleByBelief::name, options)};
+  return {detail::checked_options(ScaleByBelief::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

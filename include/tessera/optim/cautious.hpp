@@ -61,7 +61,7 @@ struct Cautious {
 };
 template <class What>
 auto cautious(const What& what, double eps = 1e-8) {
-  return Cautious<detail::optimizer_t<What>>{detail::as_optimizer(what), eps};
+  return Cautious<detail::optimizer_t<What>>{detail::as_optimizer(what), detail::checked_least("cautious", "eps", eps)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -128,7 +128,7 @@ struct NormalizeByUpdateNorm : detail::ScaleByGlobalNorm<NormalizeByUpdateNorm> 
   double factor(double norm) const { return scale / (norm + eps); }
 };
 inline NormalizeByUpdateNorm normalize_by_update_norm(double factor = 1, double eps = 1e-6) {
-  return NormalizeByUpdateNorm(factor, eps);
+  return NormalizeByUpdateNorm(factor, detail::checked_least(NormalizeByUpdateNorm::name, "eps", eps));
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

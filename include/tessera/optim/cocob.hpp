@@ -47,7 +47,9 @@ struct ScaleByCocob {
     return {static_cast<T>(alpha), static_cast<T>(eps), count == 0};
   }
 };
-inline ScaleByCocob scale_by_cocob(double alpha = 100, double eps = 1e-8) { return {alpha, eps}; }
+inline ScaleByCocob scale_by_cocob(double alpha = 100, double eps = 1e-8) {
+  return {alpha, detail::checked_least(ScaleByCocob::name, "eps", eps)};
+}
 
 /// `rate` multiplies gradients, to which the method is indifferent while it stays the same; decay is added to them.
 template <class Rate, class Mask = everything>

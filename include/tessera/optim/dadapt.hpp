@@ -53,7 +53,8 @@ struct DAdaptAdam {
 };
 template <Schedule S>
 DAdaptAdam<S> dadapt_adam(DistanceOptions<S> options) {
-  return {options};
+  detail::checked_positive(DAdaptAdam<S>::name, "start", options.start);
+  return {detail::checked_options(DAdaptAdam<S>::name, options)};
 }
 inline DAdaptAdam<constant> dadapt_adam() { return {}; }
 

@@ -122,7 +122,7 @@ struct ScaleByDog {
     });
   }
 };
-inline ScaleByDog scale_by_dog(DogOptions options = {}) { return {options}; }
+inline ScaleByDog scale_by_dog(DogOptions options = {}) { return {detail::checked_options(ScaleByDog::name, options)}; }
 
 /// r² ← max(r², ‖x - x_0‖²), s ← s + r²·‖g‖²; u ← r²/(√s + eps)·g: DoG with weights, which grows faster. State: one
 /// number a parameter.
@@ -150,7 +150,10 @@ struct ScaleByDowg {
     return state.scaled([&](std::size_t) { return square / (std::sqrt(state.squares[0]) + options.eps); });
   }
 };
-inline ScaleByDowg scale_by_dowg(DowgOptions options = {}) { return {options}; }
+inline ScaleByDowg scale_by_dowg(DowgOptions options = {}) {
+  detail::checked_positive(ScaleByDowg::name, "eps", options.eps);
+  return {options};
+}
 
 template <class Rate>
 auto dog(Rate rate, DogOptions options = {}) {

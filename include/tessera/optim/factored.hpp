@@ -92,9 +92,8 @@ struct ScaleByFactoredRms {
   }
 };
 inline ScaleByFactoredRms scale_by_factored_rms(FactoredRmsOptions options = {}) {
-  if (!(options.decay >= 0))
-    throw unsupported_error(
-        detail::concat("tessera: scale_by_factored_rms: decay = ", options.decay, "; expected 0 or more"));
+  detail::checked_least(ScaleByFactoredRms::name, "decay", options.decay);
+  detail::checked_least(ScaleByFactoredRms::name, "eps", options.eps);
   return {options};
 }
 

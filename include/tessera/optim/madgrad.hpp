@@ -54,12 +54,12 @@ struct Madgrad {
             static_cast<T>(1 - momentum), static_cast<T>(eps), count == 0};
   }
 };
-inline Madgrad<constant> madgrad(double rate, double momentum = 0.9, double eps = 1e-6) {
-  return {constant{rate}, momentum, eps};
-}
 template <Schedule S>
 Madgrad<S> madgrad(S rate, double momentum = 0.9, double eps = 1e-6) {
-  return {rate, momentum, eps};
+  return {rate, momentum, detail::checked_least(Madgrad<S>::name, "eps", eps)};
+}
+inline Madgrad<constant> madgrad(double rate, double momentum = 0.9, double eps = 1e-6) {
+  return madgrad(constant{rate}, momentum, eps);
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

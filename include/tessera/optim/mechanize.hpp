@@ -122,7 +122,8 @@ struct Mechanize {
 /// `mechanize(adam(1))`, `mechanize(adamw(warmup_cosine{.peak = 1, …}))`.
 template <class What>
 auto mechanize(const What& what, MechanicOptions options = {}) {
-  return Mechanize<detail::optimizer_t<What>>{detail::as_optimizer(what), options};
+  return Mechanize<detail::optimizer_t<What>>{detail::as_optimizer(what),
+                                              detail::checked_options("mechanize", options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

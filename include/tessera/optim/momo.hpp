@@ -170,13 +170,23 @@ struct Momo {
   }
 };
 
+namespace detail {
+template <class Options>
+void checked_momo(std::string_view who, const Options& options) {
+  checked_options(who, options);
+  checked_least(who, "weight_decay", options.weight_decay);
+}
+}  // namespace detail
+
 /// `chain(momo())`, with `MomoOptions<warmup_cosine>{.rate = …}` a schedule.
 template <Schedule S, class Mask>
 Momo<false, S, Mask> momo(MomoOptions<S, Mask> options) {
+  detail::checked_momo(Momo<false, S, Mask>::name, options);
   return {std::move(options)};
 }
 template <Schedule S, class Mask>
 Momo<true, S, Mask> momo_adam(MomoOptions<S, Mask> options) {
+  detail::checked_momo(Momo<true, S, Mask>::name, options);
   return {std::move(options)};
 }
 inline auto momo() { return momo(MomoOptions<>{.rate = {1}}); }

@@ -77,6 +77,8 @@ struct ScaleByMuon {
     ++state.count;
   }
 };
-inline ScaleByMuon scale_by_muon(MuonOptions options = {}) { return {options}; }
+inline ScaleByMuon scale_by_muon(MuonOptions options = {}) {
+  return {detail::checked_options(ScaleByMuon::name, options)};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -119,6 +119,9 @@ struct AddNoise {
     state.add(ctx, deviation, updates);
   }
 };
-inline AddNoise add_noise(double eta, double gamma, std::uint64_t seed) { return {eta, gamma, seed}; }
+inline AddNoise add_noise(double eta, double gamma, std::uint64_t seed) {
+  return {detail::checked_least(AddNoise::name, "eta", eta), detail::checked_least(AddNoise::name, "gamma", gamma),
+          seed};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -66,7 +66,7 @@ struct ScaleByNovograd {
   }
 };
 inline ScaleByNovograd scale_by_novograd(NovogradOptions options = {}) {
-  return {detail::checked_decays(ScaleByNovograd::name, options)};
+  return {detail::checked_options(ScaleByNovograd::name, options)};
 }
 
 /// Groups of Adam-mini: each row of a matrix by itself (an output neuron, a token), a vector as a whole.
@@ -115,7 +115,7 @@ struct ScaleByAdamMini {
 };
 template <class RowsOf = each_row>
 ScaleByAdamMini<RowsOf> scale_by_adam_mini(MomentOptions options = {}, RowsOf rows_of = {}) {
-  return {detail::checked_decays(ScaleByAdamMini<RowsOf>::name, options), std::move(rows_of)};
+  return {detail::checked_options(ScaleByAdamMini<RowsOf>::name, options), std::move(rows_of)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -68,13 +68,28 @@ inline double checked_decay(std::string_view who, std::string_view what, double 
                                    all ? "at most 1" : "less than 1"));
   return value;
 }
-/// The same of all that options have of them.
+/// What starts sums of squares or keeps divisors from 0; throws unsupported_error naming it where that is below 0 or
+/// NaN.
+inline double checked_least(std::string_view who, std::string_view what, double value) {
+  if (!(value >= 0))
+    throw unsupported_error(concat("tessera: ", who, ": ", what, " = ", value, "; expected 0 or more"));
+  return value;
+}
+inline double checked_positive(std::string_view who, std::string_view what, double value) {
+  if (!(value > 0))
+    throw unsupported_error(concat("tessera: ", who, ": ", what, " = ", value, "; expected more than 0"));
+  return value;
+}
+/// All that is so, of all that options have of them.
 template <class Options>
-const Options& checked_decays(std::string_view who, const Options& o) {
+const Options& checked_options(std::string_view who, const Options& o) {
   if constexpr (requires { o.b1; }) checked_decay(who, "b1", o.b1);
   if constexpr (requires { o.b2; }) checked_decay(who, "b2", o.b2);
   if constexpr (requires { o.b3; }) checked_decay(who, "b3", o.b3);
   if constexpr (requires { o.decay; }) checked_decay(who, "decay", o.decay);
+  if constexpr (requires { o.eps; }) checked_least(who, "eps", o.eps);
+  if constexpr (requires { o.eps_root; }) checked_least(who, "eps_root", o.eps_root);
+  if constexpr (requires { o.initial; }) checked_least(who, "initial", o.initial);
   return o;
 }
 

@@ -44,7 +44,9 @@ struct ScaleByPolyak {
     return {static_cast<T>(state.step)};
   }
 };
-inline ScaleByPolyak scale_by_polyak(PolyakOptions options = {}) { return {options}; }
+inline ScaleByPolyak scale_by_polyak(PolyakOptions options = {}) {
+  return {detail::checked_options(ScaleByPolyak::name, options)};
+}
 
 /// `rate`, a number or a schedule, multiplies Polyak's steps. (optax.polyak_sgd scales gradients before, which divides
 /// steps by it.)

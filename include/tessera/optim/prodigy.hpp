@@ -7,7 +7,7 @@
 namespace tessera::inline TESSERA_ABI::optim {
 
 /// `rate` multiplies what is found: 1, or a schedule that ends at 0. `start` is the first guess of d, far too small.
-/// `weight_decay` is decoupled. b3 <= 0 is √b2; `growth` multiplies Prodigy's estimates.
+/// `weight_decay` is decoupled. b3 = 0 is √b2; `growth` multiplies Prodigy's estimates.
 template <Schedule S = constant>
 struct DistanceOptions {
   S rate{};
@@ -124,7 +124,8 @@ struct Prodigy {
 };
 template <Schedule S>
 Prodigy<S> prodigy(DistanceOptions<S> options) {
-  return {options};
+  detail::checked_positive(Prodigy<S>::name, "start", options.start);
+  return {detail::checked_options(Prodigy<S>::name, options)};
 }
 inline Prodigy<constant> prodigy() { return {}; }
 

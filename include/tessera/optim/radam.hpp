@@ -46,7 +46,7 @@ struct ScaleByRadam {
 inline ScaleByRadam scale_by_radam(MomentOptions options = {}, double threshold = 5) {
   if (!(threshold >= 4))
     throw unsupported_error(detail::concat("tessera: scale_by_radam: threshold = ", threshold, "; expected 4 or more"));
-  return {detail::checked_decays(ScaleByRadam::name, options), threshold};
+  return {detail::checked_options(ScaleByRadam::name, options), threshold};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

@@ -28,14 +28,16 @@ struct RecipeMasks {
 /// asked for.
 class Recipe {
  public:
-  /// Throws unsupported_error for two of one name and for values that are not finite.
+  /// Throws unsupported_error for two of one name, for values that are not finite and for an `eps…` below 0.
   explicit Recipe(std::vector<HyperParameter> given, RecipeMasks masks = {})
       : given_(std::move(given)), masks_(std::move(masks)) {
     HyperValues unique(given_);
-    for (const auto& one : given_)
+    for (const auto& one : given_) {
       if (!std::isfinite(one.value))
         throw unsupported_error(
             detail::concat("tessera: hyper-parameter '", one.name, "' is ", one.value, "; expected a finite number"));
+      if (one.name.starts_with("eps")) detail::checked_least("hyper-parameter", one.name, one.value);
+    }
   }
 
   /// Throws unsupported_error where a schedule was given.

@@ -69,7 +69,10 @@ struct ScaleByRss {
     return {static_cast<T>(count == 0 ? initial : 0), static_cast<T>(eps)};
   }
 };
-inline ScaleByRss scale_by_rss(double initial = 0.1, double eps = 1e-7) { return {initial, eps}; }
+inline ScaleByRss scale_by_rss(double initial = 0.1, double eps = 1e-7) {
+  return {detail::checked_least(ScaleByRss::name, "initial", initial),
+          detail::checked_least(ScaleByRss::name, "eps", eps)};
+}
 
 /// eps under the root, as in optax, or added to it; `bias_correction` as Adam's.
 struct RmsOptions {
@@ -96,7 +99,7 @@ struct ScaleByRms {
             {factor, o.eps_in_sqrt ? o.eps : 0, o.eps_in_sqrt ? 0 : o.eps}};
   }
 };
-inline ScaleByRms scale_by_rms(RmsOptions options = {}) { return {detail::checked_decays(ScaleByRms::name, options)}; }
+inline ScaleByRms scale_by_rms(RmsOptions options = {}) { return {detail::checked_options(ScaleByRms::name, options)}; }
 
 /// Centred RMSprop: u ← g/√(nu - mu² + eps), mu and nu the averages of g and g². State: two numbers a parameter.
 /// A. Graves, "Generating Sequences With Recurrent Neural Networks" (2013), eq. 38-40, without its momentum.
@@ -113,7 +116,8 @@ struct ScaleByStddev {
   }
 };
 inline ScaleByStddev scale_by_stddev(double decay = 0.9, double eps = 1e-8) {
-  return {detail::checked_decay(ScaleByStddev::name, "decay", decay), eps};
+  return {detail::checked_decay(ScaleByStddev::name, "decay", decay),
+          detail::checked_least(ScaleByStddev::name, "eps", eps)};
 }
 
 /// u ← g·√(e_x + eps)/√(e_g + eps), e_g and e_x the averages of g² and u² (the latter of the step before). State: two
@@ -130,7 +134,8 @@ struct ScaleByAdadelta {
   }
 };
 inline ScaleByAdadelta scale_by_adadelta(double rho = 0.9, double eps = 1e-6) {
-  return {detail::checked_decay(ScaleByAdadelta::name, "rho", rho), eps};
+  return {detail::checked_decay(ScaleByAdadelta::name, "rho", rho),
+          detail::checked_least(ScaleByAdadelta::name, "eps", eps)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

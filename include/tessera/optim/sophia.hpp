@@ -82,7 +82,7 @@ struct ScaleBySophia {
   }
 };
 inline ScaleBySophia scale_by_sophia(SophiaOptions options = {}) {
-  return {detail::checked_decays(ScaleBySophia::name, options)};
+  return {detail::checked_options(ScaleBySophia::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim

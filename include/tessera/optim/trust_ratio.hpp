@@ -53,7 +53,7 @@ struct ScaleByTrustRatio {
   }
 };
 inline ScaleByTrustRatio scale_by_trust_ratio(double min_norm = 0, double coefficient = 1, double eps = 0) {
-  return {min_norm, coefficient, eps};
+  return {min_norm, coefficient, detail::checked_least(ScaleByTrustRatio::name, "eps", eps)};
 }
 
 namespace detail {

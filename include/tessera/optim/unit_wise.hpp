@@ -63,7 +63,9 @@ struct AdaptiveGradClip {
       });
   }
 };
-inline AdaptiveGradClip adaptive_grad_clip(double clipping, double eps = 1e-3) { return {clipping, eps}; }
+inline AdaptiveGradClip adaptive_grad_clip(double clipping, double eps = 1e-3) {
+  return {clipping, detail::checked_least(AdaptiveGradClip::name, "eps", eps)};
+}
 
 /// Each row of a matrix less its mean; vectors pass as they are.
 /// H. Yong et al., "Gradient Centralization" (ECCV 2020), eq. 1; optax.centralize.

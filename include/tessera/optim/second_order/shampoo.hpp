@@ -115,6 +115,7 @@ struct ScaleByShampoo {
 };
 inline ScaleByShampoo scale_by_shampoo(ShampooOptions options = {}) {
   detail::checked_decay(ScaleByShampoo::name, "b2", options.b2, true);
+  detail::checked_least(ScaleByShampoo::name, "eps", options.eps);
   return {options};
 }
 

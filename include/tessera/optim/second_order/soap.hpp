@@ -127,7 +127,7 @@ struct ScaleBySoap {
   }
 };
 inline ScaleBySoap scale_by_soap(SoapOptions options = {}) {
-  return {detail::checked_decays(ScaleBySoap::name, options)};
+  return {detail::checked_options(ScaleBySoap::name, options)};
 }
 
 }  // namespace tessera::inline TESSERA_ABI::optim
