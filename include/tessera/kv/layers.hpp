@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kv/cache_base.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -66,9 +67,7 @@ inline std::vector<Index> split_budget(std::span<const double> shares, Index tot
     }
     std::vector<std::size_t> order(parts);
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return remainder[a] != remainder[b] ? remainder[a] > remainder[b] : a < b;
-    });
+    std::sort(order.begin(), order.end(), tessera::detail::FallingScores{remainder});
     for (left -= given; left > 0;)
       for (const std::size_t i : order)
         if (left > 0 && budget[i] < most) {
@@ -82,13 +81,14 @@ inline std::vector<Index> split_budget(std::span<const double> shares, Index tot
 /// Tokens of a head in each layer, falling in a straight line from the first layer to the last, which has 1/beta of the
 /// mean; they sum to layers·mean exactly (but none is over `most`).
 /// Z. Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling" (2024), §3.2.
-/// Throws unsupported_error unless layers >= 1, mean >= 0 and beta >= 1.
+/// Throws unsupported_error unless layers are 1 to 65536, mean >= 0 and beta >= 1.
 inline std::vector<Index> pyramid_budgets(Index layers, Index mean, double beta = 20,
                                           Index most = std::numeric_limits<std::int32_t>::max()) {
-  if (layers < 1 || mean < 0 || !(beta >= 1) || mean > std::numeric_limits<Index>::max() / std::max<Index>(layers, 1))
+  if (layers < 1 || layers > 65536 || mean < 0 || !(beta >= 1) ||
+      mean > std::numeric_limits<Index>::max() / std::max<Index>(layers, 1))
     throw unsupported_error(tessera::detail::concat("tessera: pyramid_budgets(", layers, " layers, ", mean,
                                                     " tokens, beta ", beta,
-                                                    "): expected a layer, at least 0 tokens and beta >= 1"));
+                                                    "): expected 1 to 65536, at least 0 and at least 1"));
   std::vector<double> shares(static_cast<std::size_t>(layers), 1.0);
   const double least = 1 / beta, greatest = 2 - least;
   for (Index l = 0; l < layers && layers > 1; ++l)

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include <tessera/core/order.hpp>
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/report.hpp>
 #include <tessera/kv/row_math.hpp>
@@ -49,11 +50,7 @@ inline KvObservation observe(Context& ctx, const KvCacheBase& cache, const KvPro
       for (Index q = 0; q < group * n; ++q) {
         const float* const row = scores + q * m;
         std::iota(order.begin(), order.end(), Index{0});
-        std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](Index a, Index b) {
-          const bool wild = std::isnan(row[a]) || std::isnan(row[b]);  // NaN last
-          if (wild) return !std::isnan(row[a]) || (std::isnan(row[b]) && a < b);
-          return row[a] != row[b] ? row[a] > row[b] : a < b;
-        });
+        std::partial_sort(order.begin(), order.begin() + k, order.end(), tessera::detail::FallingScores{row});
         auto& top = seen.top_k[static_cast<std::size_t>((h * group + q / n) * n + q % n)];
         for (Index i = 0; i < k; ++i) top.push_back(cache.position(h, order[static_cast<std::size_t>(i)]));
         std::sort(top.begin(), top.end());

@@ -57,7 +57,8 @@ struct CacheCosts {
   /// fast memory does not hold is made again when read, and the others are offloaded and loaded. Infinite where slow
   /// memory cannot hold them.
   double step(Index t, double dropped) const {
-    const double excess = static_cast<double>(std::max<Index>(0, prompt + t - fast_tokens));
+    const double held = static_cast<double>(prompt) + static_cast<double>(t);
+    const double excess = std::max(0.0, held - static_cast<double>(fast_tokens));
     if (excess * (1 - dropped) > static_cast<double>(slow_tokens)) return std::numeric_limits<double>::infinity();
     const double read = caching_ratio * excess, arriving = excess > 0 ? 1 - dropped : 0;
     return (read * (1 - dropped) + arriving) * token_bytes / bytes_per_second +
@@ -74,13 +75,15 @@ struct CacheSchedule {
 };
 
 /// The cheapest schedule over all steps to begin phase III at (`steps`: never) and shares i / grid; of equals the one
-/// that drops least, then latest. O(steps · grid). Throws unsupported_error unless grid >= 1,
-/// and what costs.check() throws.
+/// that drops least, then latest. O(steps · grid), 8 bytes a step. Throws unsupported_error unless grid >= 1 and steps
+/// · grid <= 2^28, and what costs.check() throws.
 inline CacheSchedule best_schedule(const CacheCosts& costs, Index grid = 16) {
   costs.check();
-  if (grid < 1)
-    throw unsupported_error(
-        tessera::detail::concat("tessera: best_schedule on a grid of ", grid, ": expected at least 1 share"));
+  constexpr Index most = Index{1} << 28;
+  if (grid < 1 || grid > most || costs.steps > most / grid)
+    throw unsupported_error(tessera::detail::concat("tessera: best_schedule of ", costs.steps, " steps on a grid of ",
+                                                    grid, ": expected at least 1 share and at most ", most,
+                                                    " pairs of both"));
   std::vector<double> before{0};  // phases I and II alone, up to a step
   for (Index t = 0; t < costs.steps; ++t) before.push_back(before.back() + costs.step(t, 0));
   CacheSchedule best{costs.steps, 0, before.back()};

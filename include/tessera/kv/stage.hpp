@@ -56,9 +56,12 @@ struct HeadDraft {
   std::vector<Index> kept;                         // ascending; none before the first selection
 
   /// What is to stay of all tokens.
-  Index budget() const { return std::min(most, share(tokens)); }
-  /// What `keep` leaves of `count` tokens.
-  Index share(Index count) const { return static_cast<Index>(std::llround(fraction * static_cast<double>(count))); }
+  Index budget() const { return std::clamp<Index>(most, 0, share(tokens)); }
+  /// What `keep` leaves of `count` tokens: 0 to all of them.
+  Index share(Index count) const {
+    const double part = fraction > 0 ? std::min(fraction, 1.0) : 0.0;
+    return static_cast<Index>(std::llround(part * static_cast<double>(count)));
+  }
   bool is_guarded(Index j) const { return !guarded.empty() && guarded[static_cast<std::size_t>(j)] != 0; }
   /// The tokens that earlier stages left, those kept or all, ascending: how many, and the i-th.
   Index open() const { return kept.empty() ? tokens : static_cast<Index>(kept.size()); }
@@ -114,6 +117,13 @@ struct EffectStage {
 };
 
 namespace detail {
+
+/// A stage of numbers that make sense; one that was put together without this is refused when its chain runs.
+template <class S>
+S checked(S stage) {
+  stage.check();
+  return stage;
+}
 
 struct StageFacts {
   Facts needs, too_late_after, gives, ends;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <numeric>
 #include <span>
@@ -19,9 +18,9 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 /// (mean over queries of the weight on the current map) · (mean of the k largest weights' sum on the tokens before it),
-/// from softmax weights of observed queries: large where attention is local or picks few tokens (a refiner), small
-/// where it is spread (a drafter). Tokens from `current` on are the current map. Throws shape_error unless they fit.
-/// O(queries·m).
+/// from softmax weights of observed queries (the largest are numbers, while there are k): large where attention is
+/// local or picks few tokens (a refiner), small where it is spread (a drafter). Tokens from `current` on are the
+/// current map. Throws shape_error unless they fit. O(queries·m).
 inline double attention_selectivity_index(View<const float, 2> weights,  // (queries, m)
                                           Index current, Index k) {
   const Index queries = weights.extent(0), m = weights.extent(1);
@@ -33,7 +32,7 @@ inline double attention_selectivity_index(View<const float, 2> weights,  // (que
   for (Index i = 0; i < queries; ++i) {
     for (Index j = 0; j < current; ++j) history[static_cast<std::size_t>(j)] = weights(i, j);
     const auto end = history.begin() + std::min(k, current);
-    std::partial_sort(history.begin(), end, history.end(), std::greater<>());
+    std::partial_sort(history.begin(), end, history.end(), tessera::detail::Falling());
     peaked = std::accumulate(history.begin(), end, peaked);
     for (Index j = current; j < m; ++j) local += static_cast<double>(weights(i, j));
   }

@@ -152,6 +152,7 @@ struct EmsMerge {
   }
   template <std::same_as<MergeTokens> Tokens>
   MergePlan operator()(Context& ctx, const Tokens& tokens) const {
+    check();
     auto plan = MergePlan::dropping(tokens);
     auto rest = detail::left_out(tokens);
     const auto some = static_cast<std::size_t>(std::llround(merging * static_cast<double>(rest.size())));

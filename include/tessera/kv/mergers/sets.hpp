@@ -124,7 +124,7 @@ struct MergeSets {
       return plan.into[static_cast<std::size_t>(begin)] = begin;
     }
     for (Index t = begin; t < end; ++t)
-      if (score(tokens, t) >= score(tokens, pivot)) pivot = t;
+      if (detail::preferred(score(tokens, t), t, score(tokens, pivot), pivot)) pivot = t;
     double sigma = 0;
     for (Index t = begin; t < end; ++t) {
       const float square =

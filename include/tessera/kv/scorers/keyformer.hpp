@@ -47,8 +47,8 @@ class GumbelSums {
 
   static constexpr Index channels() { return 1; }
   float tau(Index time) const {
-    const double along =
-        static_cast<double>(time - options_.begin) / static_cast<double>(std::max<Index>(options_.length, 1));
+    const double along = (static_cast<double>(time) - static_cast<double>(options_.begin)) /
+                         static_cast<double>(std::max<Index>(options_.length, 1));
     return options_.tau_begin +
            (options_.tau_end - options_.tau_begin) * static_cast<float>(std::clamp(along, 0.0, 1.0));
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -18,7 +19,8 @@ namespace tessera::inline TESSERA_ABI::kv {
 /// M. Liang et al., "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important" (2025), §3.
 /// Deviation: scores are compared over the whole head; `score(LagKv{…}) | keep_in_chunks(f, lag)` is nearer the paper,
 /// which keeps as many of each partition. Needs keys and values; preserves positions. O(n·d). A channel that does not
-/// vary in the next partition counts as 0.
+/// vary in the next partition, or by more than f32 holds, counts as 0; NaN there is left out. A token that is not
+/// finite scores NaN and touches no other of its partition.
 struct LagKv {
   Index sinks = 4;
   Index lag = 128;
@@ -41,9 +43,12 @@ struct LagKv {
       std::fill(part.begin(), part.end(), 0.0f);
       for (const auto& rows : {tokens.keys, tokens.values}) {
         deviations(rows, begin, spread);
-        const float most = *std::max_element(spread.begin(), spread.end());
-        float sum = 0;
-        for (float& x : spread) sum += x = std::exp(x - most);
+        float most = 0, sum = 0;
+        for (const float x : spread) most = std::max(most, x);  // but NaN
+        for (float& x : spread) {
+          x = std::exp(x - most);
+          sum += std::isnan(x) ? 0 : x;
+        }
         for (std::size_t i = 0; i < part.size(); ++i) part[i] += spread[i] / sum;
       }
     }
@@ -53,14 +58,20 @@ struct LagKv {
   void deviations(MatrixView<const float> rows, Index begin, std::span<float> spread) const {  // (lag)
     const Index d = rows.cols();
     const auto row = [&](Index t) { return rows.data() + t * rows.row_stride(); };
-    std::vector<float> low(row(begin + lag), row(begin + lag) + d), scale = low;
-    for (Index t = begin + lag + 1; t < begin + 2 * lag; ++t)
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    std::vector<float> low(static_cast<std::size_t>(d), infinity), scale(low.size(), -infinity);
+    for (Index t = begin + lag; t < begin + 2 * lag; ++t)
       for (std::size_t c = 0; c < low.size(); ++c) {
         const float x = row(t)[c];
         low[c] = std::min(low[c], x);
         scale[c] = std::max(scale[c], x);
       }
-    for (std::size_t c = 0; c < low.size(); ++c) scale[c] = scale[c] > low[c] ? 1 / (scale[c] - low[c]) : 0;
+    for (std::size_t c = 0; c < low.size(); ++c) {
+      const float range = scale[c] - low[c];
+      const bool varies = range > 0 && range < infinity;
+      scale[c] = varies ? 1 / range : 0;
+      low[c] = varies ? low[c] : 0;
+    }
     for (Index t = 0; t < lag; ++t) {
       const float* const x = row(begin + t);
       float mean = 0, square = 0;
@@ -70,7 +81,8 @@ struct LagKv {
         const float off = (x[c] - low[c]) * scale[c] - mean;
         square += off * off;
       }
-      spread[static_cast<std::size_t>(t)] = std::sqrt(square / static_cast<float>(d));
+      spread[static_cast<std::size_t>(t)] =
+          std::min(std::sqrt(square / static_cast<float>(d)), std::numeric_limits<float>::max());
     }
   }
 };

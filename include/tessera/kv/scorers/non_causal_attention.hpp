@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -26,23 +28,26 @@ struct NonCausalAttention {
   static constexpr Needs needs = Needs::keys | Needs::values | Needs::positions | Needs::queries;
 
   /// Throws unsupported_error unless chunk >= 1 and the scale is finite.
-  void check(const KvCacheBase&) const {
+  void check(const KvCacheBase&) const { check(); }
+  void check() const {
     if (chunk < 1 || !std::isfinite(scale))
       throw unsupported_error(tessera::detail::concat("tessera: NonCausalAttention in chunks of ", chunk,
                                                       " with scores times ", scale,
                                                       "; expected at least 1 token and a finite scale"));
   }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
+    check();
     const Index n = tokens.keys.rows(), d = tokens.keys.cols(), group = tokens.queries.extent(0);
+    const Index size = std::min<Index>(chunk, std::numeric_limits<std::int32_t>::max());      // no position is beyond
     const Index n_q = tokens.queries.extent(1), first = tokens.cache->next_position() - n_q;  // of query 0
     const auto place = [&](Index t) { return tokens.positions[static_cast<std::size_t>(t)]; };
     std::vector<float> sum(score.size());
     for (Index t = 0; t < n;) {
-      const Index part = place(t) / chunk;
+      const Index part = place(t) / size;
       Index end = t;
-      while (end < n && place(end) / chunk == part) ++end;
-      const Index from = std::clamp<Index>(part * chunk - first, 0, n_q);
-      const Index to = std::clamp<Index>((part + 1) * chunk - first, 0, n_q);
+      while (end < n && place(end) / size == part) ++end;
+      const Index from = std::clamp<Index>(part * size - first, 0, n_q);
+      const Index to = std::clamp<Index>((part + 1) * size - first, 0, n_q);
       if (from < to) attend(ctx, tokens, t, end - t, from, to - from, sum.data() + t);
       t = end;
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kv/head_probe.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -22,12 +23,14 @@ struct SnapKv {
   static constexpr Needs needs = Needs::queries;
 
   /// Throws unsupported_error unless pool >= 1.
-  void check(const KvCacheBase&) const {
+  void check(const KvCacheBase&) const { check(); }
+  void check() const {
     if (pool < 1)
       throw unsupported_error(
           tessera::detail::concat("tessera: SnapKv that pools ", pool, " tokens; expected at least 1"));
   }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {  // (n)
+    check();
     const auto window = HeadProbe::latest(*tokens.cache, tokens.queries.extent(1));
     HeadProbe probe(ctx, tokens, tokens.queries, window);
     probe.args.precision = precision;
@@ -36,11 +39,12 @@ struct SnapKv {
     const Index n = static_cast<Index>(score.size()), reach = (std::min(pool, n) - 1) / 2;
     Index before = n;  // tokens older than the window
     while (before > 0 && tokens.cache->position(tokens.kv_head, before - 1) >= window.front()) --before;
+    const auto less = [](float a, float b) { return tessera::detail::Falling()(b, a); };  // NaN than any
     for (Index t = 0; t < n; ++t) {
       const auto first = sum.begin() + std::max<Index>(0, t - reach);
       score[static_cast<std::size_t>(t)] =
           t >= before ? std::numeric_limits<float>::infinity()
-                      : *std::max_element(first, sum.begin() + std::min(before, t + reach + 1));
+                      : *std::max_element(first, sum.begin() + std::min(before, t + reach + 1), less);
     }
   }
 };

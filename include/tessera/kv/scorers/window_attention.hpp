@@ -18,11 +18,12 @@ struct WindowSums {
   static constexpr std::string_view name = "WindowSums";
   Index window = 32, parts = 4;
   Index channels() const { return parts; }
-  /// Throws unsupported_error unless parts >= 1 divide window.
+  static constexpr Index most_parts = 4096;
+  /// Throws unsupported_error unless 1 to 4096 parts divide window.
   void check() const {
-    if (parts < 1 || window < parts || window % parts != 0)
-      throw unsupported_error(
-          tessera::detail::concat("tessera: window_sums(", window, ", ", parts, "): expected parts that divide it"));
+    if (parts < 1 || parts > most_parts || window < parts || window % parts != 0)
+      throw unsupported_error(tessera::detail::concat("tessera: window_sums(", window, ", ", parts, "): expected 1 to ",
+                                                      most_parts, " parts that divide it"));
   }
 
   /// Runs that begin are emptied, and those of queries that truncate() forgot.
@@ -54,7 +55,7 @@ struct WindowSums {
   }
 };
 
-/// Throws unsupported_error unless parts >= 1 divide window.
+/// Throws unsupported_error unless 1 to 4096 parts divide window.
 inline WindowSums window_sums(Index window, Index parts = 4) {
   const WindowSums rule{window, parts};
   rule.check();

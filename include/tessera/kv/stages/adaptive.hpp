@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kv/stages/keep.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
@@ -21,7 +22,14 @@ namespace tessera::inline TESSERA_ABI::kv {
 struct KeepAdaptive : SelectingStage<> {
   double fraction, floor;
 
+  void check() const {
+    if (!(fraction >= 0 && fraction <= 1 && floor >= 0 && floor <= 1))
+      throw unsupported_error(
+          tessera::detail::concat("tessera: keep_adaptive(", fraction, ", ", floor, "): expected fractions of 0 to 1"));
+  }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
+    check();
     struct Candidate {
       float score;
       std::size_t head;
@@ -41,7 +49,8 @@ struct KeepAdaptive : SelectingStage<> {
     const Index some = std::clamp<Index>(left, 0, static_cast<Index>(open.size()));
     if (some < static_cast<Index>(open.size()))
       std::nth_element(open.begin(), open.begin() + some, open.end(), [](const Candidate& a, const Candidate& b) {
-        const bool even = a.score == b.score && a.token == b.token;
+        const tessera::detail::Falling before;
+        const bool even = a.token == b.token && !before(a.score, b.score) && !before(b.score, a.score);
         return even ? a.head < b.head : detail::preferred(a.score, a.token, b.score, b.token);
       });
     for (Index i = 0; i < some; ++i) {
@@ -57,10 +66,7 @@ struct KeepAdaptive : SelectingStage<> {
 
 /// Throws unsupported_error unless both are 0 to 1.
 inline KeepAdaptive keep_adaptive(double fraction, double floor = 0.2) {
-  if (!(fraction >= 0 && fraction <= 1 && floor >= 0 && floor <= 1))
-    throw unsupported_error(
-        tessera::detail::concat("tessera: keep_adaptive(", fraction, ", ", floor, "): expected fractions of 0 to 1"));
-  return {{}, fraction, floor};
+  return detail::checked(KeepAdaptive{{}, fraction, floor});
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -13,10 +13,9 @@
 namespace tessera::inline TESSERA_ABI::kv {
 
 namespace detail {
-inline Index chunk_size(const char* what, Index size) {
+inline void check_chunk(const char* what, Index size) {
   if (size < 1)
     throw unsupported_error(tessera::detail::concat("tessera: ", what, '(', size, "): expected at least 1 token"));
-  return size;
 }
 }  // namespace detail
 
@@ -31,10 +30,13 @@ struct Chunked {
   Index size;
   static constexpr Needs needs = S::needs;
 
+  void check() const { detail::check_chunk("chunked", size); }
   void check([[maybe_unused]] const KvCacheBase& cache) const {
+    check();
     if constexpr (requires { scorer.check(cache); }) scorer.check(cache);
   }
   void operator()(Context& ctx, const KvTokens& tokens, std::span<float> score) const {
+    check();
     const auto n = static_cast<Index>(score.size());
     for (Index j = 0; j < n; j += size) {
       const Index count = std::min(size, n - j);
@@ -51,7 +53,7 @@ struct Chunked {
 /// `score(chunked(KeyDiff{}, 1024))`. Throws unsupported_error unless size >= 1.
 template <ScoresOnlyTheTokensItIsGiven S>
 auto chunked(S scorer, Index size) {
-  return Chunked<S>{std::move(scorer), detail::chunk_size("chunked", size)};
+  return detail::checked(Chunked<S>{std::move(scorer), size});
 }
 
 /// Gives each token the mean score of its chunk of `size` tokens held, so that chunks stay or go as a whole (but one at
@@ -63,7 +65,10 @@ struct ByChunks {
                          ends = Facts::none;
   static constexpr bool preserves_positions = true;
 
+  void check() const { detail::check_chunk("by_chunks", size); }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
+    check();
     for (HeadDraft& draft : context.heads)
       for (auto first = draft.score.begin(); first != draft.score.end();) {
         const auto last = first + std::min<std::ptrdiff_t>(size, draft.score.end() - first);
@@ -78,7 +83,7 @@ struct ByChunks {
 };
 
 /// Throws unsupported_error unless size >= 1.
-inline ByChunks by_chunks(Index size) { return {detail::chunk_size("by_chunks", size)}; }
+inline ByChunks by_chunks(Index size) { return detail::checked(ByChunks{size}); }
 
 /// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context; a
 /// chunk's part of what an earlier stage allows, if that is less, chosen anew: put it first. One token of every chunk
@@ -87,7 +92,13 @@ struct KeepInChunks : SelectingStage<> {
   double fraction;
   Index size;
 
+  void check() const {
+    detail::check_fraction("keep_in_chunks", fraction);
+    detail::check_chunk("keep_in_chunks", size);
+  }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
+    check();
     for (HeadDraft& draft : context.heads) {
       draft.fraction *= fraction;
       draft.kept.clear();
@@ -99,7 +110,7 @@ struct KeepInChunks : SelectingStage<> {
         chunk.score.assign(draft.score.begin() + at, draft.score.begin() + at + count);
         if (!draft.guarded.empty())
           chunk.guarded.assign(draft.guarded.begin() + at, draft.guarded.begin() + at + count);
-        const Index most = draft.most < draft.tokens ? draft.most * count / draft.tokens : count;
+        const Index most = draft.most < draft.tokens ? std::max<Index>(draft.most, 0) * count / draft.tokens : count;
         detail::select_tokens(chunk, std::min(draft.share(count), most));
         for (const Index t : chunk.kept) draft.kept.push_back(j + t);
       }
@@ -109,7 +120,7 @@ struct KeepInChunks : SelectingStage<> {
 
 /// Throws unsupported_error unless 0 <= fraction <= 1 and size >= 1.
 inline KeepInChunks keep_in_chunks(double fraction, Index size) {
-  return {{}, keep(fraction).fraction, detail::chunk_size("keep_in_chunks", size)};
+  return detail::checked(KeepInChunks{{}, fraction, size});
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

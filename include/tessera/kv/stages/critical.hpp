@@ -26,8 +26,14 @@ struct Critical : SelectingStage<Facts::scores | Facts::selection> {
   double first = 0.5;
   float epsilon = 1e-4f;
 
+  void check() const {
+    if (!(first >= 0 && first <= 1 && epsilon >= 0 && std::isfinite(epsilon)))
+      throw unsupported_error(tessera::detail::concat("tessera: critical: the first ", first, " by score and epsilon ",
+                                                      epsilon, "; expected 0 to 1 and a number of at least 0"));
+  }
   /// Throws shape_error unless Wo has columns of d for as many heads as kv heads divide.
   void check(const StageContext& context) const {
+    check();
     const Index d = context.cache.head_dim(), kv_heads = context.cache.kv_heads();
     if (output.cols() == 0 || output.cols() % (kv_heads * d) != 0 || (output.cols() > 1 && output.col_stride() != 1))
       throw shape_error(tessera::detail::concat(
@@ -36,6 +42,7 @@ struct Critical : SelectingStage<Facts::scores | Facts::selection> {
   }
   template <std::same_as<StageContext> Context>  // a template: matrix products are compiled where it is used
   void operator()(const Context& context) const {
+    check(context);
     const auto unpack = KvCacheBase::unpack_kernel(context.ctx);
     context.for_each_head([&](auto& ctx, Index h) {
       HeadDraft& draft = context.heads[static_cast<std::size_t>(h)];
@@ -90,10 +97,7 @@ struct Critical : SelectingStage<Facts::scores | Facts::selection> {
 /// `score(SnapKv{}) | keep(0.25) | critical(Wo) | evict()`. Throws unsupported_error unless `first` is 0 to 1 and
 /// epsilon finite and at least 0.
 inline Critical critical(MatrixView<const float> output, double first = 0.5, float epsilon = 1e-4f) {
-  if (!(first >= 0 && first <= 1 && epsilon >= 0 && std::isfinite(epsilon)))
-    throw unsupported_error(tessera::detail::concat("tessera: critical: the first ", first, " by score and epsilon ",
-                                                    epsilon, "; expected 0 to 1 and a number of at least 0"));
-  return {{}, output, first, epsilon};
+  return detail::checked(Critical{{}, output, first, epsilon});
 }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

@@ -9,18 +9,20 @@
 #include <vector>
 
 #include <tessera/core/error.hpp>
+#include <tessera/core/order.hpp>
 #include <tessera/kv/stage.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
 namespace detail {
-/// Whether a token of one score and place comes before another: higher scores, the later of equals.
+/// Whether a token of one score and place comes before another: higher scores, NaN last, the later of equals.
 inline bool preferred(float score, Index token, float other, Index than) {
-  return score != other ? score > other : token > than;
+  const tessera::detail::Falling before;
+  return before(score, other) || (!before(other, score) && token > than);
 }
 /// Puts the `some` preferred of `tokens` first, in no order; without scores the latest.
 inline void prefer(std::vector<Index>& tokens, Index some, std::span<const float> score) {
-  if (some >= static_cast<Index>(tokens.size())) return;
+  if (some <= 0 || some >= static_cast<Index>(tokens.size())) return;
   const auto of = [&](Index j) { return score.empty() ? 0.0f : score[static_cast<std::size_t>(j)]; };
   std::nth_element(tokens.begin(), tokens.begin() + some, tokens.end(),
                    [&](Index a, Index b) { return preferred(of(a), a, of(b), b); });
@@ -56,6 +58,11 @@ void select_tokens(HeadDraft& draft, Index budget, const F& goes) {
 inline void select_tokens(HeadDraft& draft, Index budget) {
   select_tokens(draft, budget, [](Index) {});
 }
+inline void check_fraction(const char* what, double fraction) {
+  if (!(fraction >= 0 && fraction <= 1))
+    throw unsupported_error(
+        tessera::detail::concat("tessera: ", what, '(', fraction, "): expected a fraction of 0 to 1"));
+}
 }  // namespace detail
 
 /// Keeps a fraction of each head's tokens: round(fraction · n), at least one, and never less than the protected ones,
@@ -64,6 +71,8 @@ inline void select_tokens(HeadDraft& draft, Index budget) {
 struct Keep : SelectingStage<> {
   double fraction;
 
+  void check() const { detail::check_fraction("keep", fraction); }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       draft.fraction *= fraction;
@@ -73,16 +82,18 @@ struct Keep : SelectingStage<> {
 };
 
 /// Throws unsupported_error unless 0 <= fraction <= 1.
-inline Keep keep(double fraction) {
-  if (!(fraction >= 0 && fraction <= 1))
-    throw unsupported_error(tessera::detail::concat("tessera: keep(", fraction, "): expected a fraction of 0 to 1"));
-  return {{}, fraction};
-}
+inline Keep keep(double fraction) { return detail::checked(Keep{{}, fraction}); }
 
 /// Keeps at most so many tokens of each head, at least one, and never less than the protected ones, which count.
 struct KeepAtMost : SelectingStage<> {
   Index tokens;
 
+  void check() const {
+    if (tokens < 0)
+      throw unsupported_error(
+          tessera::detail::concat("tessera: keep_at_most(", tokens, "): expected at least 0 tokens"));
+  }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       draft.most = std::min(draft.most, tokens);
@@ -92,11 +103,7 @@ struct KeepAtMost : SelectingStage<> {
 };
 
 /// Throws unsupported_error unless tokens >= 0.
-inline KeepAtMost keep_at_most(Index tokens) {
-  if (tokens < 0)
-    throw unsupported_error(tessera::detail::concat("tessera: keep_at_most(", tokens, "): expected at least 0 tokens"));
-  return {{}, tokens};
-}
+inline KeepAtMost keep_at_most(Index tokens) { return detail::checked(KeepAtMost{{}, tokens}); }
 
 /// Keeps the protected tokens alone; the last one where none is protected.
 struct KeepProtected : SelectingStage<Facts::guards> {
@@ -120,6 +127,10 @@ inline KeepProtected keep_protected() { return {}; }
 struct KeepAbove : SelectingStage<> {
   float threshold;
 
+  void check() const {
+    if (std::isnan(threshold)) throw unsupported_error("tessera: keep_above(nan): expected a number");
+  }
+  void check(const StageContext&) const { check(); }
   void operator()(const StageContext& context) const {
     for (HeadDraft& draft : context.heads) {
       Index above = 0;
@@ -134,9 +145,6 @@ struct KeepAbove : SelectingStage<> {
 };
 
 /// Throws unsupported_error if the threshold is NaN.
-inline KeepAbove keep_above(float threshold) {
-  if (std::isnan(threshold)) throw unsupported_error("tessera: keep_above(nan): expected a number");
-  return {{}, threshold};
-}
+inline KeepAbove keep_above(float threshold) { return detail::checked(KeepAbove{{}, threshold}); }
 
 }  // namespace tessera::inline TESSERA_ABI::kv

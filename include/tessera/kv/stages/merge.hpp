@@ -16,6 +16,7 @@
 #include <tessera/kv/cache_base.hpp>
 #include <tessera/kv/row_math.hpp>
 #include <tessera/kv/stage.hpp>
+#include <tessera/kv/stages/evict.hpp>
 
 namespace tessera::inline TESSERA_ABI::kv {
 
@@ -84,6 +85,7 @@ struct Merge {
   static constexpr bool preserves_positions = true;
 
   void check(const StageContext&) const {
+    detail::check_room("merge: room", options.room);
     if constexpr (requires { merger.check(); }) merger.check();
   }
   /// A head whose tokens do not merge is evicted from as it is; else its tokens are coded anew. A head's tokens are

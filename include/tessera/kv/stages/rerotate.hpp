@@ -27,8 +27,10 @@ struct Rerotate {
                          gives = Facts::effect, ends = Facts::none;
   static constexpr bool preserves_positions = false;
 
-  /// Before the chain has run: throws shape_error if the table has other channels than the keys, or no position but 0.
+  /// Before the chain has run: throws shape_error if there is no table, or it has other channels than the keys, or no
+  /// position but 0.
   void check(const StageContext& context) const {
+    if (table == nullptr) throw shape_error("tessera: rerotate without a table of rotations; expected one");
     const Index d = context.cache.head_dim();
     if (table->d() != d || table->positions() < 2)
       throw shape_error(tessera::detail::concat("tessera: rerotate of keys of ", d, " channels with a table of ",

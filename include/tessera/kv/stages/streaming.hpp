@@ -119,6 +119,7 @@ struct KeepUnlessLazy : SelectingStage<Facts::none> {
   void check(const StageContext& context) const {
     if (context.probe.queries.empty())
       throw unsupported_error("tessera: sim_layer_kv reads queries; pass them as compress(ctx, policy, probe)");
+    detail::checked(sizes);
   }
   void operator()(const StageContext& context) const {
     const auto mass = streaming_mass(context.ctx, context.cache, context.probe, sizes);
