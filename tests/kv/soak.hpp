@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
+#include <memory>
 #include <tessera/kv/batch.hpp>
 #include <tessera/kv/cachegen_caches.hpp>
 #include <utility>
@@ -29,6 +32,8 @@ class Soak {
       const Index what = below(1000), held = one.cache.tokens() / kv_heads_;
       if (what < 820 && held < longest_)
         append(one, what < 815 ? 1 : 1 + below(static_cast<std::size_t>(longest_ / 5)));
+      else if (what < 820)
+        shorten(one, longest_ / 4);
       else if (what < 826)
         move_among();
       else if (what < 832)
@@ -37,9 +42,8 @@ class Soak {
         demote(one);
       else if (what < 840)
         by_stream(one);
-      else if (what < 920 || (what < 930 && held >= longest_))
-        truncate(one, std::max<Index>(0, one.cache.next_position() -
-                                             below(what < 910 ? 4 : static_cast<std::size_t>(longest_ / 4 + 1))));
+      else if (what < 920)
+        shorten(one, what < 910 ? 3 : longest_ / 4);
       else if (what < 950)
         attend(one);
       else if (what < 960)
@@ -65,32 +69,46 @@ class Soak {
   };
   struct Known {
     AnyKvCache cache;
-    std::vector<Held> heads;
-    bool merged = false;  // then rows are means of them
+    std::shared_ptr<std::vector<Held>> shared;  // by what are forks of each other
+    bool merged = false;                        // then rows are means of them
+
+    const std::vector<Held>& known() const { return *shared; }
+    std::vector<Held>& heads() {
+      if (shared.use_count() > 1) shared = std::make_shared<std::vector<Held>>(*shared);
+      return *shared;
+    }
   };
 
-  Index below(std::size_t n) { return static_cast<Index>(draws_.below(drawn_++, n)); }
+  Index below(std::size_t n) {  // n < 2^16, so that 32 bits are even enough
+    if (drawn_ % 4 == 0) block_ = draws_.block(drawn_ / 4);
+    return static_cast<Index>(std::uint64_t{block_[drawn_++ % 4]} * n >> 32);
+  }
   Known fresh() const {
-    Known one{store_.make(kv_heads_, d_), std::vector<Held>(static_cast<std::size_t>(kv_heads_))};
+    Known one{store_.make(kv_heads_, d_), std::make_shared<std::vector<Held>>(static_cast<std::size_t>(kv_heads_))};
     one.cache.track(AttentionSums{});
     one.cache.track(Recurrence{});
     return one;
   }
   void append(Known& one, Index t) {
+    auto& heads = one.heads();
+    const Index at = one.cache.next_position();
     for (Index i = 0; i < t; ++i) {
       for (Index h = 0; h < kv_heads_; ++h) std::fill_n(&rows_[(h * t + i) * d_], d_, next_);
-      for (Held& head : one.heads) {
+      for (Held& head : heads) {
         head.tokens.push_back(next_);
-        head.positions.push_back(one.cache.next_position() + i);
+        head.positions.push_back(at + i);
       }
       next_ = next_ >= 1999 ? 0 : next_ + 1;
     }
     const View<const float, 3> tokens(rows_.data(), {kv_heads_, t, d_});
     one.cache.append(ctx_, tokens, tokens);
   }
-  static void truncate(Known& one, Index end) {
+  /// Up to `most` positions from the end are forgotten.
+  void shorten(Known& one, Index most) {
+    const Index gone = below(static_cast<std::size_t>(most + 1));
+    const Index end = std::max<Index>(0, one.cache.next_position() - gone);
     one.cache.truncate(end);
-    for (Held& head : one.heads)
+    for (Held& head : one.heads())
       while (!head.positions.empty() && head.positions.back() >= end) {
         head.positions.pop_back();
         head.tokens.pop_back();
@@ -107,7 +125,7 @@ class Soak {
       gather(caches, which);
       for (std::size_t i = 0; i < which.size(); ++i) {
         const Known& was = all_[static_cast<std::size_t>(which[i])];
-        next.push_back({std::move(caches[i]), was.heads, was.merged});
+        next.push_back({std::move(caches[i]), was.shared, was.merged});
       }
     } else {
       if (all_.size() > 1) which.push_back(below(all_.size()));
@@ -116,7 +134,7 @@ class Soak {
       for (const auto& [from, to] : reorder(caches, which))
         at[static_cast<std::size_t>(to)] = static_cast<std::size_t>(from);
       for (std::size_t i = 0; i < caches.size(); ++i)
-        next.push_back({std::move(caches[i]), all_[at[i]].heads, all_[at[i]].merged});
+        next.push_back({std::move(caches[i]), all_[at[i]].shared, all_[at[i]].merged});
     }
     all_ = std::move(next);
   }
@@ -126,7 +144,7 @@ class Soak {
   }
   /// A cache is written and read into another one.
   void by_stream(Known& one) {
-    for (const Held& head : one.heads)
+    for (const Held& head : one.known())
       if (static_cast<Index>(head.tokens.size()) != one.cache.next_position() || one.merged || head.tokens.empty())
         return;
     const KvCacheBase* const from = &one.cache.base();
@@ -154,8 +172,8 @@ class Soak {
     one.positions.resize(kept.size());
   }
   void retain(Known& one) {
-    const Index h = below(one.heads.size());
-    Held& head = one.heads[static_cast<std::size_t>(h)];
+    const Index h = below(static_cast<std::size_t>(kv_heads_));
+    Held& head = one.heads()[static_cast<std::size_t>(h)];
     std::vector<Index> kept;
     const auto of = static_cast<std::size_t>(2 + below(5)), rest = static_cast<std::size_t>(below(of));
     for (std::size_t j = 0; j < head.tokens.size(); ++j)
@@ -188,7 +206,7 @@ class Soak {
         return closed(one);
     }
     for (Index h = 0; h < kv_heads_; ++h) {
-      Held& head = one.heads[static_cast<std::size_t>(h)];
+      Held& head = one.heads()[static_cast<std::size_t>(h)];
       ASSERT_GE(one.cache.size(h), std::min<Index>(static_cast<Index>(head.tokens.size()), 1));
       std::vector<Index> kept;
       for (std::size_t j = 0; j < head.positions.size(); ++j)
@@ -204,7 +222,7 @@ class Soak {
     const Index end = one.cache.next_position();
     Index longest = 0;
     for (Index h = 0; h < kv_heads_; ++h) {
-      Held& head = one.heads[static_cast<std::size_t>(h)];
+      Held& head = one.heads()[static_cast<std::size_t>(h)];
       const Index m = one.cache.size(h);
       const auto V = decoded(one.cache.base(), h, false);
       std::vector<Index> kept;
@@ -223,7 +241,7 @@ class Soak {
   }
   void fork(Known& one) {
     if (all_.size() >= 12) return;
-    Known child{one.cache.fork(), one.heads, one.merged};
+    Known child{one.cache.fork(), one.shared, one.merged};
     all_.push_back(std::move(child));
   }
   void release(std::size_t gone) {
@@ -233,7 +251,7 @@ class Soak {
   }
   static void clear(Known& one) {
     one.cache.clear();
-    for (Held& head : one.heads) head = {};
+    for (Held& head : one.heads()) head = {};
     one.merged = false;
   }
   void expect_known(std::size_t most_bytes) {
@@ -242,7 +260,7 @@ class Soak {
     ASSERT_LE(bytes, most_bytes);
     const Known& known = all_[static_cast<std::size_t>(below(all_.size()))];
     for (Index h = 0; h < kv_heads_; ++h) {
-      const Held& head = known.heads[static_cast<std::size_t>(h)];
+      const Held& head = known.known()[static_cast<std::size_t>(h)];
       ASSERT_EQ(positions(known.cache.base(), h), head.positions);
       ASSERT_EQ(known.cache.base().tracked<AttentionSums>(h).size(), known.cache.size(h));
       for (const bool keys : {true, false}) {
@@ -264,6 +282,7 @@ class Soak {
   const nn::RopeTable<float> table_;
   Philox draws_{77};
   std::uint64_t drawn_ = 0;
+  std::array<std::uint32_t, 4> block_{};
   std::vector<Known> all_;
   float next_ = 0;
   Buffer<float> rows_{300 * most_heads * most_d};
