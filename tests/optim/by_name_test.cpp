@@ -132,8 +132,7 @@ TEST(ByName, AGroupMovesAsItsBlocksAlone) {
 }
 
 /// These have no mask: decay is part of their steps.
-const std::map<std::string, std::string> decay_all{{"muon", "all that it takes, hidden matrices, decays"},
-                                                   {"novograd", "beside the gradient over the layer's norm"},
+const std::map<std::string, std::string> decay_all{{"novograd", "beside the gradient over the layer's norm"},
                                                    {"prodigy", "at the distance that it finds"},
                                                    {"dadapt_adam", "at the distance that it finds"}};
 

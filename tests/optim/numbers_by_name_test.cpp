@@ -63,5 +63,21 @@ TEST(NumbersByName, NumbersBelowZeroAndZeroAreRefusedOrHarmless) {
   EXPECT_GE(refused, 100);
 }
 
+/// Nor do gradients of nothing but zeros, at first or for long, whatever keeps them.
+TEST(NumbersByName, ZeroGradientsMakeNoNaN) {
+  for (const auto& name : optimizer_names<double>()) {
+    for (const Index before : {Index{0}, Index{2}}) {
+      SCOPED_TRACE(name + ' ' + std::to_string(before));
+      auto given = std::vector<HyperParameter>();
+      if (name.starts_with("shampoo")) given.emplace_back("b2", 0.0);  // forgets all at once
+      Training training(made(name, given), 1, 4, 3);
+      training.steps(0, before);
+      training.steps(before, before + 3, 0);
+      training.steps(before + 3, before + 4);
+      EXPECT_TRUE(std::isfinite(training.loss()));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tessera::optim

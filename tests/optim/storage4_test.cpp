@@ -4,7 +4,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
+#include <tessera/optim/adan.hpp>
 #include <tessera/optim/alias.hpp>
+#include <tessera/optim/amsgrad.hpp>
+#include <tessera/optim/rms.hpp>
 #include <tessera/optim/storage4.hpp>
 #include <vector>
 
@@ -14,9 +18,9 @@
 namespace tessera::optim {
 namespace TESSERA_TEST_FILE {
 
-std::vector<float> through(std::vector<float> x, const char* slot, std::uint32_t key) {
+std::vector<float> through(std::vector<float> x, bool squares, std::uint32_t key) {
   const auto n = static_cast<Index>(x.size());
-  Dynamic4Slot codec(n, slot);
+  Dynamic4Slot codec(n, squares);
   codec.encode(0, n, x.data(), key);
   codec.decode(0, n, x.data());
   return x;
@@ -24,8 +28,7 @@ std::vector<float> through(std::vector<float> x, const char* slot, std::uint32_t
 
 TEST(Storage4, RoundsToTheRightMean) {
   constexpr std::uint32_t runs = 2000;
-  for (const char* slot : {"mu", "nu"}) {
-    const bool squares = std::strcmp(slot, "nu") == 0;
+  for (const bool squares : {false, true}) {
     auto drawn = random_buffer<float>(300, 5);  // two blocks and a part
     std::vector<float> x(drawn.begin(), drawn.end());
     for (float& v : x) v = std::clamp(squares ? std::abs(v) : v, -2.0f, 2.0f);
@@ -33,7 +36,7 @@ TEST(Storage4, RoundsToTheRightMean) {
     x[0] = 0;
     std::vector<double> sum(x.size());
     for (std::uint32_t key = 0; key < runs; ++key) {
-      const auto y = through(x, slot, key * 7919);
+      const auto y = through(x, squares, key * 7919);
       for (std::size_t i = 0; i < x.size(); ++i) {
         sum[i] += y[i];
         ASSERT_LE(std::abs(y[i] - x[i]), 2 * (squares ? 64 / 191.0 : 4 / 11.0) * 1.0001) << i;  // the widest step
@@ -67,10 +70,49 @@ TEST(Storage4, LanesAgreeAndSpecialNumbersStay) {
       EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
       EXPECT_EQ(std::memcmp(y, z, sizeof y), 0);
     }
-  for (const char* slot : {"mu", "nu"}) {
-    for (const float v : through(std::vector<float>(5, 0.0f), slot, 1)) EXPECT_EQ(v, 0);
-    EXPECT_TRUE(through({}, slot, 1).empty());
+  for (const bool squares : {false, true}) {
+    for (const float v : through(std::vector<float>(5, 0.0f), squares, 1)) EXPECT_EQ(v, 0);
+    EXPECT_TRUE(through({}, squares, 1).empty());
   }
+}
+
+/// The longest step of any parameter where each row has gradients in one step of four.
+template <class Link>
+double longest_step(const Link& link) {
+  constexpr Index rows = 4, cols = 128;
+  Buffer<float> w(rows * cols), g(rows * cols);
+  std::fill(w.begin(), w.end(), 0.0f);
+  const Parameters<float> params{{"w", std::span<float>(w)}}, grads{{"w", std::span<float>(g)}};
+  const auto opt = chain(link, scale(-1));
+  auto state = opt.init(params);
+  Context ctx;
+  double longest = 0;
+  for (Index step = 0; step < 40; ++step) {
+    const auto drawn = random_buffer<float>(rows * cols, static_cast<std::uint64_t>(step));
+    std::copy(drawn.begin(), drawn.end(), g.begin());
+    for (Index row = 0; row < rows; ++row)
+      if ((row + step) % 4 != 0) std::fill_n(g.data() + row * cols, cols, 0.0f);
+    const Buffer<float> before = w;
+    opt.update(ctx, grads, state, params);
+    for (Index i = 0; i < rows * cols; ++i)
+      longest = std::max(longest, static_cast<double>(std::abs(w[i] - before[i])));
+  }
+  return longest;
+}
+
+/// No square is rounded to 0 while its average's root is divided by.
+TEST(Storage4, SeldomGradientsTakeNoLongerSteps) {
+  const auto no_longer = [](const auto& link) {
+    const double whole = longest_step(link);
+    EXPECT_LE(longest_step(in_bf16(link)), 1.05 * whole);
+    EXPECT_LE(longest_step(in_dynamic8(link)), 1.1 * whole);
+    EXPECT_LE(longest_step(in_dynamic4(link)), 2 * whole);
+  };
+  no_longer(scale_by_adam());
+  no_longer(scale_by_amsgrad());
+  no_longer(scale_by_adan());
+  no_longer(scale_by_rss());
+  no_longer(scale_by_adadelta());
 }
 
 TEST(Storage4, AdamKeepsItsPromises) {

@@ -67,15 +67,17 @@ TEST(Storage, LanesAgreeAndSpecialNumbersStay) {
     for (const c::Key key : {c::Key(3), c::Key(7, true)}) {
       if (special == 1e-35f) std::fill(x.begin(), x.end(), -3e-36f);  // a scale whose offset is rounded
       x[17] = special;
-      const float scale = c::portable::dynamic8_encode(x.data(), a, key, 384);
+      const bool squares = special == 0 || key.odd;
+      const float scale = c::portable::dynamic8_encode(x.data(), squares, a, key, 384);
       c::portable::dynamic8_decode(a, scale, y);
+      EXPECT_TRUE(special != 0 || (y[17] > 0 && y[17] <= 0x1p-18f * scale));
       EXPECT_EQ(std::isnan(y[0]), !std::isfinite(special));
       c::portable::bf16_encode(x.data(), h, key, 384);
       c::portable::bf16_decode(h, z);
       EXPECT_EQ(std::isnan(z[17]), std::isnan(special));
       EXPECT_TRUE(special != infinity || z[17] == infinity);
       for (const c::Lane& lane : lanes) {
-        const float other = lane.dynamic8_encode(x.data(), b, key, 384);
+        const float other = lane.dynamic8_encode(x.data(), squares, b, key, 384);
         EXPECT_EQ(std::memcmp(&scale, &other, sizeof scale), 0);
         EXPECT_EQ(std::memcmp(a, b, sizeof a), 0);
         lane.dynamic8_decode(a, scale, u);

@@ -4,17 +4,28 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <support/message_of.hpp>
+#include <tessera/optim/accumulate.hpp>
 #include <tessera/optim/alias.hpp>
 #include <tessera/optim/average.hpp>
+#include <tessera/optim/clip_blocks.hpp>
+#include <tessera/optim/dog.hpp>
 #include <tessera/optim/factored.hpp>
+#include <tessera/optim/finite.hpp>
 #include <tessera/optim/first_order.hpp>
 #include <tessera/optim/forest.hpp>
+#include <tessera/optim/lookahead.hpp>
+#include <tessera/optim/mezo.hpp>
+#include <tessera/optim/muon.hpp>
 #include <tessera/optim/novograd.hpp>
+#include <tessera/optim/prodigy.hpp>
+#include <tessera/optim/projections.hpp>
 #include <tessera/optim/schedules_more.hpp>
 #include <tessera/optim/second_order/average_inverse.hpp>
 #include <tessera/optim/second_order/mfac.hpp>
 #include <tessera/optim/second_order/mfac_window.hpp>
+#include <tessera/optim/unit_wise.hpp>
 #include <vector>
 
 #include "optim/model.hpp"
@@ -38,6 +49,46 @@ TEST(TypedMisuse, ChainsRefuseBlocksWithoutMemory) {
               "the gradient of 'b' (1x4) has no memory; expected 4 elements");
   EXPECT_TRUE(same_bits(w, model.w));
   EXPECT_EQ(state.count, 0);
+}
+
+/// So do wrappers, which read and copy blocks before a chain does, and links that keep where parameters began.
+TEST(TypedMisuse, WrappersRefuseBlocksWithoutMemory) {
+  Model<double> model(3, 4);
+  Context ctx;
+  auto params = model.params, grads = model.grads;
+  params[0].data = grads[1].data = nullptr;
+  const std::string parameter = "the parameter 'w' (3x4) has no memory; expected 12 elements",
+                    gradient = "the gradient of 'b' (1x4) has no memory; expected 4 elements";
+  const auto starts = [&](const auto& opt) {
+    EXPECT_SAYS(message_of<shape_error>([&] { opt.init(params); }), parameter);
+  };
+  const auto steps = [&](const auto& opt) {
+    auto state = opt.init(model.params);
+    EXPECT_SAYS(message_of<shape_error>([&] { opt.update(ctx, model.grads, state, params); }), parameter);
+    EXPECT_SAYS(message_of<shape_error>([&] { opt.update(ctx, grads, state, model.params); }), gradient);
+  };
+  const auto both = [&](const auto& opt) {
+    starts(opt);
+    steps(opt);
+  };
+  both(chain(prodigy(DistanceOptions<>{.rate = {1}})));
+  both(dog(constant{1}));
+  both(averaged(sgd(0.1), ema_average{}));
+  both(lookahead(sgd(0.1)));
+  both(schedule_free(sgd(0.1), constant{0.1}));
+  steps(multi_steps(sgd(0.1), 2));
+  steps(apply_if_finite(sgd(0.1), 3));
+  starts(mezo(constant{0.1}));
+  const auto zero = mezo(constant{0.1});
+  auto state = zero.init(model.params);
+  EXPECT_SAYS(message_of<shape_error>([&] {
+                zero.step(
+                    ctx, [] { return 0.0; }, state, params);
+              }),
+              parameter);
+  const auto average = averaged(sgd(0.1), ema_average{});
+  auto its = average.init(model.params);
+  EXPECT_SAYS(message_of<shape_error>([&] { average.swap(its, params); }), parameter);
 }
 
 /// What a state keeps says what becomes of a block.
@@ -167,6 +218,27 @@ TEST(TypedMisuse, DivisorsAreKeptFromZero) {
   refuses_below_zero("scale_by_factored_rms: eps = ", [](double eps) { scale_by_factored_rms({.eps = eps}); });
   refuses_below_zero("madgrad: eps = ", [](double eps) { madgrad(0.1, 0.9, eps); });
   refuses_below_zero("add_noise: eta = ", [](double eta) { add_noise(eta, 0.5, 1); });
+}
+
+TEST(TypedMisuse, BoundsAreNotNegative) {
+  Model<double> model(3, 4);
+  Context ctx;
+  const auto onto = [&](auto set) { set(ctx, model.params, 1.0); };
+  refuses_below_zero("trace: decay = ", [](double decay) { sgd(0.1, decay); });
+  refuses_below_zero("clip: limit = ", [](double limit) { clip(limit); });
+  refuses_below_zero("clip_by_global_norm: max_norm = ", [](double most) { clip_by_global_norm(most); });
+  refuses_below_zero("clip_by_block_norm: max_norm = ", [](double most) { clip_by_block_norm(most); });
+  refuses_below_zero("clip_by_block_rms: threshold = ", [](double most) { clip_by_block_rms(most); });
+  refuses_below_zero("adaptive_grad_clip: clipping = ", [](double most) { adaptive_grad_clip(most); });
+  refuses_below_zero("project_l2_ball: radius = ", [&](double radius) { onto(project_l2_ball{radius}); });
+  refuses_below_zero("project_l1_ball: radius = ", [&](double radius) { onto(project_l1_ball{radius}); });
+  refuses_below_zero("project_simplex: total = ", [&](double total) { onto(project_simplex{total}); });
+  refuses_below_zero("prox_l1: lambda = ", [&](double lambda) { onto(prox_l1{lambda}); });
+  refuses_below_zero("prox_l2: lambda = ", [&](double lambda) { onto(prox_l2{lambda}); });
+  refuses_below_zero("prox_rows: lambda = ", [&](double lambda) { onto(prox_rows{lambda}); });
+  EXPECT_SAYS(message_of<unsupported_error>([&] { onto(project_box{1, -1}); }), "1 to -1; expected low <= high");
+  refuses_decays("scale_by_muon: momentum = ", [](double b) { scale_by_muon({.momentum = b}); });
+  refuses_decays("madgrad: momentum = ", [](double b) { madgrad(0.1, b); });
 }
 
 TEST(TypedMisuse, RatesAreNumbers) {

@@ -46,6 +46,7 @@ struct AdanStep {
 struct ScaleByAdan {
   static constexpr std::string_view name = "scale_by_adan";
   static constexpr std::array<std::string_view, 4> slots{"m", "v", "n", "g"};
+  static constexpr std::array<std::string_view, 1> squares{"n"};
   AdanOptions options;
 
   template <class T>

@@ -69,6 +69,7 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                                                       .b2 = h.decay("b2", 0.999),
                                                       .b3 = h.decay("b3", 0.9999),
                                                       .alpha = h("alpha", 5),
+                                                      .eps = h("eps", 1e-8),
                                                       .warmup = h.whole("warmup", 0)}));
        }},
       {"adopt",
@@ -167,7 +168,7 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
          const auto rate = h.rate(2e-2);
          return muon(rate, times(h("adam_ratio", 0.15), rate),
                      {.momentum = h.decay("momentum", 0.95), .nesterov = h("nesterov", 1) != 0},
-                     h("weight_decay", 1e-4), h.matrices(), adam_options(h));
+                     h("weight_decay", 1e-4), h.matrices(), adam_options(h), h.decayed());
        }},
       {"scion", [](R& h) { return scion(h.rate(1e-2), h("radius", 30), h.decay("momentum", 0.9), scion_norms{}); }},
       // with little state

@@ -44,6 +44,8 @@ struct ClipByGlobalNorm : detail::ScaleByGlobalNorm<ClipByGlobalNorm> {
   double factor(double norm) const { return norm < max_norm ? 1 : max_norm / norm; }
 };
 
-inline ClipByGlobalNorm clip_by_global_norm(double max_norm) { return ClipByGlobalNorm(max_norm); }
+inline ClipByGlobalNorm clip_by_global_norm(double max_norm) {
+  return ClipByGlobalNorm(detail::checked_least(ClipByGlobalNorm::name, "max_norm", max_norm));
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

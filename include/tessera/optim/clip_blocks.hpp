@@ -74,7 +74,7 @@ struct Clip {
     return {static_cast<T>(limit)};
   }
 };
-inline Clip clip(double limit) { return {limit}; }
+inline Clip clip(double limit) { return {detail::checked_least(Clip::name, "limit", limit)}; }
 
 /// u ← 1, -1, or 0 where it is; NaN stays NaN (optax.scale_by_sign).
 struct ScaleBySign {
@@ -109,7 +109,9 @@ struct ClipByBlockRms : detail::ScaleByBlockNorm<ClipByBlockRms> {
     return rms <= threshold ? 1 : threshold / rms;
   }
 };
-inline ClipByBlockRms clip_by_block_rms(double threshold) { return ClipByBlockRms(threshold); }
+inline ClipByBlockRms clip_by_block_rms(double threshold) {
+  return ClipByBlockRms(detail::checked_least(ClipByBlockRms::name, "threshold", threshold));
+}
 
 /// The same with the 2-norm of each block.
 struct ClipByBlockNorm : detail::ScaleByBlockNorm<ClipByBlockNorm> {
@@ -118,7 +120,9 @@ struct ClipByBlockNorm : detail::ScaleByBlockNorm<ClipByBlockNorm> {
   explicit ClipByBlockNorm(double limit) : max_norm(limit) {}
   double factor(double norm, Index) const { return norm <= max_norm ? 1 : max_norm / norm; }
 };
-inline ClipByBlockNorm clip_by_block_norm(double max_norm) { return ClipByBlockNorm(max_norm); }
+inline ClipByBlockNorm clip_by_block_norm(double max_norm) {
+  return ClipByBlockNorm(detail::checked_least(ClipByBlockNorm::name, "max_norm", max_norm));
+}
 
 /// u ← u·factor/(‖all updates‖ + eps).
 struct NormalizeByUpdateNorm : detail::ScaleByGlobalNorm<NormalizeByUpdateNorm> {

@@ -79,8 +79,8 @@ struct CodedMap<CodedArgs<F, Code, Slots, E...>, nonnegative...> {
   template <std::size_t... S>
   static void encode(const Args& a, Index b, const Held& held, std::index_sequence<S...>) noexcept {
     const auto at = static_cast<std::uint32_t>(b * block % piece);
-    ((a.scales[S][b] =
-          dynamic8_encode(held.values[S], a.codes[S] + b * block, Key(a.key(b, Index{S} / 2), S % 2 == 1), at)),
+    ((a.scales[S][b] = dynamic8_encode(held.values[S], nonnegative, a.codes[S] + b * block,
+                                       Key(a.key(b, Index{S} / 2), S % 2 == 1), at)),
      ...);
   }
 

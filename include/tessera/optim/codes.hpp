@@ -71,8 +71,8 @@ inline void dynamic8_decode(const std::uint8_t* codes, float scale, float* out) 
   }
 }
 
-/// Returns the scale: the largest magnitude, NaN if an element is not finite.
-inline float dynamic8_encode(const float* in, std::uint8_t* codes, Key key, std::uint32_t at) {
+/// Returns the scale: the largest magnitude, NaN if an element is not finite. No code of `squares` is of 0.
+inline float dynamic8_encode(const float* in, bool squares, std::uint8_t* codes, Key key, std::uint32_t at) {
   std::uint32_t most = 0;
   for (Index j = 0; j < block; ++j) most = std::max(most, std::bit_cast<std::uint32_t>(in[j]) & 0x7FFFFFFFu);
   if (most >= 0x7F800000u) {
@@ -85,7 +85,8 @@ inline float dynamic8_encode(const float* in, std::uint8_t* codes, Key key, std:
     const auto bits = std::bit_cast<std::uint32_t>(in[j]);
     const float shifted = std::fma(std::bit_cast<float>(bits & 0x7FFFFFFFu), inverse, offset);
     const std::uint32_t up = std::bit_cast<std::uint32_t>(shifted) + draw<20>(key, at + static_cast<std::uint32_t>(j));
-    codes[j] = static_cast<std::uint8_t>(((up >> 20) - first_code) | ((bits >> 24) & 128u));
+    const std::uint32_t size = std::max((up >> 20) - first_code, squares ? 1u : 0u);
+    codes[j] = static_cast<std::uint8_t>(size | ((bits >> 24) & 128u));
   }
   return scale;
 }

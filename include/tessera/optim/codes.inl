@@ -40,7 +40,7 @@ TESSERA_INLINE void dynamic8_encode(const float* in, std::uint8_t* codes, Floats
     dynamic8_pack<false>(up, codes + j);
   }
 }
-inline float dynamic8_encode(const float* in, std::uint8_t* codes, Key key, std::uint32_t at) {
+inline float dynamic8_encode(const float* in, bool squares, std::uint8_t* codes, Key key, std::uint32_t at) {
   const std::uint32_t most = largest_bits(in);
   if (most >= 0x7F800000u) {
     for (Index j = 0; j < block; j += 4 * V::width) store(codes + j, word(0));
@@ -53,5 +53,7 @@ inline float dynamic8_encode(const float* in, std::uint8_t* codes, Key key, std:
   noise.start(key, at);
   key.odd ? dynamic8_encode<true>(in, codes, inverse, noise, each)
           : dynamic8_encode<false>(in, codes, inverse, noise, each);
+  if (squares)
+    for (Index j = 0; j < block; j += 4 * V::width) store(codes + j, without_zero(load(codes + j)));
   return scale;
 }

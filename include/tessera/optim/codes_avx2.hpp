@@ -34,6 +34,12 @@ TESSERA_INLINE bool any_sign(const std::uint8_t* codes) {
   return _mm256_movemask_epi8(_mm256_or_si256(a, b)) != 0;
 }
 
+/// Codes of 0 become the least above it.
+TESSERA_INLINE Words without_zero(Words bytes) {
+  const __m256i size = _mm256_and_si256(bytes, _mm256_set1_epi8(127));
+  return _mm256_or_si256(bytes, _mm256_max_epu8(size, _mm256_set1_epi8(1)));
+}
+
 /// Hashes of 64 elements at a time.
 struct Noise {
   __m256i sequence, words[2], more[2];
@@ -114,7 +120,8 @@ TESSERA_INLINE Words dynamic8_halves(Words a, Words b) {
 }
 template <bool nonnegative>
 TESSERA_INLINE Words dynamic8_bytes(Words a, Words b, Words c, Words d) {
-  const __m256i bytes = _mm256_packus_epi16(dynamic8_halves<nonnegative>(a, b), dynamic8_halves<nonnegative>(c, d));
+  __m256i bytes = _mm256_packus_epi16(dynamic8_halves<nonnegative>(a, b), dynamic8_halves<nonnegative>(c, d));
+  if constexpr (nonnegative) bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(1));
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 template <bool nonnegative>

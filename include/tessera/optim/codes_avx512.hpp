@@ -37,6 +37,12 @@ TESSERA_INLINE bool any_sign(const std::uint8_t* codes) {
   return _mm512_movepi8_mask(_mm512_or_si512(load(codes), load(codes + 64))) != 0;
 }
 
+/// Codes of 0 become the least above it.
+TESSERA_INLINE Words without_zero(Words bytes) {
+  const __m512i size = _mm512_and_si512(bytes, _mm512_set1_epi8(127));
+  return _mm512_or_si512(bytes, _mm512_max_epu8(size, _mm512_set1_epi8(1)));
+}
+
 /// Hashes of 64 elements at a time.
 struct Noise {
   __m512i sequence, words, more;
@@ -121,7 +127,7 @@ TESSERA_INLINE void dynamic8_pack(const Words (&up)[registers], std::uint8_t* co
   const __m512i low = word(0x00FF00FFu), size = word(0x7F7F7F7Fu);
   __m512i bytes = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(first, 4), _mm512_slli_epi16(second, 4), 0xCA);
   if constexpr (nonnegative) {
-    bytes = _mm512_and_si512(bytes, size);
+    bytes = _mm512_max_epu8(_mm512_and_si512(bytes, size), _mm512_set1_epi8(1));
   } else {
     const __m512i sign = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(first, 8), second, 0xCA);  // low selects
     bytes = _mm512_ternarylogic_epi32(size, bytes, sign, 0xCA);

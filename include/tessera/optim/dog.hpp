@@ -50,6 +50,7 @@ struct FromStart : BlockState<T, 1> {
         farthest(groups),
         squares(groups),
         factors(params.size(), 1) {
+    check_memory(params, "parameter");
     for (std::size_t b = 0; b < params.size(); ++b)
       std::copy_n(params[b].data, params[b].size(), this->blocks[b][0].data());
   }

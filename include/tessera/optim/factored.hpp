@@ -29,7 +29,7 @@ struct UnfactoredStep {
   template <class V>
   TESSERA_INLINE void operator()(V& u, V& nu) const {
     nu = average(nu, fma(u, u, V(eps)));
-    u = u / sqrt(nu);
+    u = select(nu == V(T(0)), V(T(0)), u / sqrt(nu));
   }
 };
 }  // namespace detail
@@ -78,7 +78,7 @@ struct ScaleByFactoredRms {
     detail::column_squares(ctx, MatrixView<const T>(u), sums);
     for (Index j = 0; j < n; ++j) {
       take(cols[j], static_cast<double>(sums[j]) / static_cast<double>(m));
-      sums[j] = static_cast<T>(1 / std::sqrt(static_cast<double>(cols[j])));
+      sums[j] = cols[j] > 0 ? static_cast<T>(1 / std::sqrt(static_cast<double>(cols[j]))) : T(0);
     }
     detail::for_each_run(ctx, m, n, [&](Context& worker, Index i) {
       take(rows[i], sum_squares(worker, VectorView<const T>(u.row(i))) / static_cast<double>(n));
@@ -86,8 +86,8 @@ struct ScaleByFactoredRms {
     double mean = 0;
     for (Index i = 0; i < m; ++i) mean += static_cast<double>(rows[i]) / static_cast<double>(m);
     detail::for_each_run(ctx, m, n, [&](Context& worker, Index i) {
-      map(worker, detail::FactoredStep<T>{static_cast<T>(std::sqrt(mean / static_cast<double>(rows[i])))}, u.row(i),
-          VectorView<const T>(sums));
+      const double row = rows[i] > 0 ? std::sqrt(mean / static_cast<double>(rows[i])) : 0;
+      map(worker, detail::FactoredStep<T>{static_cast<T>(row)}, u.row(i), VectorView<const T>(sums));
     });
   }
 };

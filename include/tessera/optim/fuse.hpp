@@ -128,15 +128,24 @@ inline constexpr bool is_coded = requires {
   typename Link::storage;
 };
 
+/// Whether a slot holds squares, whose roots are divided by: what is called "nu…", and what the link says.
+template <class Link>
+constexpr bool holds_squares(std::size_t slot) {
+  if constexpr (requires { Link::squares; })
+    for (const std::string_view one : Link::squares)
+      if (one == Link::slots[slot]) return true;
+  return Link::slots[slot].starts_with("nu");
+}
+
 template <class T, class Codec, std::size_t Slots>
 struct CodedState {
   std::vector<std::array<Codec, Slots>> blocks;
-  /// Codecs that look at what a slot is called take its name too.
-  CodedState(const Parameters<T>& params, const std::array<std::string_view, Slots>& names) : blocks(params.size()) {
+  /// Codecs that have codes of their own for squares take which they are.
+  CodedState(const Parameters<T>& params, const std::array<bool, Slots>& squares) : blocks(params.size()) {
     for (std::size_t b = 0; b < blocks.size(); ++b)
       for (std::size_t s = 0; s < Slots; ++s)
-        if constexpr (std::is_constructible_v<Codec, Index, std::string_view>)
-          blocks[b][s] = Codec(params[b].size(), names[s]);
+        if constexpr (std::is_constructible_v<Codec, Index, bool>)
+          blocks[b][s] = Codec(params[b].size(), squares[s]);
         else
           blocks[b][s] = Codec(params[b].size());
   }
@@ -151,7 +160,7 @@ struct PlainSlot {
   void close(Index, Index) const {}
   T* data(Index from) const { return all + from; }
 };
-/// Slots called "nu" are averages of squares: no number of theirs is negative.
+/// Squares are not negative.
 template <class T, class Codec, bool Nonnegative>
 struct CodedSlot {
   Codec* codec;
@@ -184,7 +193,7 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
             mix.block((std::uint64_t{link_index} << 40) ^ (std::uint64_t{slot / 2 * 2} << 32) ^ std::uint64_t{b});
         return Philox((std::uint64_t{key[0]} << 32) | key[1], (std::uint64_t{key[2]} << 32) | key[3]);
       };
-      return std::tuple{CodedSlot<T, typename Link::storage, Link::slots[S] == "nu">{
+      return std::tuple{CodedSlot<T, typename Link::storage, holds_squares<Link>(S)>{
           &state.blocks[b][S], scope.take<T>(coded_run), draws(S), S % 2 == 1}...};
     } else {
       return std::tuple{PlainSlot<T>{state.blocks[b][S].data()}...};
@@ -195,12 +204,12 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
 
 template <class T, class Link>
 auto init_link(const Link& link, const Parameters<T>& params) {
-  if constexpr (is_coded<Link>)
-    return CodedState<T, typename Link::storage, Link::slots.size()>(params, Link::slots);
-  else if constexpr (ElementwiseTransform<Link>)
-    return SlotState<T, Link::slots.size()>(params);
-  else
-    return link.init(params);
+  if constexpr (is_coded<Link>) return [&]<std::size_t... S>(std::index_sequence<S...>) {
+      return CodedState<T, typename Link::storage, sizeof...(S)>(params, {holds_squares<Link>(S)...});
+    }
+  (std::make_index_sequence<Link::slots.size()>{});
+  else if constexpr (ElementwiseTransform<Link>) return SlotState<T, Link::slots.size()>(params);
+  else return link.init(params);
 }
 
 template <class T, class Link>

@@ -61,14 +61,15 @@ auto sm3(Rate rate, double momentum = 0.9) {
   return chain(scale_by_sm3(), scale(1 - momentum), trace(momentum), scale_by_learning_rate(rate));
 }
 
-/// Muon for the blocks that the mask takes (hidden matrices; leave embeddings and the output out), AdamW for the rest.
-template <class Rate, class AdamRate, class Mask = matrices_only>
+/// Muon for the blocks that the mask takes (hidden matrices; leave embeddings and the output out), AdamW for the rest;
+/// weights decay where `decayed` takes them.
+template <class Rate, class AdamRate, class Mask = matrices_only, class Decayed = everything>
 auto muon(Rate rate, AdamRate adam_rate, MuonOptions options = {}, double weight_decay = 0, Mask mask = {},
-          AdamOptions adam_options = {}) {
-  return partition(
-      [mask](const ParameterInfo& p) { return mask(p) ? "muon" : "adam"; },
-      group("muon", chain(scale_by_muon(options), add_decayed_weights(weight_decay), scale_by_learning_rate(rate))),
-      group("adam", adamw(adam_rate, adam_options, weight_decay)));
+          AdamOptions adam_options = {}, Decayed decayed = {}) {
+  return partition([mask](const ParameterInfo& p) { return mask(p) ? "muon" : "adam"; },
+                   group("muon", chain(scale_by_muon(options), add_decayed_weights(weight_decay, decayed),
+                                       scale_by_learning_rate(rate))),
+                   group("adam", adamw(adam_rate, adam_options, weight_decay, decayed)));
 }
 
 /// Parameters stay within `radius` in each block's norm, towards whose border each step goes a part `rate` of the way.

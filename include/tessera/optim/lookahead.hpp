@@ -133,6 +133,7 @@ struct ScheduleFree {
   void evaluation(Context& ctx, const State<T>& state, const Parameters<T>& params, const Parameters<T>& out) const {
     state.check(params);
     detail::check_same_blocks(params, "parameters", out, "parameters to evaluate");
+    detail::check_memory(out, "parameter to evaluate");
     for (std::size_t b = 0; b < params.size(); ++b) {
       if (out[b].data != params[b].data) std::copy_n(params[b].data, params[b].size(), out[b].data);
       detail::blend(ctx, 1 / b1, out[b].view(), -(1 - b1) / b1, state.view(b));

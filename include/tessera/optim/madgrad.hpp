@@ -56,7 +56,8 @@ struct Madgrad {
 };
 template <Schedule S>
 Madgrad<S> madgrad(S rate, double momentum = 0.9, double eps = 1e-6) {
-  return {rate, momentum, detail::checked_least(Madgrad<S>::name, "eps", eps)};
+  return {rate, detail::checked_decay(Madgrad<S>::name, "momentum", momentum),
+          detail::checked_least(Madgrad<S>::name, "eps", eps)};
 }
 inline Madgrad<constant> madgrad(double rate, double momentum = 0.9, double eps = 1e-6) {
   return madgrad(constant{rate}, momentum, eps);

@@ -53,16 +53,19 @@ struct Mezo {
     State state;
     state.blocks.assign(params.begin(), params.end());
     state.seed = seed;
+    detail::check_memory(params, "parameter");
     for (const auto& block : params) state.thresholds.push_back(static_cast<double>(threshold(block)));
     return state;
   }
 
   /// One step; `loss()` is the value at `params` as they then are, the same function both times. Where p is not finite
   /// nothing but the count changes; where `loss` throws, params are put back. Some 3 reads and writes of params, 3
-  /// normal draws a number; a few kB of ctx.workspace a thread. Throws shape_error for other blocks than `init` saw.
+  /// normal draws a number; a few kB of ctx.workspace a thread. Throws shape_error for other blocks than `init` saw or
+  /// without memory.
   template <class T, class Loss>
   MezoStep step(Context& ctx, Loss&& loss, State& state, const Parameters<T>& params) const {
     detail::check_state_of(state.blocks, params);
+    detail::check_memory(params, "parameter");
     double at = 0;  // where params are, in eps·z
     const auto move = [&](double to, double by) {
       for (std::size_t b = 0; b < params.size(); ++b) {

@@ -99,15 +99,17 @@ struct SeenBlocks {
 
   template <class T>
   explicit SeenBlocks(const Parameters<T>& params) : blocks(params.begin(), params.end()) {}
-  /// Throws shape_error unless these are the blocks that `init` saw.
+  /// Throws shape_error unless these are the blocks that `init` saw, with memory.
   template <class T>
   void check(const Parameters<T>& params) const {
     check_state_of(blocks, params);
+    check_memory(params, "parameter");
   }
   template <class T>
   void check(const Parameters<T>& params, const Parameters<T>& grads) const {
     check(params);
     check_same_blocks(params, "parameters", grads, "gradients");
+    check_memory(grads, "gradient of");
   }
 };
 
@@ -122,6 +124,7 @@ struct WrapperState : ListedState<Self>, SeenBlocks {
   VectorView<T> view(std::size_t b) { return {kept[b].data(), kept[b].size()}; }
   VectorView<const T> view(std::size_t b) const { return {kept[b].data(), kept[b].size()}; }
   void keep(const Parameters<T>& params) {
+    check_memory(params, "parameter");
     for (std::size_t b = 0; b < params.size(); ++b) std::copy_n(params[b].data, params[b].size(), kept[b].data());
   }
   template <class F>

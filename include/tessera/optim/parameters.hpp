@@ -87,6 +87,7 @@ const Options& checked_options(std::string_view who, const Options& o) {
   if constexpr (requires { o.b2; }) checked_decay(who, "b2", o.b2);
   if constexpr (requires { o.b3; }) checked_decay(who, "b3", o.b3);
   if constexpr (requires { o.decay; }) checked_decay(who, "decay", o.decay);
+  if constexpr (requires { o.momentum; }) checked_decay(who, "momentum", o.momentum);
   if constexpr (requires { o.eps; }) checked_least(who, "eps", o.eps);
   if constexpr (requires { o.eps_root; }) checked_least(who, "eps_root", o.eps_root);
   if constexpr (requires { o.initial; }) checked_least(who, "initial", o.initial);

@@ -97,6 +97,7 @@ struct Prodigy {
   template <class T>
   DistanceState<T, 4> init(const Parameters<T>& params) const {
     DistanceState<T, 4> state({"mu", "nu", "s", "start"}, params, options.start);
+    detail::check_memory(params, "parameter");
     for (std::size_t b = 0; b < params.size(); ++b)
       std::copy_n(params[b].data, params[b].size(), state.blocks[b][3].data());
     return state;

@@ -48,6 +48,8 @@ struct project_box {
   double low = 0, high = std::numeric_limits<double>::infinity();
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double) const {
+    if (!(low <= high))
+      throw unsupported_error(detail::concat("tessera: project_box: ", low, " to ", high, "; expected low <= high"));
     for (const auto& p : blocks)
       map(ctx, detail::Between<T>{T(0), static_cast<T>(low), static_cast<T>(high)}, p.view());
   }
@@ -58,6 +60,7 @@ struct project_l2_ball {
   double radius = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double) const {
+    detail::checked_least("project_l2_ball", "radius", radius);
     for (const auto& p : blocks)
       if (const double norm = detail::norm_of(ctx, p.view()); !(norm <= radius))
         detail::scale_in_place(ctx, radius / norm, p.view());
@@ -69,6 +72,7 @@ struct project_simplex {
   double total = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double) const {
+    detail::checked_least("project_simplex", "total", total);
     for (const auto& p : blocks)
       map(ctx,
           detail::Between<T>{
@@ -83,6 +87,7 @@ struct project_l1_ball {
   double radius = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double) const {
+    detail::checked_least("project_l1_ball", "radius", radius);
     for (const auto& p : blocks) {
       double sum = 0;
       for (T x : p.values()) sum += std::abs(static_cast<double>(x));

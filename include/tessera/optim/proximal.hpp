@@ -49,6 +49,7 @@ struct prox_l1 {
   double lambda = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double rate) const {
+    detail::checked_least("prox_l1", "lambda", lambda);
     for (const auto& p : blocks) map(ctx, detail::Shrink<T>{static_cast<T>(lambda * rate)}, p.view());
   }
 };
@@ -58,6 +59,7 @@ struct prox_l2 {
   double lambda = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double rate) const {
+    detail::checked_least("prox_l2", "lambda", lambda);
     for (const auto& p : blocks) detail::scale_in_place(ctx, 1 / (1 + lambda * rate), p.view());
   }
 };
@@ -67,6 +69,7 @@ struct prox_rows {
   double lambda = 1;
   template <class T>
   void operator()(Context& ctx, const Parameters<T>& blocks, double rate) const {
+    detail::checked_least("prox_rows", "lambda", lambda);
     for (const auto& p : blocks)
       detail::for_each_row(ctx, p.view(), p, [&](Context& worker, VectorView<T> row, VectorView<const T>) {
         detail::shrink_norm(worker, row, detail::norm_of(worker, row), lambda * rate);
@@ -93,7 +96,7 @@ struct GroupLasso {
 };
 template <class GroupOf>
 GroupLasso<GroupOf> group_lasso_prox(GroupOf group_of, double lambda) {
-  return {lambda, std::move(group_of)};
+  return {detail::checked_least("group_lasso_prox", "lambda", lambda), std::move(group_of)};
 }
 
 /// params ← prox of rate·h (the inner optimizer's step), on the blocks that the mask takes.

@@ -61,6 +61,7 @@ struct AdadeltaStep {
 struct ScaleByRss {
   static constexpr std::string_view name = "scale_by_rss";
   static constexpr std::array<std::string_view, 1> slots{"sum_of_squares"};
+  static constexpr std::array<std::string_view, 1> squares{"sum_of_squares"};
   double initial = 0.1;
   double eps = 1e-7;
 
@@ -125,6 +126,7 @@ inline ScaleByStddev scale_by_stddev(double decay = 0.9, double eps = 1e-8) {
 struct ScaleByAdadelta {
   static constexpr std::string_view name = "scale_by_adadelta";
   static constexpr std::array<std::string_view, 2> slots{"e_g", "e_x"};
+  static constexpr std::array<std::string_view, 2> squares{"e_g", "e_x"};
   double rho = 0.9;
   double eps = 1e-6;
 

@@ -101,12 +101,13 @@ class Bf16Slot {
 /// exponent and 3 of mantissa, so that steps are a sixteenth to an eighth of a number down to 2^-18 of the largest,
 /// rounded at random so that the mean is right. After T. Dettmers et al., "8-bit Optimizers via Block-wise
 /// Quantization" (ICLR 2022), whose tree of exponents needs a search. A block with NaN or infinity becomes NaN; one
-/// under 2^-126, zero.
+/// under 2^-126, zero. Averages of squares have no code of 0, for their roots are divided by: below 2^-18 the mean is
+/// too large and steps are too short.
 class Dynamic8Slot {
  public:
   Dynamic8Slot() = default;
-  explicit Dynamic8Slot(Index n)
-      : codes_(detail::codes::padded_size(n)), scales_(codes_.size() / detail::codes::block) {}
+  explicit Dynamic8Slot(Index n, bool squares = false)
+      : squares_(squares), codes_(detail::codes::padded_size(n)), scales_(codes_.size() / detail::codes::block) {}
 
   template <class T>
   void decode(Index from, Index n, T* out) const {
@@ -118,7 +119,8 @@ class Dynamic8Slot {
   void encode(Index from, Index n, T* in, detail::codes::Key key, Index at = 0) {
     const auto code = detail::codes::lane().dynamic8_encode;
     detail::codes::for_each_block(from, n, in, false, [&](Index i, const float* x) {
-      scales_[i / detail::codes::block] = code(x, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
+      scales_[i / detail::codes::block] =
+          code(x, squares_, codes_.data() + i, key, static_cast<std::uint32_t>(at + i - from));
     });
   }
   std::uint8_t* codes(Index from) { return codes_.data() + from; }
@@ -130,6 +132,7 @@ class Dynamic8Slot {
   }
 
  private:
+  bool squares_ = false;
   Buffer<std::uint8_t> codes_;
   Buffer<float> scales_;
 };

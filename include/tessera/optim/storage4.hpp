@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include <tessera/optim/codes4.hpp>
@@ -27,8 +26,8 @@ inline Lane4 lane4() {
 }
 }  // namespace detail::codes
 
-/// Four bits a number and a float for each block of 128, rounded at random so that the mean is right. Slots called
-/// "nu", averages of squares, have 15 sizes down to 1/382 of the largest: their roots are divided by, so none is 0
+/// Four bits a number and a float for each block of 128, rounded at random so that the mean is right. Averages
+/// of squares have 15 sizes down to 1/382 of the largest: their roots are divided by, so none is 0
 /// (below, the mean is too large and steps are too short). Others have a sign and eight sizes, 0 and 1/22 to 1 of the
 /// largest. After B. Li, J. Chen, J. Zhu, "Memory Efficient Optimizers with 4-bit States" (NeurIPS 2023), §3 and 4.1,
 /// which rounds to the nearest and for squares has even steps and scales by rows and columns: with even steps under one
@@ -36,8 +35,8 @@ inline Lane4 lane4() {
 class Dynamic4Slot {
  public:
   Dynamic4Slot() = default;
-  Dynamic4Slot(Index n, std::string_view slot)
-      : squares_(slot == "nu"),
+  Dynamic4Slot(Index n, bool squares)
+      : squares_(squares),
         codes_(detail::codes::padded_size(n) / 2),
         scales_(detail::codes::padded_size(n) / detail::codes::block) {}
 

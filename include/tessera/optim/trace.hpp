@@ -39,6 +39,8 @@ struct Trace {
   }
 };
 
-inline Trace trace(double decay, bool nesterov = false) { return {decay, nesterov}; }
+inline Trace trace(double decay, bool nesterov = false) {
+  return {detail::checked_least(Trace::name, "decay", decay), nesterov};
+}
 
 }  // namespace tessera::inline TESSERA_ABI::optim

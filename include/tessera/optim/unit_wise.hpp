@@ -64,7 +64,8 @@ struct AdaptiveGradClip {
   }
 };
 inline AdaptiveGradClip adaptive_grad_clip(double clipping, double eps = 1e-3) {
-  return {clipping, detail::checked_least(AdaptiveGradClip::name, "eps", eps)};
+  return {detail::checked_least(AdaptiveGradClip::name, "clipping", clipping),
+          detail::checked_least(AdaptiveGradClip::name, "eps", eps)};
 }
 
 /// Each row of a matrix less its mean; vectors pass as they are.

@@ -97,7 +97,7 @@ struct ScaleByShampoo {
     template <class V>
     TESSERA_INLINE void operator()(V& u, V& sum) const {
       sum = fma(V(keep), sum, V(take) * (u * u));
-      u = u / sqrt(V(whole) * sum);
+      u = select(sum == V(T(0)), V(T(0)), u / sqrt(V(whole) * sum));
     }
   };
   /// out ← (whole·S)^(-1/4) of a side.
