@@ -58,14 +58,14 @@ TEST(ByName, EveryOneGoesOnFromAFileToTheSameBits) {
     Training whole(opt), first(opt), second(opt);
     whole.steps(0, 7);
     first.steps(0, 4);
-    const auto file = saved(first.state);
+    const auto file = file_of(first.state);
     read_state(second.state, file.read(), "optimizer.");
     std::copy_n(first.model.w.data(), first.model.w.size(), second.model.w.data());
     std::copy_n(first.model.b.data(), first.model.b.size(), second.model.b.data());
     second.steps(4, 7);
     EXPECT_TRUE(whole.same_parameters(second));
     EXPECT_FALSE(whole.same_parameters(first));
-    EXPECT_EQ(saved(whole.state).bytes, saved(second.state).bytes);
+    EXPECT_EQ(file_of(whole.state).bytes, file_of(second.state).bytes);
     EXPECT_GT(whole.state.state_bytes(), 0u);
   }
 }
@@ -76,7 +76,7 @@ TEST(ByName, TheSameBitsForAnyNumberOfThreads) {
     alone.steps(0, steps);
     three.steps(0, steps);
     EXPECT_TRUE(alone.same_parameters(three)) << name << ' ' << rows;
-    EXPECT_EQ(saved(alone.state).bytes, saved(three.state).bytes) << name << ' ' << rows;
+    EXPECT_EQ(file_of(alone.state).bytes, file_of(three.state).bytes) << name << ' ' << rows;
   };
   for (const auto& name : optimizer_names<double>()) {
     compare(name, 90, 100, 2);
@@ -157,11 +157,11 @@ TEST(ByName, DecayTakesWhatItsMaskTakes) {
 TEST(ByName, FilesOfOtherStatesAreRefusedByName) {
   Training adam(made("adam")), lion(made("lion")), small(made("adam"), 1, 2, 7), frozen(made("sgd"));
   adam.steps(0, 2);
-  const auto file = saved(adam.state);
+  const auto file = file_of(adam.state);
   const auto refused = [](Training& run, const MemoryFile& from) {
-    const auto before = saved(run.state);
+    const auto before = file_of(run.state);
     const auto text = message_of<format_error>([&] { read_state(run.state, from.read(), "optimizer."); });
-    EXPECT_EQ(saved(run.state).bytes, before.bytes);
+    EXPECT_EQ(file_of(run.state).bytes, before.bytes);
     return text;
   };
   EXPECT_SAYS(refused(lion, file), "scale_by_lion");
@@ -209,7 +209,7 @@ TEST(ByName, CountsThatNoRunReachesAreRefusedInFiles) {
     for (const Index count : {Index{-1000}, Index{-1}, std::numeric_limits<Index>::min(), most, (Index{1} << 62) + 1}) {
       Training run(made(name)), other(made(name));
       run.steps(0, 2);
-      const auto before = saved(run.state).bytes;
+      const auto before = file_of(run.state).bytes;
       bool has = false;
       other.state.for_each_buffer([&](const std::string&, auto values) {
         if constexpr (std::is_same_v<decltype(values), std::span<Index>>)
@@ -217,9 +217,9 @@ TEST(ByName, CountsThatNoRunReachesAreRefusedInFiles) {
       });
       if (!has) continue;
       const auto text = message_of<format_error>(
-          [&, spoilt = saved(other.state)] { read_state(run.state, spoilt.read(), "optimizer."); });
+          [&, spoilt = file_of(other.state)] { read_state(run.state, spoilt.read(), "optimizer."); });
       EXPECT_SAYS(text, " is " + std::to_string(count) + " in the file; expected 0 to 4611686018427387904") << name;
-      EXPECT_EQ(saved(run.state).bytes, before) << name;
+      EXPECT_EQ(file_of(run.state).bytes, before) << name;
     }
 }
 

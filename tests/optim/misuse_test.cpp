@@ -43,10 +43,10 @@ struct Faulty {
   template <class E>
   std::string refused(const Parameters<double>& grads, const Parameters<double>& params, AnyState<double>& its) {
     const auto w = model.w, b = model.b;
-    const auto before = saved(its).bytes;
+    const auto before = file_of(its).bytes;
     const auto text = message_of<E>([&] { opt.step(ctx, objective(), grads, its, params); });
     EXPECT_TRUE(same_bits(w, model.w) && same_bits(b, model.b));
-    EXPECT_EQ(saved(its).bytes, before);
+    EXPECT_EQ(file_of(its).bytes, before);
     return text;
   }
 };
@@ -122,7 +122,7 @@ TEST(Misuse, OfStatesForOtherHyperParameters) {
           continue;  // that is no value for it
         }
         const auto w = run.model.w;
-        const auto before = saved(others).bytes;
+        const auto before = file_of(others).bytes;
         try {
           for (int step = 0; step < 3; ++step)
             run.opt.step(run.ctx, run.objective(), run.model.grads, others, run.model.params);
@@ -130,7 +130,7 @@ TEST(Misuse, OfStatesForOtherHyperParameters) {
           EXPECT_SAYS(std::string(e.what()), name + ": the state is for other hyper-parameters: it keeps ");
           EXPECT_SAYS(std::string(e.what()), "as its own init(params) gives");
           EXPECT_TRUE(same_bits(w, run.model.w));
-          EXPECT_EQ(saved(others).bytes, before);
+          EXPECT_EQ(file_of(others).bytes, before);
           refused[hyper].insert(name);
         }
       }

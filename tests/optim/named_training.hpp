@@ -19,7 +19,7 @@ struct MemoryFile {
   Safetensors read() const { return read_safetensors(ByteSource::memory(bytes, "state")); }
 };
 
-inline MemoryFile saved(AnyState<double>& state) {
+inline MemoryFile file_of(AnyState<double>& state) {
   MemoryFile file;
   write_safetensors(file, state_tensors(state, "optimizer."));
   return file;
