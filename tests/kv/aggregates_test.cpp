@@ -8,6 +8,7 @@
 #include <numeric>
 #include <string>
 #include <tessera/kv/budgets/scale_kv.hpp>
+#include <tessera/kv/codecs/staircase.hpp>
 #include <tessera/kv/layers.hpp>
 #include <tessera/kv/mergers/nearest.hpp>
 #include <tessera/kv/scorers/non_causal_attention.hpp>
@@ -169,6 +170,16 @@ TEST_F(Aggregates, CodecsTakeOrRefuseAnyNumber) {
               << codec << ": " << error.what();
         }
       }
+}
+
+TEST_F(Aggregates, RowStoresCheckWhatTheyDivideBy) {
+  using Groups = ChannelGroups<4, Contiguous>;
+  for (const Index wrong : {least, Index{-1}, Index{0}}) {
+    EXPECT_THROW(Groups(d, wrong), unsupported_error);
+    EXPECT_THROW((Recent<Groups, Contiguous>(Groups(d, 4), d, wrong, 8)), unsupported_error);
+    EXPECT_THROW((kv::Step<Groups, Groups, Contiguous>(Groups(d, 4), Groups(d, 4), d, wrong, 8)), unsupported_error);
+  }
+  EXPECT_THROW((Recent<Groups, Contiguous>(Groups(d, 4), d, 4, -1)), unsupported_error);
 }
 
 TEST_F(Aggregates, NanIsLastWhereNumbersAreSorted) {

@@ -24,7 +24,11 @@ namespace tessera::inline TESSERA_ABI::kv {
 template <int Bits, class Storage>
 requires(Bits >= 2 && Bits <= 4) class ChannelGroups {
  public:
-  ChannelGroups(Index d, Index group) : d_(d), group_(group), row_bytes_(UnpackArgs::packed_bytes(d, Bits)) {}
+  /// Throws unsupported_error unless group >= 1.
+  ChannelGroups(Index d, Index group)
+      : d_(d),
+        group_(detail::checked_tokens("ChannelGroups", "group", group)),
+        row_bytes_(UnpackArgs::packed_bytes(d, Bits)) {}
 
   void append(const float* rows, Index count, Index stride) {
     for (Index t = 0; t < count; t += group_) {

@@ -8,6 +8,7 @@
 
 #include <tessera/core/config.hpp>
 #include <tessera/core/context.hpp>
+#include <tessera/core/error.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/attention/args.hpp>
 #include <tessera/kernels/attention/unpack/list.hpp>
@@ -58,6 +59,13 @@ concept LatentRowStore = RowStore<S> &&
 };
 
 namespace detail {
+/// Throws unsupported_error naming the row store unless `count` is `least` or more.
+inline Index checked_tokens(const char* store, const char* what, Index count, Index least = 1) {
+  if (count < least)
+    throw unsupported_error(
+        tessera::detail::concat("tessera: ", store, ": ", what, " = ", count, "; expected at least ", least));
+  return count;
+}
 template <class C>
 void check_codec([[maybe_unused]] const C& codec, [[maybe_unused]] Index kv_heads) {
   if constexpr (requires { codec.check(kv_heads); }) codec.check(kv_heads);

@@ -38,7 +38,10 @@ class GearRows {
     double sparsity;
     Index chunk;  // tokens of an append, for reserve()
   };
-  GearRows(Base base, Index d, Options options) : base_(std::move(base)), d_(d), options_(options) {}
+  /// Throws unsupported_error unless chunk >= 1.
+  GearRows(Base base, Index d, Options options) : base_(std::move(base)), d_(d), options_(options) {
+    detail::checked_tokens("GearRows", "chunk", options.chunk);
+  }
 
   void append(const float* rows, Index count, Index stride) {
     if (count == 0) return;

@@ -21,8 +21,12 @@ namespace tessera::inline TESSERA_ABI::kv {
 template <RowStore Packed, class Storage>
 class Recent {
  public:
+  /// Throws unsupported_error unless group >= 1 and recent >= 0.
   Recent(Packed packed, Index d, Index group, Index recent)
-      : packed_(std::move(packed)), d_(d), group_(group), recent_(recent) {}
+      : packed_(std::move(packed)),
+        d_(d),
+        group_(detail::checked_tokens("Recent", "group", group)),
+        recent_(detail::checked_tokens("Recent", "recent", recent, 0)) {}
 
   void append(const float* rows, Index count, Index stride) {
     const Index leaving = std::max<Index>(tokens() + count - recent_, 0) / group_ * group_;

@@ -50,8 +50,13 @@ inline Unpack decoder_of_steps() {  // every kernel gives the same bits
 template <RowStore Young, RowStore Old, class Storage>
 class Step {
  public:
+  /// Throws unsupported_error unless segment >= 1 and quota >= 0.
   Step(Young young, Old old, Index d, Index segment, Index quota)
-      : young_(std::move(young)), old_(std::move(old)), d_(d), segment_(segment), quota_(quota) {}
+      : young_(std::move(young)),
+        old_(std::move(old)),
+        d_(d),
+        segment_(detail::checked_tokens("Staircase", "segment", segment)),
+        quota_(detail::checked_tokens("Staircase", "quota", quota, 0)) {}
 
   void append(const float* rows, Index count, Index stride) {
     const Index leaving = std::max<Index>(young_.size() + count - quota_, 0) / segment_ * segment_;

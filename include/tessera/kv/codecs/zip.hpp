@@ -28,8 +28,10 @@ namespace tessera::inline TESSERA_ABI::kv {
 template <class Storage>
 class ZipRows {
  public:
-  /// Throws unsupported_error for more than 16384 channels.
-  ZipRows(Index d, Index group) : d_(d), group_(group) { detail::check_blocks("Zip", d); }
+  /// Throws unsupported_error for more than 16384 channels and unless group >= 1.
+  ZipRows(Index d, Index group) : d_(d), group_(detail::checked_tokens("Zip", "group", group)) {
+    detail::check_blocks("Zip", d);
+  }
 
   void append(const float* rows, Index count, Index stride) {
     for (Index t = 0; t < count; t += group_) {
