@@ -186,13 +186,15 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
   constexpr Index n = 100, classes = 10, pixels = 196;
   ASSERT_GE(images.rows(), n);
   Buffer<double> pixel(n * pixels);
-  std::array<std::vector<Index>, n> ink;  // those that are 1, a fifth
+  std::vector<Index> ink;  // those that are 1, a fifth (their iterators were a quarter of the time at -O0)
+  std::array<Index, n + 1> begin{};
   std::vector<nn::Token> labels;
   for (Index i = 0; i < n; ++i) {
     for (Index j = 0; j < pixels; ++j) {
       pixel[i * pixels + j] = images(i, j);
-      if (images(i, j) != 0) ink[static_cast<std::size_t>(i)].push_back(j);
+      if (images(i, j) != 0) ink.push_back(j);
     }
+    begin[static_cast<std::size_t>(i + 1)] = std::ssize(ink);
     for (Index c = 0; c < classes; ++c)
       if (hot(i, c) != 0) labels.push_back(static_cast<nn::Token>(c));
   }
@@ -201,19 +203,26 @@ TEST(Convergence, OnLogisticRegressionOfDigits) {
                   pixels,
                   {n, classes},
                   [&](const double* x, double* z) {
+                    const Index* const starts = begin.data();
+                    const Index* const at = ink.data();
                     for (Index i = 0; i < n; ++i)
                       for (Index c = 0; c < classes; ++c) {
-                        z[i * classes + c] = x[classes * pixels + c];
-                        for (const Index j : ink[static_cast<std::size_t>(i)]) z[i * classes + c] += x[c * pixels + j];
+                        const double* const row = x + c * pixels;
+                        double sum = x[classes * pixels + c];
+                        for (Index k = starts[i]; k < starts[i + 1]; ++k) sum += row[at[k]];
+                        z[i * classes + c] = sum;
                       }
                   },
                   [&](const double*, const double* dz, double* g) {
+                    const Index* const starts = begin.data();
+                    const Index* const at = ink.data();
                     std::fill_n(g, classes * (pixels + 1), 0.0);
                     for (Index i = 0; i < n; ++i)
                       for (Index c = 0; c < classes; ++c) {
                         const double d = dz[i * classes + c];
+                        double* const row = g + c * pixels;
                         g[classes * pixels + c] += d;
-                        for (const Index j : ink[static_cast<std::size_t>(i)]) g[c * pixels + j] += d;
+                        for (Index k = starts[i]; k < starts[i + 1]; ++k) row[at[k]] += d;
                       }
                   },
                   MatrixView<const double>(pixel.data(), n, pixels),
