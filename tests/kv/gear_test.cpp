@@ -163,5 +163,18 @@ TEST(GearCache, WhatIsNotFiniteIsNotHidden) {
   EXPECT_THROW((KvCache<Gear<Kivi<4>>>(1, 70000)), shape_error);
 }
 
+/// Squares of far larger numbers than f16's leave f32; those tokens' neighbours do not notice.
+TEST(GearCache, OneLargeNumberIsItsTokensOwn) {
+  Context ctx;
+  for (const float large : {5e9f, -3e38f}) {
+    Rows X = noise(64, 16, 3).cast<float>();
+    X(40, 5) = large;
+    KvCache<Gear<Kivi<4>>> cache(1, 16, {.chunk = 32});
+    cache.append(ctx, one_head(X), one_head(X));
+    for (const bool keys : {true, false})
+      for (const float x : decoded(cache, 0, keys)) ASSERT_TRUE(std::isfinite(x)) << large;
+  }
+}
+
 }  // namespace TESSERA_TEST_FILE
 }  // namespace tessera::test

@@ -1,6 +1,7 @@
 /// Selections by what values do, by heads and layers that stream, and all of them on tiny contexts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -70,6 +71,16 @@ TEST(Critical, SecondHalfIsByScoresTimesTheNormOfWhatValuesAdd) {
     EXPECT_EQ(after[h][after[h].size() - 3], n - 3);
   }
   EXPECT_NE(after, before);
+  // Protected tokens stay, and leave what is left of the share to the highest scores.
+  const auto protect_late = score(ProbeAttention{}) | protect(recent(15)) | keep_at_most(20);
+  EXPECT_EQ(held.left(protect_late | critical(Wo, 1) | evict(), probe), held.left(protect_late | evict(), probe));
+  const auto mixed = held.left(protect_late | critical(Wo, 0.85) | evict(), probe);
+  for (std::size_t h = 0; h < 2; ++h) {
+    std::vector<double> early(plain[h].begin(), plain[h].end() - 15);
+    for (const Index t : best(early, 2)) EXPECT_NE(std::find(mixed[h].begin(), mixed[h].end(), t), mixed[h].end());
+    EXPECT_EQ(mixed[h].size(), 20u);
+    EXPECT_EQ(mixed[h][5], n - 15);
+  }
   EXPECT_EQ(held.left(score(ProbeAttention{}) | keep(1) | critical(Wo) | evict(), probe)[0].size(), 90u);
   EXPECT_THROW(held.left(chain | critical(Wo.slice(1, 0, 3 * d)) | evict(), probe), shape_error);
   EXPECT_THROW(critical(Wo, 1.5), unsupported_error);

@@ -9,6 +9,33 @@
 namespace tessera::test {
 namespace TESSERA_TEST_FILE {
 
+/// Reports are of the keys that the probe's queries fit.
+TEST(Rerotate, ReportsSayWhatEvictionCost) {
+  Context ctx;
+  const Index n = 100, d = 16;
+  const nn::RopeTable<float> table(d, 200), small(d, 2);
+  const Tokens K(2, n, d, 22), V(2, n, d, 23), Q(4, 2, d, 24);
+  const KvProbe probe{.queries = Q.view(), .top_k = 8};
+  const auto report = [&](const auto& policy) {
+    KvCache<> cache(2, d);
+    cache.append(ctx, K.view(), V.view());
+    return cache.compress(ctx, policy, probe);
+  };
+  const auto evicting = score(KeyNorm{}) | keep(0.5) | evict();
+  const KvReport plain = report(evicting), turned = report(evicting | rerotate(table));
+  EXPECT_GT(*plain.output_error, 0);
+  EXPECT_EQ(turned.output_error, plain.output_error);
+  EXPECT_EQ(turned.top_k_recall, plain.top_k_recall);
+  EXPECT_EQ(turned.tokens_after, plain.tokens_after);
+  const KvReport late = report(evicting | rerotate(table) | score(KeyNorm{}) | keep(0.5) | evict());
+  EXPECT_FALSE(late.output_error || late.top_k_recall);
+  KvCache<> far(2, d);
+  far.append(ctx, K.view(), V.view());
+  far.move_end(1 << 20);
+  EXPECT_THROW(far.compress(ctx, evicting | rerotate(small)), shape_error);
+  EXPECT_EQ(far.tokens(), 2 * n);
+}
+
 TEST(Rerotate, KeptTokensCloseUp) {
   Context ctx;
   const Index heads = 2, n = 150, d = 16, queries = 3;

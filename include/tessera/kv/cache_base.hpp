@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -138,10 +139,17 @@ class KvCacheBase : public KvReadable {
     if (!probe.queries.empty() && probe.report) before = observe(ctx, *this, probe);
     std::vector<HeadDraft> drafts(static_cast<std::size_t>(kv_heads()));
     for (Index h = 0; h < kv_heads(); ++h) drafts[static_cast<std::size_t>(h)].reset(size(h));
-    detail::as_chain(policy).run(StageContext{ctx, *this, drafts, probe});
+    const Index end = next_position();
+    Index compared = -1;  // tokens when attention was
+    const std::function<void()> compare_now = [&] {
+      if (before && compared < 0) compare(*before, observe(ctx, *this, probe), report);
+      compared = tokens();
+    };
+    detail::as_chain(policy).run(StageContext{ctx, *this, drafts, probe, &compare_now});
     report.bytes_after = bytes();
     report.tokens_after = tokens();
-    if (before) compare(*before, observe(ctx, *this, probe), report);
+    if (compared < 0 && next_position() == end) compare_now();
+    if (compared != tokens()) report.output_error = report.top_k_recall = std::nullopt;
     return report;
   }
 

@@ -119,7 +119,8 @@ inline Bytes cachegen_encode(Context& ctx, std::span<const LayerView> layers, In
   detail::check_cachegen(layers, options);
   const Index t = layers[0].K.extent(1);
   if (begin < 0 || begin > std::numeric_limits<std::int32_t>::max() - t)
-    throw unsupported_error(tessera::detail::concat("tessera: CacheGen: a chunk at position ", begin));
+    throw unsupported_error(tessera::detail::concat("tessera: CacheGen: a chunk of ", t, " tokens at position ", begin,
+                                                    "; expected 0 to 2^31 - 1 and their end there too"));
   std::vector<Bytes> parts(2 * layers.size());
   for_each_chunk(ctx, static_cast<Index>(parts.size()), 1, [&](Context&, Index from, Index to) {
     for (auto i = static_cast<std::size_t>(from); i < static_cast<std::size_t>(to); ++i)

@@ -62,6 +62,8 @@ inline Bytes cachegen_save(Context& ctx, std::span<const KvCacheBase* const> lay
 inline std::size_t cachegen_load(Context& ctx, std::span<const std::uint8_t> stream,
                                  std::span<KvCacheBase* const> layers, std::string_view name = "CacheGen stream") {
   const std::size_t size = stream.size();
+  if (layers.empty())
+    throw shape_error(tessera::detail::concat("tessera: ", name, " into 0 caches; expected one for each layer"));
   Index most = 0;  // numbers of the longest chunk that cachegen_save writes of such caches
   for (const KvCacheBase* one : layers) most += 2 * one->kv_heads() * one->head_dim() * detail::cachegen_most_tokens;
   while (!stream.empty()) {

@@ -34,7 +34,8 @@ class LevelController {
     for (const Chunk& chunk : left)
       if (chunk.bytes.empty() || static_cast<int>(chunk.bytes.size()) != levels)
         throw shape_error(tessera::detail::concat("tessera: LevelController: chunks of ", levels, " and ",
-                                                  static_cast<Index>(chunk.bytes.size()), " levels"));
+                                                  static_cast<Index>(chunk.bytes.size()),
+                                                  " levels; expected as many for all, at least one"));
     const double time = deadline_ - elapsed;
     double computed = 0, sent = 0;
     bool can_compute = true;

@@ -122,7 +122,8 @@ void collaborative_decode(Context& ctx, Drafter& drafter, Refiner& refiner, Inde
                           ScaleCanvas& canvas, const AfterDraft& after_draft) {
   const auto scales = static_cast<Index>(sides.size());
   if (drafted < 0 || drafted > scales)
-    throw shape_error(tessera::detail::concat("tessera: collaborative_decode: ", drafted, " drafted maps of ", scales));
+    throw shape_error(tessera::detail::concat("tessera: collaborative_decode: ", drafted, " drafted maps of ", scales,
+                                              "; expected 0 to all of them"));
   std::vector<float> inputs;        // (tokens so far, channels)
   std::vector<std::size_t> firsts;  // of each scale
   std::vector<Index> codes;

@@ -42,7 +42,8 @@ struct KvReport {
   std::size_t bytes_before = 0, bytes_after = 0;  // capacity held
   Index tokens_before = 0, tokens_after = 0;      // of all kv heads
   /// With probe queries: |out - out_before| / |out_before| (Frobenius), and the mean share of a query's top_k most
-  /// attended tokens, before, that are among its top_k after.
+  /// attended tokens, before, that are among its top_k after. Where keys are rotated anew, before that, since the
+  /// probes are queries of the old positions; nothing if tokens go after it too.
   std::optional<double> output_error, top_k_recall;
 };
 

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <tuple>
@@ -80,6 +81,7 @@ struct StageContext {
   KvCacheBase& cache;
   std::span<HeadDraft> heads;  // (kv_heads)
   const KvProbe& probe;
+  const std::function<void()>* before_moving = nullptr;  // to be called before tokens take other positions
 
   /// f(worker's context, kv head), heads in parallel.
   template <class F>
@@ -91,7 +93,8 @@ struct StageContext {
 };
 
 /// `needs` must be established by earlier stages; none of `too_late_after` may be; `gives` holds afterwards and `ends`
-/// no longer. `preserves_positions`: every token that stays keeps its position (and so its rotary embedding).
+/// no longer. `preserves_positions`: every token that stays keeps its position (and so its rotary embedding); what does
+/// not calls `before_moving`, while probes fit the keys.
 /// `stage.check(context)`, if there is one, throws what can be known to fail before any stage of the chain has run.
 template <class S>
 concept KvStage = std::copyable<S> && requires(const S& stage, const StageContext& context) {

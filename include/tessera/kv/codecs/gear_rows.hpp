@@ -219,6 +219,11 @@ class GearRows {
         base_.tile(before, count, scope.take<float>(count * d_), stride, UnpackKernels::select(ctx, any).run);
     for (Index t = 0; t < count; ++t)
       for (Index c = 0; c < d_; ++c) rest[static_cast<std::size_t>(t * d_ + c)] -= coded[t * stride + c];
+    // By a power of two, which moves no bit, for squares of what is far from 1 leave f32.
+    float largest = 0;
+    for (const float x : rest) largest = std::max(largest, std::abs(x));
+    const int exponent = finite && largest > 0 ? std::ilogb(largest) : 0;
+    for (float& x : rest) x = std::ldexp(x, -exponent);
     const MatrixView<const float> R(rest.data(), {count, d_}, {d_, 1});
     const MatrixView<float> A(scope.take<float>(count * rank), count, rank);
     const MatrixView<float> B(scope.take<float>(rank * d_), rank, d_);
@@ -233,7 +238,7 @@ class GearRows {
     for (Index i = 0; i < count * rank; ++i)
       left_[before * rank + i] = finite ? saturate_cast<f16>(A.data()[i]) : f16(0.0f);
     for (Index i = 0; i < rank * d_; ++i)
-      right_[chunk * rank * d_ + i] = finite ? saturate_cast<f16>(B.data()[i]) : f16(0.0f);
+      right_[chunk * rank * d_ + i] = finite ? saturate_cast<f16>(std::ldexp(B.data()[i], exponent)) : f16(0.0f);
   }
   /// By QR; columns beyond the rows there are become 0.
   static void orthonormalize(MatrixView<float> A) {

@@ -32,7 +32,8 @@ inline std::vector<std::vector<Index>> think_channels(View<const float, 3> queri
                                               queries.extent(2), " channels and keys of ", kv_heads, " of ", d,
                                               "; expected heads that these divide, of as many channels"));
   if (kept < 1 || kept > d)
-    throw unsupported_error(tessera::detail::concat("tessera: think_channels: ", kept, " of ", d, " channels"));
+    throw unsupported_error(
+        tessera::detail::concat("tessera: think_channels: ", kept, " of ", d, " channels; expected 1 to ", d));
   const Index group = queries.extent(0) / kv_heads;
   const auto squares = [&](const View<const float, 3>& rows, Index first, Index count) {
     std::vector<double> sum(static_cast<std::size_t>(d));

@@ -87,7 +87,7 @@ inline ByChunks by_chunks(Index size) { return detail::checked(ByChunks{size}); 
 
 /// keep(fraction) of each chunk of `size` tokens held by itself, so that what stays is spread over the context; a
 /// chunk's part of what an earlier stage allows, if that is less, chosen anew: put it first. One token of every chunk
-/// stays.
+/// and all protected ones stay, also where keep_at_most would have fewer.
 struct KeepInChunks : SelectingStage<> {
   double fraction;
   Index size;

@@ -51,9 +51,11 @@ struct Critical : SelectingStage<Facts::scores | Facts::selection> {
       draft.kept.clear();
       std::vector<float> by_score = draft.score;
       const Index some = static_cast<Index>(std::floor(first * static_cast<double>(budget)));
-      std::vector<Index> order(by_score.size());
-      std::iota(order.begin(), order.end(), Index{0});
-      detail::prefer(order, some, by_score);
+      std::vector<Index> order;  // what is not protected, which stays anyway
+      for (Index j = 0; j < draft.tokens; ++j)
+        if (!draft.is_guarded(j)) order.push_back(j);
+      const Index beside = std::max<Index>(some - (draft.tokens - static_cast<Index>(order.size())), 0);
+      detail::prefer(order, beside, by_score);
       std::vector<float> norm(by_score.size());
       norms(ctx, context.cache, unpack, h, norm);
       for (std::size_t t = 0; t < norm.size(); ++t) {
@@ -61,7 +63,7 @@ struct Critical : SelectingStage<Facts::scores | Facts::selection> {
         const float product = (by_score[t] + epsilon) * norm[t];
         draft.score[t] = std::isnan(product) ? -std::numeric_limits<float>::infinity() : product;
       }
-      for (Index i = 0; i < some; ++i)
+      for (Index i = 0; i < beside; ++i)
         draft.score[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] =
             std::numeric_limits<float>::infinity();
       detail::select_tokens(draft, budget);

@@ -28,7 +28,7 @@ struct Rerotate {
   static constexpr bool preserves_positions = false;
 
   /// Before the chain has run: throws shape_error if there is no table, or it has other channels than the keys, or no
-  /// position but 0.
+  /// position but 0, or less than a 4096th of those there are.
   void check(const StageContext& context) const {
     if (table == nullptr) throw shape_error("tessera: rerotate without a table of rotations; expected one");
     const Index d = context.cache.head_dim();
@@ -36,10 +36,17 @@ struct Rerotate {
       throw shape_error(tessera::detail::concat("tessera: rerotate of keys of ", d, " channels with a table of ",
                                                 table->d(), " channels and ", table->positions(),
                                                 " positions; expected as many channels and at least 2 positions"));
+    constexpr Index most_turns = 4096;
+    if (context.cache.next_position() / (table->positions() - 1) >= most_turns)
+      throw shape_error(tessera::detail::concat("tessera: rerotate of keys at positions up to ",
+                                                context.cache.next_position(), " with a table of ", table->positions(),
+                                                " positions; expected more than a ", most_turns, "th"));
   }
-  /// Tokens that move farther than the table goes are turned more than once.
+  /// Reports of `compress` say how far attention moved before keys are turned. Tokens that move farther than the table
+  /// goes are turned more than once.
   void operator()(const StageContext& context) const {
     check(context);
+    if (context.before_moving != nullptr) (*context.before_moving)();
     KvCacheBase& cache = context.cache;
     Index end = 0;
     for (Index h = 0; h < cache.kv_heads(); ++h) end = std::max(end, cache.size(h));
