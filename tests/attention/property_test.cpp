@@ -347,9 +347,9 @@ TEST(AttentionProperty, RefusesWhatDoesNotFit) {
   says([] { TreeMask(0, std::vector<Index>{-1, 1}); }, "node 1 is 1");
   says([] { TreeMask(0, std::vector<Index>{-2}); }, "node 0 is -2");
   says([] { BlockMask(View<const std::uint8_t, 3>(nullptr, {1, 0, 0}), 0, 16); }, "blocks of 0");
-  says([] { soft_cap(0); }, "soft_cap(0.0");
+  says([] { soft_cap(0); }, "soft_cap(0)");
   says([] { Alibi(0); }, "0 heads");
-  says([] { Dropout(1, 0); }, "Dropout(1.0");
+  says([] { Dropout(1, 0); }, "Dropout(1)");
   says([] { Dropout(std::nan(""), 0); }, "Dropout(nan");
   says([] { soft_cap(1e300); }, "2^120");
   const Buffer<float> four(4);
