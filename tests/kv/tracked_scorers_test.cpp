@@ -104,6 +104,25 @@ TEST(AttentionScorers, KeyformerIsNoisyH2O) {
   EXPECT_GT(mean, 0.9);
 }
 
+/// However many tokens came: the latest and the key tokens, and what is known of them alone.
+TEST(AttentionScorers, KeyformersCacheStaysAsLargeAsItsBudget) {
+  Context ctx;
+  const Index budget = 60, late = 18;
+  Prompt prompt(200, 2, 6);
+  prompt.cache.track(GumbelSums({.seed = 7, .begin = 40, .length = 160}));
+  std::size_t bytes = 0;
+  for (Index t = 0; t < 200; ++t) {
+    prompt.step(ctx, t, 1);
+    prompt.cache.compress(ctx, score(Keyformer{}) | protect(recent(late)) | keep_at_most(budget) | evict(1));
+    ASSERT_EQ(prompt.cache.size(0), std::min(t + 1, budget));
+    ASSERT_EQ(prompt.cache.tracked<GumbelSums>(0).size(), prompt.cache.size(0));
+    ASSERT_EQ(prompt.cache.position(0, prompt.cache.size(0) - 1), t);
+    if (t == 2 * budget) bytes = prompt.cache.bytes();
+    ASSERT_TRUE(t < 2 * budget || prompt.cache.bytes() == bytes) << t;
+  }
+  EXPECT_EQ(prompt.cache.position(0, budget - late), 200 - late);
+}
+
 TEST(AttentionScorers, KeyformersTemperatureGoesOnWhereTokensCloseUp) {
   Context ctx;
   const Index n = 60, d = 16;
