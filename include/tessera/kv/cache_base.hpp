@@ -142,7 +142,8 @@ class KvCacheBase : public KvReadable {
     const Index end = next_position();
     Index compared = -1;  // tokens when attention was
     const std::function<void()> compare_now = [&] {
-      if (before && compared < 0) compare(*before, observe(ctx, *this, probe), report);
+      if (compared >= 0) return;
+      if (before) compare(*before, observe(ctx, *this, probe), report);
       compared = tokens();
     };
     detail::as_chain(policy).run(StageContext{ctx, *this, drafts, probe, &compare_now});

@@ -137,6 +137,13 @@ constexpr bool holds_squares(std::size_t slot) {
   return Link::slots[slot].starts_with("nu");
 }
 
+template <class Link>
+constexpr auto squares_of() {
+  std::array<bool, Link::slots.size()> all{};
+  for (std::size_t s = 0; s < all.size(); ++s) all[s] = holds_squares<Link>(s);
+  return all;
+}
+
 template <class T, class Codec, std::size_t Slots>
 struct CodedState {
   std::vector<std::array<Codec, Slots>> blocks;
@@ -204,12 +211,12 @@ auto open_slots(const Link& link, State& state, std::size_t link_index, std::siz
 
 template <class T, class Link>
 auto init_link(const Link& link, const Parameters<T>& params) {
-  if constexpr (is_coded<Link>) return [&]<std::size_t... S>(std::index_sequence<S...>) {
-      return CodedState<T, typename Link::storage, sizeof...(S)>(params, {holds_squares<Link>(S)...});
-    }
-  (std::make_index_sequence<Link::slots.size()>{});
-  else if constexpr (ElementwiseTransform<Link>) return SlotState<T, Link::slots.size()>(params);
-  else return link.init(params);
+  if constexpr (is_coded<Link>)
+    return CodedState<T, typename Link::storage, Link::slots.size()>(params, squares_of<Link>());
+  else if constexpr (ElementwiseTransform<Link>)
+    return SlotState<T, Link::slots.size()>(params);
+  else
+    return link.init(params);
 }
 
 template <class T, class Link>
