@@ -123,22 +123,29 @@ def kv_lab():
         model, output, plot = (os.path.join(folder, name) for name in ("m.safetensors", "t.json", "p.svg"))
         run("train_lm", "--data", text, "--out", model, *SMALL, "--length", 192)
         arguments = ("--model", model, "--text", text, "--windows", 1, "--tokens", 192, "--shares", 0.25, "--codecs", "f16",
-                     "--more-codecs", "zip group=8 recent=8", "int2 recent=64", "--few", "KeyDiff")
+                     "--more-codecs", "zip group=8 recent=8", "int2 recent=64", "think f16", "matryoshka f16", "--few", "KeyDiff")
         printed = run("kv_lab", *arguments, "--json", output, "--plot", plot).decode()
         assert "Frontier: Retrieval" in printed, printed
         rows = json.loads(read(output))["rows"]
-        assert len(rows) >= 25, rows
+        assert len(rows) >= 45, rows
         for row in rows:
             assert row["decode tok/s"] > 0 and row["text share"] > 0, row
-            layers_differ = "pyramid" in row["policy"] or "ScaleKV" in row["policy"]
-            assert (row["retrieval share"] is None) == layers_differ, row
-            if row["policy"] == "all" and row["codec"][0] != "i":
+            of_models = row["policy"] in ("SnapKV, pyramid", "SnapKV, ScaleKV", "SimLayerKV", "FINCH")
+            of_models = of_models or row["policy"].endswith("closed up")
+            assert (row["retrieval share"] is None) == of_models, row
+            if row["policy"] == "all" and row["codec"].startswith(("f16", "zip")):
                 assert row["multi-turn"]["accuracy"] == row["shared context"]["accuracy"] == [1, 1, 1], row
             elif row["codec"] == "f16" and not row["policy"].startswith("window"):  # tokens are whole, of 192 and of 96
-                assert layers_differ or abs(row["retrieval share"] - 0.25) < 0.006 or row["retrieval bytes"] in "<>", row
+                assert of_models or abs(row["retrieval share"] - 0.25) < 0.006 or row["retrieval bytes"] in "<>", row
                 assert abs(row["text share"] - 0.25) < 0.006 or row["text bytes"] in "<>", row
         met = [row for row in rows if row["codec"] == "f16" and row["policy"] != "all" and row["text bytes"] == "="]
-        assert len(met) > 20, rows
+        assert len(met) > 30, rows
+        policies = [row["policy"] for row in rows if row["codec"] == "f16"]
+        for name in ("KVzip", "CriticalKV", "CriticalAdaKV", "Compactor", "SnapKV by threshold", "SimLayerKV", "FINCH",
+                     "window, closed up", "KVMerger by threshold"):
+            assert name in policies, policies
+        for codec in ("think f16", "matryoshka f16"):
+            assert [row["policy"] for row in rows if row["codec"] == codec] == ["all", "KeyDiff"], rows
         (snap,) = [row for row in rows if row["policy"] == "SnapKV"]
         for life in ("multi-turn", "shared context"):
             first, *later = snap[life]["accuracy"]

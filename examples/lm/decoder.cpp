@@ -62,8 +62,9 @@ void Decoder::read(Context& ctx, std::span<const std::int32_t> tokens, MatrixVie
     nn::linear(ctx, w.wq, normed, q);
     nn::linear(ctx, w.wk, normed, k);
     nn::linear(ctx, w.wv, normed, v);
-    nn::rope(ctx, network_.rope(), q, position_);
-    nn::rope(ctx, network_.rope(), k, position_);
+    const Index position = caches_[l]->next_position();  // a layer's own: where tokens closed up they differ
+    nn::rope(ctx, network_.rope(), q, position);
+    nn::rope(ctx, network_.rope(), k, position);
     caches_[l]->append(ctx, heads(k), heads(v));
     if (attentions_.empty()) {
       caches_[l]->attend(ctx, heads(q), heads(attended));
@@ -82,7 +83,6 @@ void Decoder::read(Context& ctx, std::span<const std::int32_t> tokens, MatrixVie
     nn::swiglu(ctx, gate, up, gate);
     nn::linear(ctx, w.w2, gate, x, 1.0f);
   }
-  position_ += t;
   const Index rows = logits.rows();
   const auto last = x.slice(0, t - rows, rows);
   nn::rmsnorm(ctx, last, network_.norm(), c.norm_eps, last);

@@ -87,11 +87,7 @@ class Decoder {
   Decoder(const Network& network, const KvFormat& format) : network_(network), format_(format) { restart(); }
   /// Goes on from where the other is, with caches of its own.
   Decoder(const Decoder& other)
-      : network_(other.network_),
-        format_(other.format_),
-        attentions_(other.attentions_),
-        reads_(other.reads_),
-        position_(other.position_) {
+      : network_(other.network_), format_(other.format_), attentions_(other.attentions_), reads_(other.reads_) {
     for (const auto& cache : other.caches_) caches_.push_back(cache->clone());
   }
   Decoder& operator=(const Decoder&) = delete;
@@ -104,11 +100,11 @@ class Decoder {
       caches_.push_back(format_.make(c.kv_heads, c.head_dim()));
       if (format_.attend) attentions_.push_back(format_.attend(l));
     }
-    position_ = 0;
     reads_ = {};
   }
 
-  Index position() const { return position_; }
+  /// Of the layers, each with the position that its next token is rotated at.
+  std::span<std::unique_ptr<kv::KvCacheBase>> caches() { return caches_; }
   std::size_t kv_bytes() const {
     std::size_t total = 0;
     for (const auto& cache : caches_) total += cache->bytes();
@@ -127,7 +123,6 @@ class Decoder {
   std::vector<std::unique_ptr<kv::KvCacheBase>> caches_;
   std::vector<LayerAttention> attentions_;
   AttentionReads reads_;
-  Index position_ = 0;
 };
 
 }  // namespace lm

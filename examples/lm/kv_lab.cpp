@@ -28,8 +28,8 @@ struct Options : ExperimentOptions {
   std::vector<std::string> codecs{"f16", "int8", "int4", "int2", "bfp4"};
   std::vector<std::string> more_codecs{
       "int3",         "staircase segment=8", "zip group=32 recent=16", "gear int4 chunk=32", "rotated int4",
-      "rotated int2", "shrunk f16"};
-  std::vector<std::string> policies, few{"SnapKV + AdaKV", "KeyDiff", "TOVA"};
+      "rotated int2", "shrunk f16",          "matryoshka f16",         "think f16"};
+  std::vector<std::string> policies, few;
   std::vector<double> shares{0.5, 0.25, 0.125, 0.0625};
   Index tokens = 768, windows = 6;
   double tolerance = 0.02;
@@ -125,7 +125,7 @@ void run(const Options& o) {
   const Network network(ctx, model, weight_formats().front());
   TextLife text(ctx, network, vocabulary, evaluation_text(vocabulary, corpus.held_out, model.config.context), o.windows,
                 corpus.train);
-  const RetrievalLife retrieval(ctx, o.tokens);
+  RetrievalLife retrieval(ctx, o.tokens);
   fmt::print("{}: context {}, {} windows of {}; retrieval over {} tokens; {} threads, {}\n", o.model,
              model.config.context, text.windows(), o.text, o.tokens, o.threads,
              tessera::isa_text(tessera::active_isa()));
@@ -136,11 +136,14 @@ void run(const Options& o) {
     for (const auto& name : names) some.push_back(&find(policies, name));
     return some;
   };
-  std::vector<const KvLabPolicy*> most = named(o.policies);
-  if (most.empty())
-    for (const auto& policy : policies)
-      if (policy.compress) most.push_back(&policy);
-  const auto few = named(o.few);
+  const auto named_or_all = [&](const std::vector<std::string>& names) {
+    auto some = named(names);
+    if (names.empty())
+      for (const auto& policy : policies)
+        if (policy.compress) some.push_back(&policy);
+    return some;
+  };
+  const auto most = named_or_all(o.policies), few = named_or_all(o.few);
   struct Case {
     const KvLabPolicy* policy;
     std::string codec;
@@ -154,7 +157,7 @@ void run(const Options& o) {
       for (const double share : o.shares) {
         for (const auto* policy : codecs == &o.codecs ? most : few)
           if (fits(*policy, codec)) cases.push_back({policy, codec, share});
-        if (codecs == &o.more_codecs)
+        if (codecs == &o.more_codecs && !o.few.empty())
           for (const auto& policy : policies)
             if (!policy.codec.empty() && fits(policy, codec)) cases.push_back({&policy, codec, share});
       }
@@ -208,10 +211,13 @@ int main(int argc, char** argv) {
   Options o;
   CLI::App app("Compares policies and codecs of a KV cache over its whole life at equal bytes.");
   o.add_to(app);
-  app.add_option("--codecs", o.codecs, "Codecs for every policy: any name that make_kv_cache takes, with its numbers");
-  app.add_option("--more-codecs", o.more_codecs, "Codecs for a few policies");
+  app.add_option(
+      "--codecs", o.codecs,
+      "Codecs for --policies: any name that make_kv_cache takes, with its numbers; think f16, matryoshka f16");
+  app.add_option("--more-codecs", o.more_codecs, "Codecs for --few");
   app.add_option("--policies", o.policies, "Names of policies for --codecs; none: all of them");
-  app.add_option("--few", o.few, "Names of policies for --more-codecs, beside those made for the codec");
+  app.add_option("--few", o.few,
+                 "Names of policies for --more-codecs, beside those made for the codec; none: all of them");
   app.add_option("--shares", o.shares, "Bytes to keep, of the f16 cache")->check(number_in(0.001, 1));
   app.add_option("--tolerance", o.tolerance, "How far bytes may be from that, relative")->check(number_in(0, 1));
   app.add_option("--tokens", o.tokens, "Of context in the retrieval tasks")->check(CLI::Range(64, 1 << 16));

@@ -6,6 +6,10 @@
 #include <tessera/kernels/rows/rows.hpp>
 #include <tessera/kv/budgets/scale_kv.hpp>
 #include <tessera/kv/calibrate.hpp>
+#include <tessera/kv/codecs/think.hpp>
+#include <tessera/kv/matryoshka.hpp>
+#include <tessera/matrix/dense.hpp>
+#include <tuple>
 #include <utility>
 
 #include "progress.hpp"
@@ -25,12 +29,23 @@ Rows rows_of(Context& ctx, const kv::KvCacheBase& cache, kv::KvPart part, Index 
   return rows;
 }
 
-std::unique_ptr<kv::KvCacheBase> new_cache(const std::string& codec, Index kv_heads, Index head_dim,
-                                           const ChannelSample& sample, const KvLabPolicy& policy) {
-  const bool takes_maps = codec.starts_with("shrunk");
-  kv::AnyKvCache made = kv::make_kv_cache(codec, kv_heads, head_dim, takes_maps ? sample.maps() : kv::ChannelMaps{});
-  auto cache = made.base().clone();
-  if (policy.track) policy.track(*cache);
+/// "think f16", "matryoshka" and what make_kv_cache makes of "shrunk" and the same, or any name that it takes.
+std::unique_ptr<kv::KvCacheBase> new_cache(Context& ctx, const std::string& codec, Index kv_heads, Index head_dim,
+                                           ChannelSample& sample, const KvLabPolicy& policy) {
+  std::unique_ptr<kv::KvCacheBase> cache;
+  const std::string trained = "matryoshka";
+  if (codec == "think f16")
+    cache = std::make_unique<kv::KvCache<kv::Think<>>>(kv_heads, head_dim, kv::Think<>{.channels = sample.think()});
+  else if (codec.starts_with(trained + " "))
+    cache = kv::make_kv_cache("shrunk" + codec.substr(trained.size()), kv_heads, head_dim, sample.matryoshka(ctx))
+                .base()
+                .clone();
+  else
+    cache =
+        kv::make_kv_cache(codec, kv_heads, head_dim, codec.starts_with("shrunk") ? sample.shrunk() : kv::ChannelMaps{})
+            .base()
+            .clone();
+  if (policy.track && !policy.repeats) policy.track(*cache);
   return cache;
 }
 
@@ -63,25 +78,62 @@ double selectivity(Context& ctx, const kv::KvCacheBase& cache, View<const float,
 
 }  // namespace
 
-void ChannelSample::add(Context& ctx, const kv::KvCacheBase& cache) {
-  keys_.resize(static_cast<std::size_t>(cache.kv_heads()));
-  values_.resize(keys_.size());
-  for (Index h = 0; h < cache.kv_heads(); ++h)
-    for (auto* of : {&keys_, &values_}) {
-      const Rows rows = rows_of(ctx, cache, of == &keys_ ? kv::KvPart::keys : kv::KvPart::values, h);
-      Eigen::MatrixXd& gram = (*of)[static_cast<std::size_t>(h)];
-      if (gram.size() == 0) gram.setZero(rows.cols(), rows.cols());
+void ChannelSample::add(Context& ctx, const kv::KvCacheBase& cache, View<const float, 3> Q) {
+  const Index kv_heads = cache.kv_heads(), m = cache.size(0), d = cache.head_dim();
+  const bool longest = m > keys_shape_[1];
+  if (longest) {
+    const Index n = std::min<Index>(Q.extent(1), 128);
+    const View<const float, 3> some = Q.slice(1, Q.extent(1) - n, n);
+    keys_shape_ = {kv_heads, m, d};
+    queries_shape_ = {Q.extent(0), n, d};
+    queries_ = KvLabQueries(some).rows();
+    keys_.clear();
+    values_.clear();
+  }
+  keys_gram_.resize(static_cast<std::size_t>(kv_heads));
+  values_gram_.resize(keys_gram_.size());
+  for (Index h = 0; h < kv_heads; ++h)
+    for (const auto& [part, grams, kept] :
+         {std::tuple{kv::KvPart::keys, &keys_gram_, &keys_}, std::tuple{kv::KvPart::values, &values_gram_, &values_}}) {
+      const Rows rows = rows_of(ctx, cache, part, h);
+      Eigen::MatrixXd& gram = (*grams)[static_cast<std::size_t>(h)];
+      if (gram.size() == 0) gram.setZero(d, d);
       gram += (rows.transpose() * rows).cast<double>();
+      if (longest) kept->insert(kept->end(), rows.data(), rows.data() + rows.size());
     }
 }
 
-kv::ChannelMaps ChannelSample::maps() const {
-  kv::ChannelMaps made;
-  for (const auto& [grams, to] : {std::pair{&keys_, &made.keys}, std::pair{&values_, &made.values}})
-    for (const Eigen::MatrixXd& gram : *grams)
-      to->push_back(kv::cskv_calibrate(Eigen::MatrixXd::Identity(gram.rows(), gram.rows()), gram,
-                                       std::max<Index>(gram.rows() / 2, 1)));
-  return made;
+const kv::ChannelMaps& ChannelSample::shrunk() {
+  if (!shrunk_) {
+    shrunk_.emplace();
+    for (const auto& [grams, to] : {std::pair{&keys_gram_, &shrunk_->keys}, std::pair{&values_gram_, &shrunk_->values}})
+      for (const Eigen::MatrixXd& gram : *grams)
+        to->push_back(kv::cskv_calibrate(Eigen::MatrixXd::Identity(gram.rows(), gram.rows()), gram,
+                                         std::max<Index>(gram.rows() / 2, 1)));
+  }
+  return *shrunk_;
+}
+
+const kv::ChannelMaps& ChannelSample::matryoshka(Context& ctx) {
+  if (!matryoshka_) {
+    matryoshka_.emplace();
+    const auto [kv_heads, m, d] = keys_shape_;
+    const View<const float, 3> Q(queries_.data(), queries_shape_);
+    const Index group = queries_shape_[0] / kv_heads, half = std::max<Index>(d / 2, 1);
+    for (Index h = 0; h < kv_heads; ++h) {
+      const auto bases = kv::train_matryoshka(ctx, Q.slice(0, h * group, group),
+                                              MatrixView<const float>(keys_.data() + h * m * d, m, d),
+                                              MatrixView<const float>(values_.data() + h * m * d, m, d));
+      matryoshka_->keys.push_back(kv::LinearMap::leading(bases.keys.cast<float>(), half));
+      matryoshka_->values.push_back(kv::LinearMap::leading(bases.values.cast<float>(), half));
+    }
+  }
+  return *matryoshka_;
+}
+
+std::vector<std::vector<Index>> ChannelSample::think() const {
+  return kv::think_channels(View<const float, 3>(queries_.data(), queries_shape_),
+                            View<const float, 3>(keys_.data(), keys_shape_), std::max<Index>(keys_shape_[2] / 2, 1));
 }
 
 RetrievalLife::RetrievalLife(Context& ctx, Index tokens)
@@ -91,26 +143,38 @@ RetrievalLife::RetrievalLife(Context& ctx, Index tokens)
   const auto other = RetrievalTask::lookup(tokens, 5).prompt();
   kv::KvCache<> cache(RetrievalTask::kv_heads, RetrievalTask::head_dim);
   cache.append(ctx, other.K(), other.V());
-  sample_.add(ctx, cache);
+  sample_.add(ctx, cache, other.Q());
 }
 
-void RetrievalLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row) const {
-  if (policy.budgets) return;  // of layers: there is but one
+void RetrievalLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row) {
+  if (policy.budgets || policy.rotates) return;  // there is but one layer, and keys are not rotated
   Index steps = 0, none = 0;
   double seconds = 0;
   const auto count = static_cast<double>(tasks_.size());
   row.retrieval_share = 0;
   row.multi_turn.accuracy = row.shared.accuracy = {};
   for (const RetrievalTask& task : tasks_) {
-    auto cache = new_cache(row.codec, RetrievalTask::kv_heads, RetrievalTask::head_dim, sample_, policy);
+    auto cache = new_cache(ctx, row.codec, RetrievalTask::kv_heads, RetrievalTask::head_dim, sample_, policy);
     const auto prompt = task.prompt();
     Buffer<float> out(RetrievalTask::heads * prompt.tokens * RetrievalTask::head_dim);
-    cache->append(ctx, prompt.K(), prompt.V());
-    cache->attend(ctx, prompt.Q(),
-                  View<float, 3>(out.data(), {RetrievalTask::heads, prompt.tokens, RetrievalTask::head_dim}));
+    const auto append = [&](const RetrievalTask::Projections& tokens) {
+      cache->append(ctx, tokens.K(), tokens.V());
+      cache->attend(ctx, tokens.Q(),
+                    View<float, 3>(out.data(), {RetrievalTask::heads, tokens.tokens, RetrievalTask::head_dim}));
+    };
+    append(prompt);
+    if (policy.repeats) {
+      policy.track(*cache);
+      append(task.prompt(prompt.tokens));
+      cache->truncate(prompt.tokens);
+    }
     const double whole = f16_bytes(RetrievalTask::kv_heads, prompt.tokens, RetrievalTask::head_dim);
     const auto asked = task.questions(0);  // all that is known when the cache is compressed
-    shrink_to(ctx, cache, policy, row.share * whole, {.queries = asked.Q(), .report = false});
+    const KvLabLayer layer{
+        .probe = {.queries = asked.Q(), .report = false},
+        .queries = prompt.Q(),
+        .output = {output_.data(), RetrievalTask::answer_dim, RetrievalTask::heads * RetrievalTask::head_dim}};
+    shrink(ctx, {&cache, 1}, policy, row.share * whole, {&layer, 1});
     row.retrieval_share += static_cast<double>(cache->bytes()) / whole / count;
     for (std::size_t turn = 0; turn < kv_lab_turns; ++turn) {
       double right = 0;
@@ -154,7 +218,7 @@ void TextLife::observe(Context& ctx, const std::vector<Document>& documents) {
   KvFormat format;
   format.make = [](Index kv_heads, Index head_dim) { return std::make_unique<kv::KvCache<>>(kv_heads, head_dim); };
   format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q, Index, Index) {
-    samples_[layer].add(worker, *cache);
+    samples_[layer].add(worker, *cache, Q);
     selectivity_[layer] += selectivity(worker, *cache, Q);
     layer = (layer + 1) % layers;
   };
@@ -174,26 +238,26 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   const auto layers = static_cast<std::size_t>(c.layers);
   const Index n = c.context, prompt = n / 2, turn = (n - prompt) / static_cast<Index>(kv_lab_turns);
   const double whole = f16_bytes(c.kv_heads, prompt, c.head_dim());
-  bool compressing = false;
-  std::size_t made = 0, layer = 0;
-  double owed = 0;  // what layers before held less, or more where negative: tokens are whole
-  std::vector<Index> budgets;
+  std::size_t made = 0;
+  std::vector<KvLabQueries> queries;  // of the prompt, by layer
   KvFormat format;
   format.make = [&](Index kv_heads, Index head_dim) {
-    return new_cache(row.codec, kv_heads, head_dim, samples_[made++ % layers], policy);
+    return new_cache(ctx, row.codec, kv_heads, head_dim, samples_[made++ % layers], policy);
   };
-  format.finish = [&](Context& worker, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q, Index, Index) {
-    if (!compressing || !policy.compress) return;
-    if (layer == 0) {
-      const Index mean = std::lround(row.share * whole);
-      owed = 0;
-      budgets.assign(layers, mean);
-      if (policy.budgets) budgets = policy.budgets(selectivity_, mean, static_cast<Index>(cache->bytes()));
+  format.finish = [&](Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q, Index, Index) {
+    if (queries.size() < layers) queries.emplace_back(Q);
+  };
+  const auto compress = [&](Decoder& decoder) {
+    std::vector<KvLabLayer> known;
+    for (std::size_t l = 0; l < layers; ++l) {
+      const View<const float, 3> Q = queries[l].view();
+      known.push_back({.probe = {.queries = latest(Q), .report = false},
+                       .queries = Q,
+                       .output = network_.layers()[l].wo.target<tessera::Dense<float>>()->view(),
+                       .rope = &network_.rope(),
+                       .selectivity = selectivity_[l]});
     }
-    owed += static_cast<double>(budgets[layer]);
-    shrink_to(worker, cache, policy, std::max(owed, 1.0), {.queries = latest(Q), .report = false});
-    owed -= static_cast<double>(cache->bytes());
-    layer = (layer + 1) % layers;
+    shrink(ctx, decoder.caches(), policy, row.share * whole, known);
   };
   Buffer<float> memory(turn * c.vocab), lse(turn);
   const MatrixView<float> logits(memory.data(), turn, c.vocab);
@@ -238,9 +302,17 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   row.text_share = 0;
   for (const auto& tokens : windows_) {
     decoder.restart();
-    compressing = true;
-    decoder.read(ctx, tokens.first(static_cast<std::size_t>(prompt)), logits.slice(0, 0, 1));
-    compressing = false;
+    queries.clear();
+    const auto read_prompt = [&] {
+      decoder.read(ctx, tokens.first(static_cast<std::size_t>(prompt)), logits.slice(0, 0, 1));
+    };
+    read_prompt();
+    if (policy.repeats) {
+      for (const auto& cache : decoder.caches()) policy.track(*cache);
+      read_prompt();
+      for (const auto& cache : decoder.caches()) cache->truncate(prompt);
+    }
+    compress(decoder);
     row.text_share += static_cast<double>(decoder.kv_bytes()) /
                       (whole * static_cast<double>(layers) * static_cast<double>(windows_.size()));
     const Decoder compressed(decoder);

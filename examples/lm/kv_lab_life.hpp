@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,15 +37,23 @@ struct KvLabRow {
   double retrieval_speed = not_measured, text_speed = 0;  // steps and tokens a second, one at a time
 };
 
-/// Gram matrices of a layer's keys and values, for codecs whose maps of channels come from a sample.
+/// What a layer's queries, keys and values are like: codecs that hold fewer channels, half of them, ask it which.
 class ChannelSample {
  public:
-  void add(Context& ctx, const kv::KvCacheBase& cache);
-  /// To half of the channels, for each kv head.
-  kv::ChannelMaps maps() const;
+  /// Of all tokens of a cache, to which those of Q (heads, n, d) were the last to come.
+  void add(Context& ctx, const kv::KvCacheBase& cache, View<const float, 3> Q);
+  /// Of least error of keys and values, after CSKV.
+  const kv::ChannelMaps& shrunk();
+  /// Of least error of attention, after MatryoshkaKV; trained on the longest sequence that was added.
+  const kv::ChannelMaps& matryoshka(Context& ctx);
+  /// Of keys, that the queries of that sequence use most, after ThinK.
+  std::vector<std::vector<Index>> think() const;
 
  private:
-  std::vector<Eigen::MatrixXd> keys_, values_;  // (kv_heads), (d, d)
+  std::vector<Eigen::MatrixXd> keys_gram_, values_gram_;  // (kv_heads), (d, d)
+  std::vector<float> queries_, keys_, values_;            // (heads, n, d), (kv_heads, m, d)
+  std::array<Index, 3> queries_shape_{}, keys_shape_{};
+  std::optional<kv::ChannelMaps> shrunk_, matryoshka_;
 };
 
 /// Tasks of one layer whose heads are planted.
@@ -52,11 +61,12 @@ class RetrievalLife {
  public:
   RetrievalLife(Context& ctx, Index tokens);
   const std::vector<RetrievalTask>& tasks() const { return tasks_; }
-  void read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row) const;
+  void read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row);
 
  private:
   std::vector<RetrievalTask> tasks_;
   ChannelSample sample_;
+  Buffer<float> output_ = RetrievalTask::output();
 };
 
 /// Half a window is read and compressed; the rest are the turns.

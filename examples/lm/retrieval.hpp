@@ -24,7 +24,7 @@ using tessera::View;
 class RetrievalTask {
  public:
   static constexpr Index head_dim = 64, kv_heads = 4, group = 2, retrieving = 2;
-  static constexpr Index heads = kv_heads * group;
+  static constexpr Index heads = kv_heads * group, answer_dim = retrieving * group * head_dim;
 
   struct Token {
     Index key, value;
@@ -99,14 +99,22 @@ class RetrievalTask {
     tessera::Buffer<float> queries, keys, values;
     Index tokens;
   };
-  Projections prompt() const {
+  /// The context, from position `first` on.
+  Projections prompt(Index first = 0) const {
     const auto n = static_cast<Index>(context.size());
     Projections all(n);
     for (Index j = 0; j < n; ++j) {
       const Token& token = context[static_cast<std::size_t>(j)];
-      write(all, j, j, token.key, token.key, token.value);
+      write(all, j, first + j, token.key, token.key, token.value);
     }
     return all;
+  }
+  /// Of all heads' results to what an answer is read from, those of the heads that retrieve.
+  static tessera::Buffer<float> output() {
+    tessera::Buffer<float> projection(answer_dim * heads * head_dim);
+    for (Index i = 0; i < projection.size(); ++i)
+      projection[i] = i / (heads * head_dim) == i % (heads * head_dim) ? 1 : 0;
+    return projection;
   }
   /// What asking for `symbol` at position `at` projects to; nobody looks for its token later.
   Projections question(Index symbol, Index at) const {

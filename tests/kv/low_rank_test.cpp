@@ -92,6 +92,7 @@ TEST(Matryoshka, CayleyIsOrthogonalAndTrainingStaysSo) {
     const Eigen::MatrixXd U = cayley_orthogonal(A - A.transpose());
     EXPECT_LT((U.transpose() * U - Eigen::MatrixXd::Identity(d, d)).norm(), 1e-12);
   }
+  EXPECT_THROW(cayley_orthogonal(Eigen::MatrixXd::Zero(2, 3)), shape_error);
 }
 
 TEST(Matryoshka, TrainedBasesBeatPrincipalOnesWhereQueriesLookElsewhere) {

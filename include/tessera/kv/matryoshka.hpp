@@ -21,8 +21,12 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
-/// (I + S)(I - S)⁻¹ (d,d), orthogonal for S = -Sᵀ. O(d³).
+/// (I + S)(I - S)⁻¹ (d,d), orthogonal for S = -Sᵀ. O(d³). Throws shape_error unless S is square.
 inline Eigen::MatrixXd cayley_orthogonal(const Eigen::MatrixXd& S) {
+  if (S.rows() != S.cols())
+    throw shape_error(tessera::detail::concat("tessera: cayley_orthogonal of ",
+                                              tessera::detail::shape_text(S.rows(), S.cols()),
+                                              "; expected a square matrix S = -Sᵀ"));
   const Eigen::MatrixXd I = Eigen::MatrixXd::Identity(S.rows(), S.cols());
   return (I - S).transpose().partialPivLu().solve((I + S).transpose()).transpose();
 }

@@ -14,13 +14,13 @@ namespace tessera::inline TESSERA_ABI::kv {
 
 /// After `sinks` tokens, partitions of `lag`: each channel of a partition is put on the scale from its least to its
 /// greatest number in the next partition, and a token's score is the softmax, over its partition, of the standard
-/// deviation of its channels, of keys and of values, summed. The sinks and the last partition, which none follows (and
-/// what is left of one), score 2, more than any other.
-/// M. Liang et al., "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important" (2025), §3.
-/// Deviation: scores are compared over the whole head; `score(LagKv{…}) | keep_in_chunks(f, lag)` is nearer the paper,
-/// which keeps as many of each partition. Needs keys and values; preserves positions. O(n·d). A channel that does not
-/// vary in the next partition, or by more than f32 holds, counts as 0; NaN there is left out. A token that is not
-/// finite scores NaN and touches no other of its partition.
+/// deviation (over d, not d - 1) of its channels, of keys and of values, summed. The sinks and the last partition,
+/// which none follows (and what is left of one), score 2, more than any other. M. Liang et al., "LagKV: Lag-Relative
+/// Information of the KV Cache Tells Which Tokens Are Important" (2025), §3. Deviation: scores are compared over the
+/// whole head; `score(LagKv{…}) | keep_in_chunks(f, lag)` is nearer the paper, which keeps as many of each partition.
+/// Needs keys and values; preserves positions. O(n·d). A channel that does not vary in the next partition, or by more
+/// than f32 holds, counts as 0; NaN there is left out. A token that is not finite scores NaN and touches no other of
+/// its partition.
 struct LagKv {
   Index sinks = 4;
   Index lag = 128;

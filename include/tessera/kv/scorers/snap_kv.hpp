@@ -12,8 +12,8 @@
 
 namespace tessera::inline TESSERA_ABI::kv {
 
-/// Keeps what an observation window attends to, in clusters: score_t = the maximum over `pool` neighbours of t of
-/// Σ_i p_it, i the window's queries. Tokens of the window itself are infinitely important.
+/// Keeps what an observation window attends to, in clusters: score_t = the maximum over `pool` tokens around t (one
+/// less where that is even) of Σ_i p_it, i the window's queries. Tokens of the window itself are infinitely important.
 /// Y. Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation" (NeurIPS 2024), §4. The probe's queries
 /// are the window: those of the latest positions. Heads that share a kv head add up. O(n_q·n·d); scores as
 /// visit_softmax.
