@@ -138,7 +138,7 @@ std::vector<KvLabPolicy> kv_lab_policies() {
     return scored(SnapKv{}) | keep(fraction) | evict();
   }));
   all.push_back(chosen("SnapKV by threshold", SnapKv{}, [](double fraction) {
-    return keep_above(static_cast<float>(std::exp2(-40 * fraction))) | evict();
+    return keep_above(static_cast<float>(std::exp2(8 - 48 * fraction))) | evict();
   }));
   all.back().together = true;
   all.push_back(evicting("SnapKV, pyramid", SnapKv{}));
