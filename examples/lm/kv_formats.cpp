@@ -2,6 +2,7 @@
 #include <memory>
 #include <tessera/kv/kv.hpp>
 #include <tessera/kv/mergers/nearest.hpp>
+#include <tessera/kv/scorers/q_filter.hpp>
 #include <utility>
 
 #include "formats.hpp"
@@ -32,16 +33,21 @@ auto whenever(Index most, Policy policy) {
   };
 }
 
-/// policy_of(layer, layers) after a layer's attention, for policies that look at the latest queries: up to 16 of the
-/// block just read. `most` of a head, layers' budgets may differ.
+/// Up to 16 queries of the block just read.
+View<const float, 3> latest(View<const float, 3> Q) {
+  const Index n = Q.extent(1), probes = std::min<Index>(n, 16);
+  return Q.slice(1, n - probes, probes);
+}
+
+/// policy_of(layer, layers) after a layer's attention, for policies that look at the latest queries. `most` of a head,
+/// layers' budgets may differ.
 template <class PolicyOf>
 auto whenever_asked_by_layer(Index most, PolicyOf policy_of) {
   return [most, policy_of](Context& ctx, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q, Index layer,
                            Index layers) {
     const auto [limit, policy] = policy_of(most, layer, layers);
     if (cache->tokens() < limit * cache->kv_heads()) return;  // budgets of heads may differ
-    const Index n = Q.extent(1), probes = std::min<Index>(n, 16);
-    cache->compress(ctx, policy, {.queries = Q.slice(1, n - probes, probes), .report = false});
+    cache->compress(ctx, policy, {.queries = latest(Q), .report = false});
   };
 }
 /// The same policy for every layer.
@@ -68,6 +74,12 @@ std::vector<KvFormat> kv_formats(Index context) {
     const Index own = std::max<Index>(kv::pyramid_budgets(layers, most, 4)[static_cast<std::size_t>(layer)], 2);
     return std::pair(own, kv::score(kv::SnapKv{}) | guards | kv::keep_at_most(own / 2) | kv::evict());
   });
+  const auto filtered = [half, guards](Context& ctx, std::unique_ptr<kv::KvCacheBase>& cache, View<const float, 3> Q,
+                                       Index, Index) {
+    if (cache->tokens() < half * cache->kv_heads()) return;
+    const kv::QFilter filter{kv::q_filters(latest(Q), cache->kv_heads())};
+    cache->compress(ctx, kv::score(filter) | guards | kv::keep(0.5) | kv::evict());
+  };
   const auto mixed =
       whenever_asked(half, kv::score(kv::Critic{0.5, 0.25, 0.25}) | guards | kv::keep(0.5) | kv::evict());
   return {
@@ -89,6 +101,7 @@ std::vector<KvFormat> kv_formats(Index context) {
       kv_format("CRITIC int8", kv::Int8{}, {}, {}, mixed),
       kv_format("TOVA int8", kv::Int8{}, last_seen, [](kv::KvCacheBase& cache) { cache.track(kv::window_sums(1, 1)); }),
       kv_format("KeyDiff int4", kv::Kivi<4>{}, unlike),
+      kv_format("Q-Filters int8", kv::Int8{}, {}, {}, filtered),
       kv_format("SnapKV + AdaKV int8", kv::Int8{}, {}, {}, seen),
       kv_format("SnapKV + AdaKV bfp4", kv::BlockFloating<4>{}, {}, {}, seen),
       kv_format("SnapKV, pyramid int8", kv::Int8{}, {}, {}, pyramid)};
