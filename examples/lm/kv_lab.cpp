@@ -130,6 +130,8 @@ void run(const Options& o) {
              model.config.context, text.windows(), o.text, o.tokens, o.threads,
              tessera::isa_text(tessera::active_isa()));
 
+  for (const auto* codecs : {&o.codecs, &o.more_codecs})
+    for (const auto& codec : *codecs) retrieval.check_codec(ctx, codec);
   const auto policies = kv_lab_policies();
   const auto named = [&](const std::vector<std::string>& names) {
     std::vector<const KvLabPolicy*> some;

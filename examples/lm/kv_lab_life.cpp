@@ -29,14 +29,17 @@ Rows rows_of(Context& ctx, const kv::KvCacheBase& cache, kv::KvPart part, Index 
   return rows;
 }
 
-/// "think f16", "matryoshka" and what make_kv_cache makes of "shrunk" and the same, or any name that it takes.
+/// "think f16", "matryoshka f16" with the numbers of "shrunk f16", or any name that make_kv_cache takes.
 std::unique_ptr<kv::KvCacheBase> new_cache(Context& ctx, const std::string& codec, Index kv_heads, Index head_dim,
                                            ChannelSample& sample, const KvLabPolicy& policy) {
   std::unique_ptr<kv::KvCacheBase> cache;
   const std::string trained = "matryoshka";
+  if ((codec.starts_with("think") && codec != "think f16") ||
+      (codec.starts_with(trained) && !codec.starts_with(trained + " f16")))
+    throw tessera::unsupported_error("KV codec '" + codec + "'; expected think f16 or matryoshka f16");
   if (codec == "think f16")
     cache = std::make_unique<kv::KvCache<kv::Think<>>>(kv_heads, head_dim, kv::Think<>{.channels = sample.think()});
-  else if (codec.starts_with(trained + " "))
+  else if (codec.starts_with(trained))
     cache = kv::make_kv_cache("shrunk" + codec.substr(trained.size()), kv_heads, head_dim, sample.matryoshka(ctx))
                 .base()
                 .clone();
@@ -140,10 +143,14 @@ RetrievalLife::RetrievalLife(Context& ctx, Index tokens)
     : tasks_{RetrievalTask::lookup(tokens, 1), RetrievalTask::prefix_suffix(tokens, 2),
              RetrievalTask::variables(tokens, 3), RetrievalTask::needles(tokens, 4),
              RetrievalTask::many_shot(tokens, 5)} {
-  const auto other = RetrievalTask::lookup(tokens, 5).prompt();
+  const auto other = RetrievalTask::lookup(tokens, 6).prompt();
   kv::KvCache<> cache(RetrievalTask::kv_heads, RetrievalTask::head_dim);
   cache.append(ctx, other.K(), other.V());
   sample_.add(ctx, cache, other.Q());
+}
+
+void RetrievalLife::check_codec(Context& ctx, const std::string& codec) {
+  new_cache(ctx, codec, RetrievalTask::kv_heads, RetrievalTask::head_dim, sample_, {});
 }
 
 void RetrievalLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row) {
@@ -157,23 +164,25 @@ void RetrievalLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row)
     auto cache = new_cache(ctx, row.codec, RetrievalTask::kv_heads, RetrievalTask::head_dim, sample_, policy);
     const auto prompt = task.prompt();
     Buffer<float> out(RetrievalTask::heads * prompt.tokens * RetrievalTask::head_dim);
-    const auto append = [&](const RetrievalTask::Projections& tokens) {
-      cache->append(ctx, tokens.K(), tokens.V());
-      cache->attend(ctx, tokens.Q(),
-                    View<float, 3>(out.data(), {RetrievalTask::heads, tokens.tokens, RetrievalTask::head_dim}));
+    const auto append = [&](kv::KvCacheBase& to, const RetrievalTask::Projections& tokens) {
+      to.append(ctx, tokens.K(), tokens.V());
+      to.attend(ctx, tokens.Q(),
+                View<float, 3>(out.data(), {RetrievalTask::heads, tokens.tokens, RetrievalTask::head_dim}));
     };
-    append(prompt);
+    append(*cache, prompt);
+    std::unique_ptr<kv::KvCacheBase> repeated;
     if (policy.repeats) {
-      policy.track(*cache);
-      append(task.prompt(prompt.tokens));
-      cache->truncate(prompt.tokens);
+      repeated = cache->clone();
+      policy.track(*repeated);
+      append(*repeated, task.prompt(prompt.tokens));
     }
     const double whole = f16_bytes(RetrievalTask::kv_heads, prompt.tokens, RetrievalTask::head_dim);
     const auto asked = task.questions(0);  // all that is known when the cache is compressed
     const KvLabLayer layer{
         .probe = {.queries = asked.Q(), .report = false},
         .queries = prompt.Q(),
-        .output = {output_.data(), RetrievalTask::answer_dim, RetrievalTask::heads * RetrievalTask::head_dim}};
+        .output = {output_.data(), RetrievalTask::answer_dim, RetrievalTask::heads * RetrievalTask::head_dim},
+        .repeated = repeated.get()};
     shrink(ctx, {&cache, 1}, policy, row.share * whole, {&layer, 1});
     row.retrieval_share += static_cast<double>(cache->bytes()) / whole / count;
     for (std::size_t turn = 0; turn < kv_lab_turns; ++turn) {
@@ -247,7 +256,7 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   format.finish = [&](Context&, std::unique_ptr<kv::KvCacheBase>&, View<const float, 3> Q, Index, Index) {
     if (queries.size() < layers) queries.emplace_back(Q);
   };
-  const auto compress = [&](Decoder& decoder) {
+  const auto compress = [&](Decoder& decoder, Decoder* repeated) {
     std::vector<KvLabLayer> known;
     for (std::size_t l = 0; l < layers; ++l) {
       const View<const float, 3> Q = queries[l].view();
@@ -255,6 +264,7 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
                        .queries = Q,
                        .output = network_.layers()[l].wo.target<tessera::Dense<float>>()->view(),
                        .rope = &network_.rope(),
+                       .repeated = repeated != nullptr ? repeated->caches()[l].get() : nullptr,
                        .selectivity = selectivity_[l]});
     }
     shrink(ctx, decoder.caches(), policy, row.share * whole, known);
@@ -303,16 +313,17 @@ void TextLife::read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row, bool
   for (const auto& tokens : windows_) {
     decoder.restart();
     queries.clear();
-    const auto read_prompt = [&] {
-      decoder.read(ctx, tokens.first(static_cast<std::size_t>(prompt)), logits.slice(0, 0, 1));
+    const auto read_prompt = [&](Decoder& by) {
+      by.read(ctx, tokens.first(static_cast<std::size_t>(prompt)), logits.slice(0, 0, 1));
     };
-    read_prompt();
+    read_prompt(decoder);
+    std::optional<Decoder> repeated;
     if (policy.repeats) {
-      for (const auto& cache : decoder.caches()) policy.track(*cache);
-      read_prompt();
-      for (const auto& cache : decoder.caches()) cache->truncate(prompt);
+      repeated.emplace(decoder);
+      for (const auto& cache : repeated->caches()) policy.track(*cache);
+      read_prompt(*repeated);
     }
-    compress(decoder);
+    compress(decoder, repeated ? &*repeated : nullptr);
     row.text_share += static_cast<double>(decoder.kv_bytes()) /
                       (whole * static_cast<double>(layers) * static_cast<double>(windows_.size()));
     const Decoder compressed(decoder);

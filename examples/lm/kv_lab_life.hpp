@@ -61,6 +61,8 @@ class RetrievalLife {
  public:
   RetrievalLife(Context& ctx, Index tokens);
   const std::vector<RetrievalTask>& tasks() const { return tasks_; }
+  /// Throws unsupported_error for a name that no codec has.
+  void check_codec(Context& ctx, const std::string& codec);
   void read(Context& ctx, const KvLabPolicy& policy, KvLabRow& row);
 
  private:

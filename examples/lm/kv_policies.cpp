@@ -138,7 +138,7 @@ std::vector<KvLabPolicy> kv_lab_policies() {
     return scored(SnapKv{}) | keep(fraction) | evict();
   }));
   all.push_back(chosen("SnapKV by threshold", SnapKv{}, [](double fraction) {
-    return keep_above(static_cast<float>(std::exp2(8 - 48 * fraction))) | evict();
+    return keep_above(static_cast<float>(std::exp2(8 - 128 * fraction))) | evict();
   }));
   all.back().together = true;
   all.push_back(evicting("SnapKV, pyramid", SnapKv{}));
@@ -187,8 +187,11 @@ std::vector<KvLabPolicy> kv_lab_policies() {
   };
   over_prompt("neighbours", NonCausalAttention{});
   over_prompt("Compactor", blend(weighted(0.35f, Leverage{}), weighted(1, NonCausalAttention{})));
-  all.push_back(chosen(
-      "KVzip", KvZip{}, [](double fraction) { return keep_adaptive(fraction, 0) | evict(); },
+  all.push_back(by(
+      "KVzip",
+      [](const KvCacheBase&, double fraction, const KvLabLayer& layer) {
+        return scored(KvZip{layer.repeated}) | keep_adaptive(fraction, 0) | evict();
+      },
       [](KvCacheBase& cache) { cache.track(AttentionPeaks{}); }));
   all.back().repeats = true;
   all.push_back({"DuoAttention", {}, [](Context& ctx, KvCacheBase& cache, double fraction, const KvLabLayer& layer) {

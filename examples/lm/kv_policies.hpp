@@ -43,6 +43,7 @@ struct KvLabLayer {
   View<const float, 3> queries;                    // (heads, n, d), of all of the prompt
   MatrixView<const float> output;                  // (model, heads·d), the output projection
   const tessera::nn::RopeTable<float>* rope = {};  // none: keys are not rotated
+  const kv::KvCacheBase* repeated = {};            // a copy of the cache that read the prompt once more and tracked it
   double selectivity = 0;                          // as ScaleKV measures it, of other documents
 };
 
@@ -50,13 +51,13 @@ struct KvLabLayer {
 struct KvLabPolicy {
   std::string name;
   std::function<void(kv::KvCacheBase&)> track = {};
-  /// None: all stays. Bytes rise with the fraction, 0 to 1, from the fewest that the policy can to all.
+  /// None: all stays. Bytes rise with the fraction, 0 to 1, if in steps.
   std::function<void(Context&, kv::KvCacheBase&, double fraction, const KvLabLayer&)> compress = {};
   /// Bytes of each layer, of `mean` on average and at most `most`. None: the same for all.
   std::function<std::vector<Index>(Context&, KvLabCaches, std::span<const KvLabLayer>, Index mean, Index most)>
       budgets = {};
   std::string codec = {};  // the only one that it works on; none: any
-  bool repeats = false;    // the prompt is read once more before, and only that is tracked
+  bool repeats = false;    // the prompt is read once more by a copy, which alone tracks
   bool rotates = false;    // keys are turned: there must be rotary embeddings
   bool together = false;   // one fraction for all layers, whose bytes differ
 };

@@ -75,6 +75,17 @@ TEST(KvZip, PeaksAreThoseOfTheRepetitionAlone) {
   }
   held.cache.untrack<AttentionPeaks>();
   EXPECT_THROW(held.scores(score(KvZip{})), unsupported_error);
+
+  KvCache<> fork = Held().cache;  // tracks in the place of the cache, which stays as it is
+  fork.track(AttentionPeaks{});
+  fork.append(held.ctx, again.view(), again.view());
+  fork.attend(held.ctx, held.Q.part(0, 30), out.view());
+  EXPECT_EQ(held.scores(score(KvZip{&fork})), peaks);
+  KvCache<> shorter(kv_heads, d), other(1, d);
+  shorter.track(AttentionPeaks{});
+  other.track(AttentionPeaks{});
+  EXPECT_THROW(held.scores(score(KvZip{&shorter})), shape_error);
+  EXPECT_THROW(held.scores(score(KvZip{&other})), shape_error);
 }
 
 TEST(NonCausalAttention, IsThePlainLoopOverChunksAndCompactorBlendsIt) {
