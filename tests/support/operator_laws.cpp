@@ -5,6 +5,31 @@ namespace tessera::test {
 TESSERA_OPERATOR_LAWS(, float)
 TESSERA_OPERATOR_LAWS(, double)
 
+void check_derivative_law(const AnyOperator<double>& a, std::span<double* const> parameters) {
+  Context ctx;
+  const Index n = 3;
+  const Grid<double> X(a.cols(), n, 0, 13), dY(a.rows(), n, 0, 14);
+  std::vector<double> grad(static_cast<std::size_t>(a.parameter_count()));
+  a.grad(ctx, X.view(), dY.view(), 0, grad);
+  const auto loss = [&] {
+    Grid<double> Y(a.rows(), n, 0, 15);
+    a.apply(ctx, Op::none, 1, X.view(), 0, Y.view());
+    return in_double(Y.view()).cwiseProduct(in_double(dY.view())).sum();
+  };
+  ASSERT_EQ(parameters.size(), grad.size());
+  for (std::size_t i = 0; i < grad.size(); ++i) {
+    constexpr double h = 1e-3;  // the loss is at most quadratic in one parameter: only rounding remains
+    double& p = *parameters[i];
+    const double old = p;
+    p = old + h;
+    const double up = loss();
+    p = old - h;
+    const double down = loss();
+    p = old;
+    EXPECT_NEAR(grad[i], (up - down) / (2 * h), 1e-9 * (1 + std::abs(up))) << describe(a) << " parameter " << i;
+  }
+}
+
 namespace {
 
 template <class S>

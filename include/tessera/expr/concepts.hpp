@@ -1,6 +1,7 @@
 /// What makes a type a matrix of this library.
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <string>
 #include <string_view>
@@ -50,20 +51,24 @@ std::string describe(const A& a) {
     return detail::concat("operator ", detail::shape_text(a.rows(), a.cols()));
 }
 
+namespace detail {
+// Messages of checks that every type of operator instantiates are put together outside of them, so as to compile once.
+[[noreturn]] inline void refuse_apply(const std::string& a, Op op, Index rows, Index cols, std::array<Index, 2> X,
+                                      std::array<Index, 2> Y) {
+  const std::string factors = concat("(", a, ")", op == Op::none ? "" : "^T", " * (", shape_text(X[0], X[1]), ")");
+  if (cols != X[0]) throw shape_error(concat("tessera: ", factors, ": columns ", cols, " != rows ", X[0]));
+  throw shape_error(concat("tessera: result of ", factors, " is ", shape_text(rows, X[1]), ", the destination is ",
+                           shape_text(Y[0], Y[1])));
+}
+}  // namespace detail
+
 /// Throws shape_error unless Y = op(A) * X is well formed.
 template <LinearOperator A, class S>
 void check_apply(const A& a, Op op, MatrixView<const S> X, MatrixView<S> Y) {
   const Index rows = op == Op::none ? a.rows() : a.cols();
   const Index cols = op == Op::none ? a.cols() : a.rows();
-  const char* mark = op == Op::none ? "" : "^T";
-  if (cols != X.rows())
-    throw shape_error(detail::concat("tessera: (", describe(a), ")", mark, " * (",
-                                     detail::shape_text(X.rows(), X.cols()), "): columns ", cols, " != rows ",
-                                     X.rows()));
-  if (Y.rows() != rows || Y.cols() != X.cols())
-    throw shape_error(detail::concat(
-        "tessera: result of (", describe(a), ")", mark, " * (", detail::shape_text(X.rows(), X.cols()), ") is ",
-        detail::shape_text(rows, X.cols()), ", the destination is ", detail::shape_text(Y.rows(), Y.cols())));
+  if (cols != X.rows() || Y.rows() != rows || Y.cols() != X.cols())
+    detail::refuse_apply(describe(a), op, rows, cols, X.extents(), Y.extents());
 }
 
 }  // namespace tessera::inline TESSERA_ABI

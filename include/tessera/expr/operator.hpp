@@ -1,6 +1,7 @@
 /// The members every operator of this library shares.
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <functional>
@@ -61,25 +62,35 @@ concept Trainable = LinearOperator<A> && requires(const A& a, Context& ctx, Matr
 };
 
 namespace detail {
+[[noreturn]] inline void refuse_grad(const std::string& a, Index rows, Index cols, std::array<Index, 2> X,
+                                     std::array<Index, 2> dY) {
+  throw shape_error(concat("tessera: gradient of (", a, ") with X ", shape_text(X[0], X[1]), " and dY ",
+                           shape_text(dY[0], dY[1]), ": expected ", cols, "xN and ", rows, "xN"));
+}
+[[noreturn]] inline void refuse_grad(const std::string& a, std::size_t values, Index parameters) {
+  throw shape_error(
+      concat("tessera: gradient of (", a, ") into ", values, " values, it has ", parameters, " parameters"));
+}
+[[noreturn]] inline void refuse_solve(const std::string& a, Index rows, std::array<Index, 2> B,
+                                      std::array<Index, 2> X) {
+  throw shape_error(concat("tessera: solving (", a, ") * (", shape_text(X[0], X[1]), ") = (", shape_text(B[0], B[1]),
+                           "): expected a square matrix and sides of ", rows, " rows"));
+}
+
 /// Throws shape_error unless X (K,N), dY (M,N) and dparams fit `a.grad`.
 template <class A, class S>
 void check_grad(const A& a, MatrixView<const S> X, MatrixView<const S> dY, std::span<S> dparams) {
   if (X.rows() != a.cols() || dY.rows() != a.rows() || X.cols() != dY.cols())
-    throw shape_error(concat("tessera: gradient of (", describe(a), ") with X ", shape_text(X.rows(), X.cols()),
-                             " and dY ", shape_text(dY.rows(), dY.cols()), ": expected ", a.cols(), "xN and ", a.rows(),
-                             "xN"));
+    refuse_grad(describe(a), a.rows(), a.cols(), X.extents(), dY.extents());
   if (static_cast<Index>(dparams.size()) != a.parameter_count())
-    throw shape_error(concat("tessera: gradient of (", describe(a), ") into ", dparams.size(), " values, it has ",
-                             a.parameter_count(), " parameters"));
+    refuse_grad(describe(a), dparams.size(), a.parameter_count());
 }
 
 /// Throws shape_error unless A is square and B and X (N,R) fit `a.solve`.
 template <class A, class S>
 void check_solve(const A& a, MatrixView<const S> B, MatrixView<S> X) {
   if (a.rows() != a.cols() || B.rows() != a.rows() || X.rows() != a.cols() || X.cols() != B.cols())
-    throw shape_error(concat("tessera: solving (", describe(a), ") * (", shape_text(X.rows(), X.cols()), ") = (",
-                             shape_text(B.rows(), B.cols()), "): expected a square matrix and sides of ", a.rows(),
-                             " rows"));
+    refuse_solve(describe(a), a.rows(), B.extents(), X.extents());
 }
 }  // namespace detail
 

@@ -141,6 +141,17 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
     virtual Eigen::VectorX<S> singular_values() const = 0;
     virtual Eigen::VectorX<std::complex<S>> eigenvalues() const = 0;
     virtual AnyOperator function(Form) const = 0;
+
+    Eigen::VectorX<S> diagonal_by_columns() const {
+      Eigen::VectorX<S> d(std::min(rows(), cols())), unit = Eigen::VectorX<S>::Zero(cols()), column(rows());
+      for (Index j = 0; j < d.size(); ++j) {
+        unit[j] = S(1);
+        apply(default_context(), Op::none, S(1), view(std::as_const(unit)), S(0), view(column));
+        unit[j] = S(0);
+        d[j] = column[j];
+      }
+      return d;
+    }
   };
   const Interface& known(Form form) const {
     if (!knows(form))
@@ -223,7 +234,7 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
       if constexpr (has_form(Form::diagonal))
         return a.diagonal();
       else
-        return by_columns();
+        return this->diagonal_by_columns();
     }
     S diagonal_sum() const override {
       if constexpr (requires { a.diagonal_sum(); })
@@ -235,16 +246,6 @@ class AnyOperator : public OperatorBase<AnyOperator<S>> {
     S frobenius_norm() const override { return *closed_norm(a, true); }
     Eigen::VectorX<S> singular_values() const override { return *closed_singular_values(a, true); }
     Eigen::VectorX<std::complex<S>> eigenvalues() const override { return *closed_eigenvalues(a, true); }
-    Eigen::VectorX<S> by_columns() const {
-      Eigen::VectorX<S> d(std::min(rows(), cols())), unit = Eigen::VectorX<S>::Zero(cols()), column(rows());
-      for (Index j = 0; j < d.size(); ++j) {
-        unit[j] = S(1);
-        a.apply(default_context(), Op::none, S(1), view(std::as_const(unit)), S(0), view(column));
-        unit[j] = S(0);
-        d[j] = column[j];
-      }
-      return d;
-    }
     AnyOperator function(Form form) const override {
       // Of a result only its solve and inverse are kept, so that types do not grow without end.
       const auto take = []<class R>(R result) {
