@@ -47,7 +47,7 @@ struct Sparse {
 
 template <class T, class I>
 void check(Context& ctx, const Sparse<T, I>& A, Index n, Op op, Layout layout, accum_t<T> alpha, accum_t<T> beta,
-           bool from_memory = false) {
+           bool gathering = false) {
   using S = accum_t<T>;
   SCOPED_TRACE(detail::concat(A.rows, "x", A.cols, " n ", n, " op ", int(op), " layout ", int(layout)));
   const MatrixView<const T> dense(A.dense.data(), A.rows, A.cols);
@@ -60,7 +60,7 @@ void check(Context& ctx, const Sparse<T, I>& A, Index n, Op op, Layout layout, a
     for (Index i = 0; i < Y.rows(); ++i)
       for (Index j = 0; j < n; ++j) Y(i, j) = std::numeric_limits<S>::quiet_NaN();
   SpmmArgs<T, I> args{{}, op, A.rows, A.cols, A.row_ptr.data(), A.col_idx.data(), A.values.data(), alpha, beta, X, Y};
-  if (from_memory) args.cached = 0;
+  if (gathering) args.gathers_above = 0;
   const bool gathers =
       n == 1 && op == Op::none && std::is_same_v<T, float> && sizeof(I) == 4 && args.nonzeros() >= 32 * A.rows;
   if (ctx.forced("spmm") == "spmm:avx512" && n <= args.pad && !gathers) {

@@ -14,6 +14,7 @@
 #include <support/oracle.hpp>
 #include <support/sparse_patterns.hpp>
 #include <tessera/io/matrix_market.hpp>
+#include <tessera/matrix/csc.hpp>
 
 namespace tessera::test {
 namespace TESSERA_TEST_FILE {
@@ -151,6 +152,28 @@ TEST(Csr, SharesArraysWithEigen) {
   EXPECT_REFUSED(csr_view(E), unsupported_error, "makeCompressed()");
   const Eigen::SparseMatrix<double> columns = eigen_map(A);
   EXPECT_EQ(csr_from_eigen(columns).to_dense(), A.to_dense());
+}
+
+TEST(Csc, SharesArraysWithEigen) {
+  const auto A = csr_from_coo<double>(scattered<double>(40, 30, 0.2));
+  const Csc<double> own = csc_from_csr(A);
+  Eigen::SparseMatrix<double> E = eigen_map(own);
+  EXPECT_EQ(eigen_map(own).valuePtr(), own.values().data());
+  EXPECT_EQ(Eigen::MatrixXd(E), A.to_dense());
+  const auto B = csc_view(E);
+  EXPECT_EQ(B.values().data(), E.valuePtr());
+  EXPECT_EQ(B.row_idx().data(), E.innerIndexPtr());
+  EXPECT_EQ(B.to_dense(), A.to_dense());
+  const Eigen::MatrixXd X = Eigen::MatrixXd::Random(30, 5), Z = Eigen::MatrixXd::Random(40, 5), Y = B * X,
+                        back = B.transpose() * Z;
+  EXPECT_LE((Y - E * X).norm(), 1e-12 * Y.norm());
+  EXPECT_LE((back - E.transpose() * Z).norm(), 1e-12 * back.norm());
+  E.insert(39, 0) = 1;
+  EXPECT_REFUSED(csc_view(E), unsupported_error, "makeCompressed()");
+  const std::array<std::int32_t, 3> starts{0, 1, 2}, rows{0, 2, 0};
+  const std::array<double, 2> values{1, 2};
+  EXPECT_REFUSED((CscView<double>(2, 2, starts, std::span(rows).first(2), values)), format_error,
+                 "row_idx[1] of column 1 is 2");
 }
 
 TEST(Csr, MatricesOfMatrixMarket) {

@@ -99,6 +99,13 @@ template <class T>
 Csc<T> by_columns(Csr<T> A) {
   return csc_from_csr(A);
 }
+/// Of arrays that are kept elsewhere.
+template <class T>
+CscView<T> columns_seen(Csr<T> A) {
+  static std::list<Csc<T>> kept;
+  const Csc<T>& mine = kept.emplace_back(csc_from_csr(A));
+  return {mine.rows(), mine.cols(), mine.col_ptr(), mine.row_idx(), mine.values()};
+}
 template <class T, Index R, Index C>
 Bsr<T> blocks(Csr<T> A) {
   return bsr_from_csr(A, R, C);
@@ -139,15 +146,16 @@ using Types = ::testing::Types<
     SparseCase<CooMatrix<double, std::int64_t>, double, listed_wide<double>>,
     SparseCase<Bsr<float, std::int64_t>, float, wide_blocks<float>>,
     SparseCase<Sell<float, std::int64_t>, float, wide_slices<float>>,
-    SparseCase<Csc<double>, double, by_columns<double>>, SparseCase<Bsr<float>, float, blocks<float, 4, 1>>,
-    SparseCase<Bsr<double>, double, blocks<double, 3, 2>>, SparseCase<Bsr<float>, float, blocks<float, 16, 1>>,
-    SparseCase<Sell<float>, float, slices<float>>, SparseCase<Sell<double>, double, slices<double>>,
-    SparseCase<Nm<float>, float, some_of_each<float, 2, 4>>, SparseCase<Nm<double>, double, some_of_each<double, 3, 5>>,
-    SparseCase<Nm<float>, float, some_of_each<float, 4, 8>>, SparseCase<TiledCsl<float>, float, tiles<float>>,
-    SparseCase<TiledCsl<double>, double, tiles<double>>, SparseCase<Bitmap<float>, float, bits<float>>,
-    SparseCase<Bitmap<double>, double, bits<double>>, SparseCase<Dia<float>, float, diagonals<float>>,
-    SparseCase<CsrDelta<float>, float, distances<float>>, SparseCase<CsrDelta<double>, double, distances<double>>,
-    SparseCase<Dia<double>, double, diagonals<double>>, SparseCase<Hypersparse<float>, float, filled_rows<float>>,
+    SparseCase<Csc<double>, double, by_columns<double>>, SparseCase<CscView<float>, float, columns_seen<float>>,
+    SparseCase<Bsr<float>, float, blocks<float, 4, 1>>, SparseCase<Bsr<double>, double, blocks<double, 3, 2>>,
+    SparseCase<Bsr<float>, float, blocks<float, 16, 1>>, SparseCase<Sell<float>, float, slices<float>>,
+    SparseCase<Sell<double>, double, slices<double>>, SparseCase<Nm<float>, float, some_of_each<float, 2, 4>>,
+    SparseCase<Nm<double>, double, some_of_each<double, 3, 5>>, SparseCase<Nm<float>, float, some_of_each<float, 4, 8>>,
+    SparseCase<TiledCsl<float>, float, tiles<float>>, SparseCase<TiledCsl<double>, double, tiles<double>>,
+    SparseCase<Bitmap<float>, float, bits<float>>, SparseCase<Bitmap<double>, double, bits<double>>,
+    SparseCase<Dia<float>, float, diagonals<float>>, SparseCase<CsrDelta<float>, float, distances<float>>,
+    SparseCase<CsrDelta<double>, double, distances<double>>, SparseCase<Dia<double>, double, diagonals<double>>,
+    SparseCase<Hypersparse<float>, float, filled_rows<float>>,
     SparseCase<Hypersparse<double>, double, filled_rows<double>>>;
 const bool sparse_laws = OperatorLaws<Types>::of("Sparse");
 

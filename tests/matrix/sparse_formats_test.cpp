@@ -235,9 +235,9 @@ TEST(SparseFormats, LongRowsOfDistancesAreSummedFromMemoryAndFromCaches) {
   const auto A = csr_delta_from_csr(csr_from_coo<float>(entries));
   const Buffer<float> x = random_buffer<float>(cols, 3);
   for (const auto& kernel : CsrDeltaKernels::entries<CsrDeltaArgs<float>>())
-    for (const Index cached : {Index{0}, Index{1} << 40}) {
+    for (const Index above : {Index{0}, Index{1} << 40}) {
       if (!active_isa().has(kernel.isa)) continue;
-      SCOPED_TRACE(detail::concat(kernel.name, " cached ", cached));
+      SCOPED_TRACE(detail::concat(kernel.name, " gathers above ", above));
       Context ctx;
       ctx.force(std::string(kernel.name));
       Buffer<float> y(rows);
@@ -252,7 +252,7 @@ TEST(SparseFormats, LongRowsOfDistancesAreSummedFromMemoryAndFromCaches) {
                                      x.data(),
                                      VectorView<float>(y.data(), rows),
                                      static_cast<Index>(A.values().size()),
-                                     cached};
+                                     above};
       launch(ctx, CsrDeltaKernels::select(ctx, args), args, rows, 4);
       Index e = 0;
       for (Index i = 0; i < rows; ++i) {

@@ -11,7 +11,9 @@
 #include <initializer_list>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <support/sparse_patterns.hpp>
@@ -255,37 +257,66 @@ TEST(TriangularSolve, IsTheInverseForAnyTriangleAndThreads) {
 }
 
 // What substitution leaves: |T x - b| <= gamma |T| |x|, row by row (Higham, "Accuracy and Stability", theorem 8.5).
-template <class I>
-void expect_every_triangle(Context& ctx, const Csr<double, I>& A, TriangularOptions options) {
-  constexpr Index R = 5;
+template <class T, class I>
+void expect_solution(const Csr<T, I>& A, TriangularOptions options, const Buffer<T>& b, const Buffer<T>& x,
+                     Index columns) {
   const Index n = A.rows();
-  const TriangularSolver solver(A, options);
-  for (const Index columns : {Index{1}, R}) {
-    const auto b = test::random_buffer<double>(n * columns, 9);
-    Buffer<double> x = b;
-    solver.solve(ctx, MatrixView<double>(x.data(), n, columns));
-    std::vector<double> sum(b.begin(), b.end()), size(sum.size());
-    const auto take = [&](Index i, Index j, double v) {
-      if (options.transposed) std::swap(i, j);
-      for (Index c = 0; c < columns; ++c) {
-        sum[static_cast<std::size_t>(i * columns + c)] -= v * x[j * columns + c];
-        size[static_cast<std::size_t>(i * columns + c)] += std::abs(v * x[j * columns + c]);
+  std::vector<double> sum(b.begin(), b.end()), size(sum.size());
+  const auto take = [&](Index i, Index j, double v) {
+    if (options.transposed) std::swap(i, j);
+    for (Index c = 0; c < columns; ++c) {
+      const double term = v * static_cast<double>(x[j * columns + c]);
+      sum[static_cast<std::size_t>(i * columns + c)] -= term;
+      size[static_cast<std::size_t>(i * columns + c)] += std::abs(term);
+    }
+  };
+  for (Index i = 0; i < n; ++i) {
+    if (options.unit) take(i, i, 1);
+    for (auto e = static_cast<Index>(A.row_ptr().data()[i]); e < static_cast<Index>(A.row_ptr().data()[i + 1]); ++e) {
+      const Index j = A.col_idx().data()[e];
+      if (i == j ? !options.unit : (j < i) == options.lower) take(i, j, static_cast<double>(A.values().data()[e]));
+    }
+  }
+  const double unit = 2 * test::gamma<T>(static_cast<double>(n) + 3);
+  for (std::size_t k = 0; k < sum.size(); ++k)
+    ASSERT_LE(std::abs(sum[k]), unit * (size[k] + std::abs(static_cast<double>(b[static_cast<Index>(k)]))));
+}
+// Every kernel, of one column by slices or not, of several. Those with multiply-adds agree to the bit, as do slices.
+template <class T, class I>
+void expect_every_triangle(const Csr<T, I>& A, TriangularOptions options) {
+  const TriangularSolver<T, I> solver(A, options);
+  for (const Index columns : {1, 2, 5, 19, 75}) {
+    const auto b = test::random_buffer<T>(A.rows() * columns, 9);
+    std::map<bool, Buffer<T>> alike;
+    const auto expect = [&](std::string_view kernel) {
+      for (const Index threads : {1, 2}) {
+        SCOPED_TRACE(detail::concat(kernel, ' ', columns, " threads ", threads));
+        Context ctx = Context::with_threads(threads);
+        if (!kernel.empty()) ctx.force(std::string(kernel));
+        Buffer<T> x = b;
+        try {
+          solver.solve(ctx, MatrixView<T>(x.data(), A.rows(), columns));
+        } catch (const unsupported_error&) {
+          ASSERT_FALSE(kernel.empty() || kernel.ends_with(":ref"));
+          return;
+        }
+        expect_solution(A, options, b, x, columns);
+        const bool fused = columns > 1 && kernel.find(":avx") != kernel.npos;
+        if (columns > 1 && !fused && kernel != "triangular_solve:ref") continue;
+        const auto [first, is_first] = alike.emplace(fused, x);
+        EXPECT_TRUE(std::equal(x.begin(), x.end(), first->second.begin()));
       }
     };
-    for (Index i = 0; i < n; ++i) {
-      if (options.unit) take(i, i, 1);
-      for (auto e = static_cast<Index>(A.row_ptr().data()[i]); e < static_cast<Index>(A.row_ptr().data()[i + 1]); ++e) {
-        const Index j = A.col_idx().data()[e];
-        if (i == j ? !options.unit : (j < i) == options.lower) take(i, j, A.values().data()[e]);
-      }
-    }
-    const double unit = 2 * test::gamma<double>(static_cast<double>(n) + 3);
-    for (std::size_t k = 0; k < sum.size(); ++k)
-      ASSERT_LE(std::abs(sum[k]), unit * (size[k] + std::abs(b[static_cast<Index>(k)])));
+    expect("");
+    const auto expect_all = [&](const auto& kernels) {
+      for (const auto& kernel : kernels)
+        if (active_isa().has(kernel.isa)) expect(kernel.name);
+    };
+    expect_all(TriangularSolveKernels::entries<TriangularSolveArgs<T, I>>());
+    if (columns == 1) expect_all(TriangularSlicesKernels::entries<TriangularSlicesArgs<T, I>>());
   }
 }
 TEST(TriangularSolve, SolvesTrianglesOfEveryPattern) {
-  Context ctx = Context::with_threads(2);
   for (auto [name, list] : test::sparse_patterns<double>()) {
     SCOPED_TRACE(name);
     Coo<double> square;
@@ -298,14 +329,49 @@ TEST(TriangularSolve, SolvesTrianglesOfEveryPattern) {
       }
     for (const bool lower : {true, false})
       for (const bool transposed : {true, false})
-        expect_every_triangle(ctx, csr_from_coo<double>(square), {lower, true, transposed});
+        expect_every_triangle(csr_from_coo<double>(square), {lower, true, transposed});
     for (Index i = 0; i < square.rows; ++i) {
       square.row.push_back(i);
       square.col.push_back(i);
       square.value.push_back(5);
     }
-    for (const bool lower : {true, false})
-      expect_every_triangle(ctx, csr_from_coo<double, std::int64_t>(square), {lower, false, !lower});
+    for (const bool lower : {true, false}) {
+      expect_every_triangle(csr_from_coo<double, std::int64_t>(square), {lower, false, !lower});
+      expect_every_triangle(csr_from_coo<double>(square), {lower, false, lower});
+    }
+    const Csr<double> A = csr_from_coo<double>(square);
+    Buffer<float> values(A.nnz());
+    std::copy(A.values().begin(), A.values().end(), values.begin());
+    expect_every_triangle(Csr<float>(CsrView<float>(trusted, A.rows(), A.cols(), A.row_ptr(), A.col_idx(), values)),
+                          {true, false, false});
+  }
+}
+
+// Levels of many rows, of few entries and of many; columns that are not contiguous go through the same slices.
+TEST(TriangularSolve, SlicesOfLevels) {
+  for (const Index side : {7, 40}) {
+    expect_every_triangle(test::poisson(side), {true, false, false});
+    expect_every_triangle(test::poisson(side), {false, false, true});
+  }
+  Coo<double> entries = to_coo(test::uniform(900, 900, 0.002, 11));
+  for (auto& v : entries.value) v /= 4;
+  for (Index i = 0; i < 900; ++i) {
+    entries.row.push_back(i);
+    entries.col.push_back(i);
+    entries.value.push_back(3 + static_cast<double>(i % 5));
+  }
+  const Sparse A = csr_from_coo<double>(entries);
+  expect_every_triangle(A, {true, false, false});
+  expect_every_triangle(A, {false, true, false});
+  const TriangularSolver solver(A);
+  const auto b = test::random_buffer<double>(900 * 3, 4);
+  Context ctx;
+  Buffer<double> columns = b, rows(900 * 3);
+  solver.solve(ctx, MatrixView<double>(columns.data(), {900, 3}, {1, 900}));
+  for (Index r = 0; r < 3; ++r) {
+    for (Index i = 0; i < 900; ++i) rows[3 * i] = b[900 * r + i];
+    solver.solve(ctx, MatrixView<double>(rows.data(), {900, 1}, {3, 1}));
+    for (Index i = 0; i < 900; ++i) ASSERT_EQ(rows[3 * i], columns[900 * r + i]) << i;
   }
 }
 

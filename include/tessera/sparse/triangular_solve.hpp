@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include <tessera/core/context.hpp>
+#include <tessera/kernels/triangular_solve/list.hpp>
 #include <tessera/sparse/rows.hpp>
 
 namespace tessera::inline TESSERA_ABI {
@@ -21,8 +23,10 @@ struct TriangularOptions {
 /// The lower or upper triangle of a square A, of which no other entry is read, made ready for many solves. Rows are put
 /// into levels, each of which depends on earlier ones alone; threads share the rows of a level, a row is summed in the
 /// order of its entries: the same bits for any number. E. Anderson & Y. Saad, "Solving Sparse Triangular Linear Systems
-/// on Parallel Computers" (1989). Holds a copy of the triangle. O(nnz). A zero on the diagonal gives infinities, as in
-/// dense arithmetic; throws shape_error unless square, property_error where a diagonal entry is not stored.
+/// on Parallel Computers" (1989). Holds a copy of the triangle, and another by levels where these are of eight rows and
+/// more on average: one column is solved for in slices of them, which need not wait for the row before. O(nnz). A zero
+/// on the diagonal gives infinities, as in dense arithmetic; throws shape_error unless square, property_error where a
+/// diagonal entry is not stored.
 template <std::floating_point T, class I = std::int32_t>
 class TriangularSolver {
  public:
@@ -64,17 +68,23 @@ class TriangularSolver {
     if (X.rows() != size())
       throw shape_error(detail::concat("tessera: solving with (", detail::csr_text(size(), size()), ") for (",
                                        detail::shape_text(X.rows(), X.cols()), "): expected ", size(), " rows"));
-    if (ctx.concurrency() == 1) {
-      if (X.cols() == 1)
-        return unit_ ? column<true>(X.data(), X.row_stride()) : column<false>(X.data(), X.row_stride());
-      for (Index k = 0; k < size(); ++k) row(lower_ ? k : size() - 1 - k, X);
+    if (!slice_.empty() && (X.cols() == 1 || X.col_stride() != 1)) {
+      for (Index r = 0; r < X.cols(); ++r) solve_slices(ctx, X.slice(1, r, 1));
       return;
     }
+    TriangularSolveArgs<T, I> args;
+    args.row_ptr = triangle_.row_ptr().data();
+    args.col_idx = triangle_.col_idx().data();
+    args.values = triangle_.values().data();
+    args.diagonal = unit_ ? nullptr : diagonal_.data();
+    args.X = X;
+    args.forwards = lower_;
+    const auto& kernel = TriangularSolveKernels::select(ctx, args);
+    if (ctx.concurrency() == 1) return launch(ctx, kernel, args, size(), std::max<Index>(size(), 1));
+    args.order = order_.data();
     for (std::size_t l = 0; l + 1 < level_begin_.size(); ++l) {
-      const Index first = level_begin_[l], count = level_begin_[l + 1] - first;
-      for_each_chunk(ctx, count, 64, [&](Context&, Index begin, Index end) {
-        for (Index k = begin; k < end; ++k) row(order_[first + k], X);
-      });
+      args.first = level_begin_[l];
+      launch(ctx, kernel, args, level_begin_[l + 1] - args.first, 64);
     }
   }
 
@@ -120,41 +130,68 @@ class TriangularSolver {
     std::vector<Index> next(level_begin_);
     order_ = Buffer<I>(n, uninitialized);
     for (Index i = 0; i < n; ++i) order_[next[static_cast<std::size_t>(level[i])]++] = static_cast<I>(i);
+    cut_slices();
   }
 
-  /// All rows of one column, as `row` sums them.
-  template <bool Unit>
-  void column(T* x, Index step) const {
-    const I *starts = triangle_.row_ptr().data(), *columns = triangle_.col_idx().data();
-    const T *values = triangle_.values().data(), *diagonal = diagonal_.data();
-    const Index n = size();
-    for (Index k = 0; k < n; ++k) {
-      const Index i = lower_ ? k : n - 1 - k, last = starts[i + 1];
-      T sum = x[i * step];
-      for (Index e = starts[i]; e < last; ++e) sum -= values[e] * x[columns[e] * step];
-      x[i * step] = Unit ? sum : sum / diagonal[i];
-    }
-  }
-  void row(Index i, MatrixView<T> X) const {
-    const Index first = triangle_.row_ptr().data()[i], last = triangle_.row_ptr().data()[i + 1];
-    const I* columns = triangle_.col_idx().data();
-    const T* values = triangle_.values().data();
-    if (X.col_stride() == 1 && X.cols() > 1) {
-      T* TESSERA_RESTRICT x = X.data() + i * X.row_stride();
-      for (Index e = first; e < last; ++e) {
-        const T* TESSERA_RESTRICT y = X.data() + columns[e] * X.row_stride();
-        const T value = values[e];
-        for (Index r = 0; r < X.cols(); ++r) x[r] -= value * y[r];
+  /// Slices of each level, whose rows are put in order of their entries.
+  void cut_slices() {
+    constexpr Index width = TriangularSlicesArgs<T, I>::width;
+    Index count = 0;
+    for (std::size_t l = 0; l + 1 < level_begin_.size(); ++l)
+      count += (level_begin_[l + 1] - level_begin_[l] + width - 1) / width;
+    if (count == 0 || 2 * size() < count * width) return;
+    const I* starts = triangle_.row_ptr().data();
+    const auto length = [&](I i) { return starts[static_cast<Index>(i) + 1] - starts[i]; };
+    const Index nnz = triangle_.nnz();
+    slice_columns_ = Buffer<I>(nnz, uninitialized);
+    slice_values_ = Buffer<T>(nnz, uninitialized);
+    if (!unit_) slice_diagonal_ = Buffer<T>(size(), uninitialized);
+    Index to = 0;
+    for (std::size_t l = 0; l + 1 < level_begin_.size(); ++l) {
+      I* const rows = order_.data();
+      std::stable_sort(rows + level_begin_[l], rows + level_begin_[l + 1],
+                       [&](I i, I j) { return length(i) > length(j); });
+      level_slice_.push_back(static_cast<Index>(slice_.size()));
+      for (Index p = level_begin_[l]; p < level_begin_[l + 1]; p += width) {
+        const Index last = std::min(level_begin_[l + 1], p + width);
+        slice_.push_back(p);
+        slice_step_.push_back(static_cast<Index>(held_.size()));
+        slice_entry_.push_back(to);
+        for (I k = 0; k < length(rows[p]); ++k) {
+          Index r = p;
+          for (; r < last && length(rows[r]) > k; ++r) {
+            const auto e = static_cast<Index>(starts[rows[r]] + k);
+            slice_columns_[to] = triangle_.col_idx().data()[e];
+            slice_values_[to++] = triangle_.values().data()[e];
+          }
+          held_.push_back(static_cast<std::uint8_t>(r - p));
+        }
       }
-      if (unit_) return;
-      const T d = diagonal_[i];
-      for (Index r = 0; r < X.cols(); ++r) x[r] /= d;
-      return;
     }
-    for (Index r = 0; r < X.cols(); ++r) {
-      T sum = X(i, r);
-      for (Index e = first; e < last; ++e) sum -= values[e] * X(columns[e], r);
-      X(i, r) = unit_ ? sum : sum / diagonal_[i];
+    if (!unit_)
+      for (Index p = 0; p < size(); ++p) slice_diagonal_[p] = diagonal_[order_[p]];
+    level_slice_.push_back(static_cast<Index>(slice_.size()));
+    slice_.push_back(size());
+    slice_step_.push_back(static_cast<Index>(held_.size()));
+    slice_entry_.push_back(to);
+  }
+  void solve_slices(Context& ctx, MatrixView<T> x) const {
+    TriangularSlicesArgs<T, I> args;
+    args.order = order_.data();
+    args.diagonal = unit_ ? nullptr : slice_diagonal_.data();
+    args.col_idx = slice_columns_.data();
+    args.values = slice_values_.data();
+    args.position = slice_.data();
+    args.step = slice_step_.data();
+    args.entry = slice_entry_.data();
+    args.held = held_.data();
+    args.x = x.data();
+    args.stride = x.row_stride();
+    const auto& kernel = TriangularSlicesKernels::select(ctx, args);
+    if (ctx.concurrency() == 1) return launch(ctx, kernel, args, level_slice_.back(), level_slice_.back());
+    for (std::size_t l = 0; l + 1 < level_slice_.size(); ++l) {
+      args.first = level_slice_[l];
+      launch(ctx, kernel, args, level_slice_[l + 1] - args.first, 4);
     }
   }
 
@@ -163,6 +200,12 @@ class TriangularSolver {
   bool unit_ = false, lower_ = true;
   Buffer<I> order_;                 // rows by level
   std::vector<Index> level_begin_;  // (levels + 1)
+
+  // TriangularSlicesArgs', or none.
+  std::vector<Index> slice_, slice_step_, slice_entry_, level_slice_;
+  std::vector<std::uint8_t> held_;
+  Buffer<I> slice_columns_;
+  Buffer<T> slice_values_, slice_diagonal_;
 };
 
 template <CompressedRows A>

@@ -6,7 +6,7 @@
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
-#include <tessera/simd/cache.hpp>
+#include <tessera/kernels/spmm/gathers.hpp>
 
 namespace tessera::inline TESSERA_ABI {
 
@@ -22,10 +22,10 @@ struct CsrDeltaArgs : KernelArgs {
   S alpha = 1, beta = 0;
   const S* x = nullptr;
   VectorView<S> y;
-  Index entries = 0;                    // of all rows
-  Index cached = cache_sizes().l3 / 2;  // bytes of entries that are taken to stay in a cache
+  Index entries = 0;                              // of all rows
+  Index gathers_above = detail::gathers_above();  // bytes of entries
 
-  bool from_memory() const { return entries * static_cast<Index>(sizeof(T) + sizeof(std::uint16_t)) > cached; }
+  bool gathers() const { return entries * static_cast<Index>(sizeof(T) + sizeof(std::uint16_t)) > gathers_above; }
   void put(Index i, S sum) const { y(i) = beta == S(0) ? alpha * sum : alpha * sum + beta * y(i); }
 };
 

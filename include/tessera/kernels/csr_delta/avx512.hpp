@@ -36,7 +36,7 @@ struct CsrDeltaAvx512 {
           Index e = a.unit_ptr[u];
           const Index count = a.unit_ptr[u + 1] - e;
           if (count >= Sums::fewest)
-            sum += Sums::sum(a.values + e, a.distances + e, x, count, a.from_memory());
+            sum += Sums::sum(a.values + e, a.distances + e, x, count, a.gathers());
           else
             for (; e < a.unit_ptr[u + 1]; ++e) sum += a.values[e] * x[a.distances[e]];
         }

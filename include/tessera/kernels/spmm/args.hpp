@@ -9,7 +9,7 @@
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/kernels/kernel.hpp>
-#include <tessera/simd/cache.hpp>
+#include <tessera/kernels/spmm/gathers.hpp>
 
 // Sums live in arrays, which only stay in registers when their loops are unrolled.
 #if defined(__clang__)
@@ -51,9 +51,9 @@ struct SpmmArgs : KernelArgs {
   Index block = 0;  // columns of A that meet a panel together
   const S* panels = nullptr;
 
-  Index cached = cache_sizes().l3 / 2;  // bytes of entries that are taken to stay in a cache
+  Index gathers_above = detail::gathers_above();  // bytes of entries
 
-  bool from_memory() const { return nonzeros() * static_cast<Index>(sizeof(T) + sizeof(I)) > cached; }
+  bool gathers() const { return nonzeros() * static_cast<Index>(sizeof(T) + sizeof(I)) > gathers_above; }
   Index nonzeros() const { return static_cast<Index>(row_ptr[rows]) - static_cast<Index>(row_ptr[0]); }
   Index row_pieces() const { return (Y.rows() + row_step - 1) / row_step; }
   Index pieces() const { return row_pieces() * ((Y.cols() + col_step - 1) / col_step); }

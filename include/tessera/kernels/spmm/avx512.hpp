@@ -18,10 +18,10 @@ namespace detail::spmm_avx512 {
 /// One column of f32 and 32-bit indices in vectors.
 struct SpmmVectors {
   template <class T, class I, class S>
-  static S sum(const T* values, const I* columns, const S* x, Index count, bool from_memory) {
+  static S sum(const T* values, const I* columns, const S* x, Index count, bool gathers) {
     if constexpr (std::same_as<T, float> && std::same_as<I, std::int32_t>)
-      if (count >= ColumnSums::fewest) return ColumnSums::sum(values, columns, x, count, from_memory);
-    return SpmmNumbers::sum(values, columns, x, count, from_memory);
+      if (count >= ColumnSums::fewest) return ColumnSums::sum(values, columns, x, count, gathers);
+    return SpmmNumbers::sum(values, columns, x, count, gathers);
   }
 };
 }  // namespace detail::spmm_avx512

@@ -7,7 +7,7 @@
 /// One column in numbers: on Zen 3 gathers are slower.
 struct SpmmNumbers {
   template <class T, class I, class S>
-  static S sum(const T* values, const I* columns, const S* x, Index count, bool /*from_memory*/) {
+  static S sum(const T* values, const I* columns, const S* x, Index count, bool /*gathers*/) {
     constexpr Index ahead = 128;
     S sums[8] = {};
     Index e = 0;
@@ -44,7 +44,7 @@ struct SpmmLoop {
           if (a.Y.cols() == 1)
             vector(a, piece.i, piece.i_end);
           else
-            forward(a, piece.i, piece.i_end, a.scratch_of(range.worker));
+            forward(a, piece, a.scratch_of(range.worker));
         } else if (a.Y.cols() == 1) {
           vector_transposed(a, piece.i, piece.i_end);
         } else {
@@ -61,11 +61,11 @@ struct SpmmLoop {
   static void vector(const SpmmArgs<T, I>& a, Index begin, Index end) {
     using S = accum_t<T>;
     const S* const x = a.panels != nullptr ? a.panels : a.X.data();
-    const bool from_memory = a.from_memory();
+    const bool gathers = a.gathers();
     Index e = static_cast<Index>(a.row_ptr[begin]);
     for (Index i = begin; i < end; ++i) {
       const Index last = static_cast<Index>(a.row_ptr[i + 1]);
-      const S sum = OneColumn::sum(a.values + e, a.col_idx + e, x, last - e, from_memory);
+      const S sum = OneColumn::sum(a.values + e, a.col_idx + e, x, last - e, gathers);
       e = last;
       S& y = a.Y(i, 0);
       y = a.beta == S(0) ? a.alpha * sum : a.alpha * sum + a.beta * y;
@@ -119,9 +119,10 @@ struct SpmmLoop {
   }
 
   template <class T, class I>
-  static void forward(const SpmmArgs<T, I>& a, Index begin, Index end, std::byte* scratch) {
+  static void forward(const SpmmArgs<T, I>& a, const typename SpmmArgs<T, I>::Piece& piece, std::byte* scratch) {
     constexpr Index W = Reg<T>::width;
-    for (Index j = 0; j < a.Y.cols(); j += a.panel) {
+    const Index begin = piece.i, end = piece.i_end;
+    for (Index j = piece.j; j < piece.j_end; j += a.panel) {
       const auto panel = a.panel_at(j);
       for (Index c = 0; c < panel.columns;) {
         const Index vectors = (panel.columns - c + W - 1) / W;
