@@ -257,8 +257,13 @@ std::function<Parts&()> later(std::function<Parts()> make) {
     return **made;
   };
 }
+/// Of memory that stays: what is measured after new pages waits until those are written back.
 std::function<double()> reading(double bytes) {
-  return [=] { return bench::read_roof(Buffer<float>(static_cast<Index>(bytes / 4))); };
+  return [=] {
+    static Buffer<float> memory;
+    if (const auto size = static_cast<Index>(bytes / 4); memory.size() != size) memory = Buffer<float>(size);
+    return bench::read_roof(memory);
+  };
 }
 template <class F>
 std::function<void()> with(const std::function<Parts&()>& parts, F f) {

@@ -22,13 +22,23 @@ struct Slices {
     const __mmask16 all = some16(a.position[s + 1] - from);
     const __m512i rows = _mm512_maskz_loadu_epi32(all, a.order + from);
     __m512 sum = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), all, rows, a.x, 4);
-    for (Index k = a.step[s], e = a.entry[s]; k < a.step[s + 1]; e += a.held[k++]) {
-      const __mmask16 live = some16(a.held[k]);
-      const __m512 x =
-          _mm512_mask_i32gather_ps(_mm512_setzero_ps(), live, _mm512_maskz_loadu_epi32(live, a.col_idx + e), a.x, 4);
-      const __m512 product =
-          _mm512_maskz_mul_round_ps(live, _mm512_maskz_loadu_ps(live, a.values + e), x, _MM_FROUND_CUR_DIRECTION);
-      sum = _mm512_mask_sub_round_ps(sum, live, sum, product, _MM_FROUND_CUR_DIRECTION);
+    const Index last = a.step[s + 1];
+    Index e = a.entry[s];
+    for (Index k = a.step[s]; k < last; ++k) {
+      const Index held = a.held[k];
+      if (held == 16) {  // 1.4 to 1.6 times as fast as by masks
+        const __m512 x = _mm512_i32gather_ps(_mm512_loadu_si512(a.col_idx + e), a.x, 4);
+        const __m512 product = _mm512_mul_round_ps(_mm512_loadu_ps(a.values + e), x, _MM_FROUND_CUR_DIRECTION);
+        sum = _mm512_sub_round_ps(sum, product, _MM_FROUND_CUR_DIRECTION);
+      } else {
+        const __mmask16 live = some16(held);
+        const __m512 x =
+            _mm512_mask_i32gather_ps(_mm512_setzero_ps(), live, _mm512_maskz_loadu_epi32(live, a.col_idx + e), a.x, 4);
+        const __m512 product =
+            _mm512_maskz_mul_round_ps(live, _mm512_maskz_loadu_ps(live, a.values + e), x, _MM_FROUND_CUR_DIRECTION);
+        sum = _mm512_mask_sub_round_ps(sum, live, sum, product, _MM_FROUND_CUR_DIRECTION);
+      }
+      e += held;
     }
     if (a.diagonal != nullptr) sum = _mm512_maskz_div_ps(all, sum, _mm512_maskz_loadu_ps(all, a.diagonal + from));
     _mm512_mask_i32scatter_ps(a.x, all, rows, sum, 4);
@@ -42,15 +52,29 @@ struct Slices {
       rows[h] = _mm256_maskz_loadu_epi32(all[h], a.order + from + 8 * h);
       sum[h] = _mm512_mask_i32gather_pd(_mm512_setzero_pd(), all[h], rows[h], a.x, 8);
     }
-    for (Index k = a.step[s], e = a.entry[s]; k < a.step[s + 1]; e += a.held[k++])
-      for (int h = 0; h < 2; ++h) {
-        const __mmask8 live = some8(a.held[k] - 8 * h);
-        const __m512d x = _mm512_mask_i32gather_pd(_mm512_setzero_pd(), live,
-                                                   _mm256_maskz_loadu_epi32(live, a.col_idx + e + 8 * h), a.x, 8);
-        const __m512d product = _mm512_maskz_mul_round_pd(live, _mm512_maskz_loadu_pd(live, a.values + e + 8 * h), x,
-                                                          _MM_FROUND_CUR_DIRECTION);
-        sum[h] = _mm512_mask_sub_round_pd(sum[h], live, sum[h], product, _MM_FROUND_CUR_DIRECTION);
+    const Index last = a.step[s + 1];
+    Index e = a.entry[s];
+    for (Index k = a.step[s]; k < last; ++k) {
+      const Index held = a.held[k];
+      if (held == 16) {
+        for (int h = 0; h < 2; ++h) {
+          const __m256i columns = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.col_idx + e + 8 * h));
+          const __m512d product = _mm512_mul_round_pd(_mm512_loadu_pd(a.values + e + 8 * h),
+                                                      _mm512_i32gather_pd(columns, a.x, 8), _MM_FROUND_CUR_DIRECTION);
+          sum[h] = _mm512_sub_round_pd(sum[h], product, _MM_FROUND_CUR_DIRECTION);
+        }
+      } else {
+        for (int h = 0; h < 2; ++h) {
+          const __mmask8 live = some8(held - 8 * h);
+          const __m512d x = _mm512_mask_i32gather_pd(_mm512_setzero_pd(), live,
+                                                     _mm256_maskz_loadu_epi32(live, a.col_idx + e + 8 * h), a.x, 8);
+          const __m512d product = _mm512_maskz_mul_round_pd(live, _mm512_maskz_loadu_pd(live, a.values + e + 8 * h), x,
+                                                            _MM_FROUND_CUR_DIRECTION);
+          sum[h] = _mm512_mask_sub_round_pd(sum[h], live, sum[h], product, _MM_FROUND_CUR_DIRECTION);
+        }
       }
+      e += held;
+    }
     for (int h = 0; h < 2; ++h) {
       if (a.diagonal != nullptr)
         sum[h] = _mm512_maskz_div_pd(all[h], sum[h], _mm512_maskz_loadu_pd(all[h], a.diagonal + from + 8 * h));
