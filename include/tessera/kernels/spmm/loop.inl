@@ -9,8 +9,13 @@ struct SpmmNumbers {
   template <class T, class I, class S>
   static S sum(const T* values, const I* columns, const S* x, Index count, bool /*gathers*/) {
     constexpr Index ahead = 128;
-    S sums[8] = {};
     Index e = 0;
+    if (count < 8) {
+      S sum = 0;
+      for (; e < count; ++e) sum += static_cast<S>(values[e]) * x[columns[e]];
+      return sum;
+    }
+    S sums[8] = {};
     for (; e + 8 <= count; e += 8) {
       __builtin_prefetch(values + e + ahead);
       __builtin_prefetch(columns + e + ahead);
