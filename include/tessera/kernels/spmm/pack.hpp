@@ -31,7 +31,8 @@ void pack_panels(Context& ctx, MatrixView<const S> X, Index panel, Index pad, S*
 /// of columns at a time, with two a row's beginning and end take half of the time of 10 nonzeros; eight where X is far.
 /// X is to stay in L1 while many rows pass by, but a row wants 40 nonzeros a block to pay for its beginning and end,
 /// 100 where X is in L2. 512-bit lanes read X from L2 nearly as fast: there rows are not cut (1.2 to 1.4 times as fast
-/// on Zen 5), and of sparse rows a panel that stays in L2 meets all before the next one (1.1 times).
+/// on Zen 5; 0.65 to 0.75 where X is as large as L2), and of sparse rows a panel that stays in L2 meets all before the
+/// next one (1.1 times).
 template <class T, class I>
 void cut_forward(SpmmArgs<T, I>& a, Index nonzeros) {
   using S = accum_t<T>;
@@ -48,9 +49,10 @@ void cut_forward(SpmmArgs<T, I>& a, Index nonzeros) {
   const Index line = std::min(a.panel, n) * static_cast<Index>(sizeof(S));
   const Index first = std::max<Index>(1, caches.l1 / line), second = std::max<Index>(1, caches.l2 / line);
   const bool cached = a.cols <= second;  // X stays in L2 as it is
+  const bool near = wide && a.cols * line <= std::max(caches.l2 / 4 * 3, Index{512} << 10);
   const double wanted = (cached ? 100 : 40) / density;
   a.block = a.cols;
-  if (wanted < static_cast<double>(second) && !(cached && (wide || density < 0.15)))
+  if (wanted < static_cast<double>(second) && !near && !(cached && density < 0.15))
     a.block = std::max(first, static_cast<Index>(wanted));
   if (4 * a.block >= 3 * a.cols) a.block = a.cols;
 }
