@@ -149,8 +149,8 @@ class TriangularSolver {
     Index to = 0;
     for (std::size_t l = 0; l + 1 < level_begin_.size(); ++l) {
       I* const rows = order_.data();
-      std::stable_sort(rows + level_begin_[l], rows + level_begin_[l + 1],
-                       [&](I i, I j) { return length(i) > length(j); });
+      std::sort(rows + level_begin_[l], rows + level_begin_[l + 1],
+                [&](I i, I j) { return length(i) != length(j) ? length(i) > length(j) : i < j; });
       level_slice_.push_back(static_cast<Index>(slice_.size()));
       for (Index p = level_begin_[l]; p < level_begin_[l + 1]; p += width) {
         const Index last = std::min(level_begin_[l + 1], p + width);
