@@ -1,6 +1,7 @@
 /// Inference: every linear layer is a tessera operator, the context is a tessera KV cache.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -58,6 +59,12 @@ class Network {
   Buffer<float> norm_;
   std::vector<Layer> layers_;
 };
+
+/// The last of the queries of a block, at most 16: what policies look at.
+inline View<const float, 3> latest(View<const float, 3> Q) {  // (heads, n, d)
+  const Index n = Q.extent(1), some = std::min<Index>(n, 16);
+  return Q.slice(1, n - some, some);
+}
 
 /// What attention read for some tokens, as if they came one by one.
 struct AttentionReads {

@@ -33,12 +33,6 @@ auto whenever(Index most, Policy policy) {
   };
 }
 
-/// Up to 16 queries of the block just read.
-View<const float, 3> latest(View<const float, 3> Q) {
-  const Index n = Q.extent(1), probes = std::min<Index>(n, 16);
-  return Q.slice(1, n - probes, probes);
-}
-
 /// policy_of(layer, layers) after a layer's attention, for policies that look at the latest queries. `most` of a head,
 /// layers' budgets may differ.
 template <class PolicyOf>

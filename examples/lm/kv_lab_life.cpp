@@ -18,8 +18,6 @@ namespace lm {
 
 namespace {
 
-constexpr Index probes_kept = 16;
-
 double f16_bytes(Index kv_heads, Index n, Index d) { return static_cast<double>(2 * 2 * kv_heads * n * d); }
 
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -50,11 +48,6 @@ std::unique_ptr<kv::KvCacheBase> new_cache(Context& ctx, const std::string& code
             .clone();
   if (policy.track && !policy.repeats) policy.track(*cache);
   return cache;
-}
-
-View<const float, 3> latest(View<const float, 3> Q) {
-  const Index n = Q.extent(1), some = std::min(n, probes_kept);
-  return Q.slice(1, n - some, some);
 }
 
 /// ScaleKV's index of a layer, the latest queries being the current map; mean over heads.

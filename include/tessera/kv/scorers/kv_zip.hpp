@@ -25,11 +25,11 @@ struct AttentionPeaks {
 /// score_t = the peak that AttentionPeaks tracks: what the model needs of its cache to say the context once more, and
 /// so any answer.
 /// J. Kim et al., "KVzip: Query-Agnostic KV Cache Compression with Context Reconstruction" (2025), §3. After the
-/// prompt, a fork of the cache tracks AttentionPeaks, "Repeat the previous context:" and the context itself
-/// go through the model over it, and `score(KvZip{&fork}) | keep_adaptive(0.3, 0) | evict()` compresses the cache. It
-/// may be the cache itself that tracks, KvZip{}, truncated to the prompt afterwards; but then exact windows of codecs
-/// have moved on, and capacity is that of both. Deviation: the repetition attends to the whole context, where the paper
-/// cuts both into chunks to save time. O(n).
+/// prompt, a fork of the cache tracks AttentionPeaks, "Repeat the previous context:" and the context itself go through
+/// the model over it, and `score(KvZip{&fork}) | keep_adaptive(0.3, 0) | evict()` compresses the cache. It may be the
+/// cache itself that tracks, KvZip{}, truncated to the prompt afterwards; but then exact windows of codecs have moved
+/// on, and capacity is that of both. Deviation: the repetition attends to the whole context, where the paper cuts both
+/// into chunks to save time. O(n).
 struct KvZip {
   const KvCacheBase* repeated = nullptr;  // tracks; begins with the tokens of the cache; must outlive this
   static constexpr Needs needs = Needs::none;
