@@ -8,6 +8,8 @@
 #include <numeric>
 #include <string>
 
+#include <support/message_of.hpp>
+
 #include "kv/support.hpp"
 
 namespace tessera::test {
@@ -288,6 +290,11 @@ TEST(KvCache, RefusesShapesThatDoNotFit) {
   Tokens zeros(2, 1, 8, 29);  // nothing cached: zeros
   cache.attend(ctx, K.part(0, 1), zeros.view());
   for (const float x : zeros.buffer) EXPECT_EQ(x, 0.0f);
+
+  cache.append(ctx, K.view(), K.view());
+  const Index every_other[] = {0, 2};
+  cache.retain(1, every_other);  // what is named is the longest head's, not the sum over heads
+  EXPECT_SAYS(message_of<shape_error>([&] { cache.attend(ctx, Q.view(), out.view()); }), "over keys (2, 3, 8)");
 }
 
 }  // namespace

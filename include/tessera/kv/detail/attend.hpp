@@ -47,7 +47,9 @@ inline void attend(Context& ctx, const KvReadable& cache, const KvTrackers& trac
                    View<float, 3> out, const AttentionOptions& options, const AttentionStatistics<float>& also,
                    const ScoreHook<float>& hook) {
   const Index kv_heads = cache.kv_heads();
-  const std::array<Index, 3> held{kv_heads, cache.tokens(), cache.head_dim()};
+  Index longest = 0;
+  for (Index h = 0; h < kv_heads; ++h) longest = std::max(longest, cache.size(h));
+  const std::array<Index, 3> held{kv_heads, longest, cache.head_dim()};
   AttentionArgs<float> args = tessera::detail::attention_args<float>(Q, held, held, out, options, also);
   tessera::detail::check_contiguous("queries, result", Q, out);
   const Index n = args.n, first = cache.next_position() - n;
