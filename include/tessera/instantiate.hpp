@@ -18,6 +18,7 @@
 #include <tessera/kernels/attention/unpack/list.hpp>
 #include <tessera/kernels/batched/batched.hpp>
 #include <tessera/kernels/fwht/list.hpp>
+#include <tessera/kernels/gemm/packed.hpp>
 #include <tessera/kernels/rope/list.hpp>
 #include <tessera/matrix/dense.hpp>
 #include <tessera/matrix/detail/thin_qr.hpp>

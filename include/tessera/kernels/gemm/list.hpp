@@ -53,6 +53,11 @@ using GemmKernels = typename detail::GemmList<TA, TB, T>::type;
 TESSERA_DETAIL_SHARE(float, float, float);
 TESSERA_DETAIL_SHARE(double, double, double);
 TESSERA_DETAIL_SHARE(bf16, bf16, float);
+TESSERA_DETAIL_SHARE(bf16, float, float);
+TESSERA_DETAIL_SHARE(float, bf16, float);
+TESSERA_DETAIL_SHARE(f16, f16, float);
+TESSERA_DETAIL_SHARE(f16, float, float);
+TESSERA_DETAIL_SHARE(float, f16, float);
 #undef TESSERA_DETAIL_SHARE
 
 }  // namespace tessera::inline TESSERA_ABI

@@ -31,6 +31,23 @@ bool with_packing_kernel(KernelList<Kernels...>, Wanted&& wanted, F&& f) {
 template <class T>
 concept PackedBytes = std::integral<T> && sizeof(T) == 1;
 
+/// The product of `args` with its packed factor by the kernel of the name that packed it.
+template <class TA, class TB, class T>
+void multiply_packed(Context& ctx, std::string_view kernel, const GemmArgs<TA, TB, T>& args) {
+  with_packing_kernel<TA, TB, T>(
+      GemmKernels<TA, TB, T>(), [&](std::string_view name, Isa) { return name == kernel; },
+      [&]<class K>(std::type_identity<K>) {
+        const auto entry = kernel_entry<K, GemmArgs<TA, TB, T>>();
+        if (gemm_alone(ctx, args))
+          launch(ctx, entry, args, args.m(), args.m());
+        else
+          gemm_in_parallel<typename K::template Blocked<TA, TB, T>>(ctx, entry, args);
+      });
+}
+
+TESSERA_SHARED(void multiply_packed<float>(Context&, std::string_view, const GemmArgs<float, float, float>&));
+TESSERA_SHARED(void multiply_packed<double>(Context&, std::string_view, const GemmArgs<double, double, double>&));
+
 /// What products with a packed factor of T are summed in.
 template <class T>
 using packed_sum_t =
@@ -142,14 +159,7 @@ class PackedFactor {
       args.zero_a = zero;
       args.zero_b = zero_;
     }
-    visit<TA>([&](std::string_view name, Isa) { return name == kernel_; },
-              [&]<class K>(std::type_identity<K>) {
-                const auto entry = detail::kernel_entry<K, GemmArgs<TA, T, Sum>>();
-                if (detail::gemm_alone(ctx, args))
-                  launch(ctx, entry, args, args.m(), args.m());
-                else
-                  detail::gemm_in_parallel<typename K::template Blocked<TA, T, Sum>>(ctx, entry, args);
-              });
+    detail::multiply_packed(ctx, kernel_, args);
   }
 
   Buffer<std::byte> memory_;
