@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <support/amx_emulator.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/kernels/sparse_int8/sparse_int8.hpp>
 
@@ -183,6 +184,7 @@ void for_each_kernel(F&& f) {
 
 TEST(SparseInt8, BlocksOfEveryKernelAreExact) {
   for_each_kernel<BsrInt8Kernels, BsrInt8Args>([](Context& ctx, Context& threads) {
+    if (ctx.forced("bsr_int8") == "bsr_int8:amx_int8") return;  // below
     for (const Index R : {1, 2, 3, 4, 7, 16, 64}) {
       check_all(ctx, Blocks(1, 1, R, 1.0), {1, 16});
       check_all(ctx, Blocks(37, 53, R, 0.3), {1, 2, 5, 16, 17, 40});
@@ -194,6 +196,39 @@ TEST(SparseInt8, BlocksOfEveryKernelAreExact) {
     check_all(ctx, Blocks(5, 4100, 1, 0.02), {3, 64});  // parts of columns where panels are of bytes
     check_all(threads, Blocks(300, 100, 4, 0.2), {33});
   });
+}
+
+TEST(SparseInt8, BlocksInTilesAreExact) {
+  const test::AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  Context ctx, threads = Context::with_threads(2);
+  for (Context* const context : {&ctx, &threads}) context->force("bsr_int8:amx_int8");
+  for (const Index R : {4, 5, 7, 16, 20, 64}) {
+    check_all(ctx, Blocks(1, 1, R, 1.0), {16});
+    check_all(ctx, Blocks(37, 53, R, 0.3), {16, 17, 40});
+  }
+  check_all(ctx, Blocks(70, 300, 16, 0.7), {19, 33});  // several tiles a row of blocks
+  check_all(ctx, Blocks(20, 31, 4, 0.0), {18});
+  check_all(ctx, Blocks(10, 70, 4, 0.9), {32, 48, 63, 64, 65, 68, 100});
+  check_all(ctx, Blocks(9, 20, 4, 0.5), {512, 513, 528});  // parts of X, none too narrow
+  check_all(ctx, Blocks(9, 4100, 4, 0.02), {20});          // parts of columns
+  check_all(threads, Blocks(300, 100, 4, 0.2), {33});
+  check_all(threads, Blocks(150, 70, 48, 0.6), {50});
+}
+
+TEST(SparseInt8, TilesTakeWhatFillsThem) {
+  const test::AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  const auto chosen = [](Index R, Index n) {
+    const Blocks A(64, 40, R, 0.5);
+    auto args = A.args();
+    args.C = MatrixView<std::int32_t>(nullptr, A.rows, n);
+    return std::string(BsrInt8Kernels::select(Context(), args).name);
+  };
+  EXPECT_EQ(chosen(4, 16), "bsr_int8:amx_int8");
+  EXPECT_EQ(chosen(64, 200), "bsr_int8:amx_int8");
+  EXPECT_EQ(chosen(4, 15), "bsr_int8:avx512_vnni");
+  EXPECT_EQ(chosen(3, 16), "bsr_int8:avx512_vnni");
 }
 
 TEST(SparseInt8, GroupsOfEveryKernelAreExact) {
@@ -238,21 +273,25 @@ TEST(SparseInt8, LayersOfBertAreExact) {
 }
 
 TEST(SparseInt8, TheLargestSumsWrapAsIntegersDo) {
+  const test::AmxEmulation amx;
   for_each_kernel<BsrInt8Kernels, BsrInt8Args>([](Context& ctx, Context&) {
-    const Index K = 70000;  // times 255 times 128 is over 2^31
+    const bool tiles = ctx.forced("bsr_int8") == "bsr_int8:amx_int8";
+    const Index K = 70000, R = tiles ? 4 : 1, N = tiles ? 16 : 1;  // K times 255 times 128 is over 2^31
     std::vector<std::int32_t> ptr{0, static_cast<std::int32_t>(K)}, col(static_cast<std::size_t>(K));
     for (std::size_t k = 0; k < col.size(); ++k) col[k] = static_cast<std::int32_t>(k);
-    const std::vector<std::int8_t> values(static_cast<std::size_t>(K), -128);
-    const std::vector<std::uint8_t> x(static_cast<std::size_t>(K), 255);
+    const std::vector<std::int8_t> values(static_cast<std::size_t>(K * R), -128);
+    const std::vector<std::uint8_t> x(static_cast<std::size_t>(K * N), 255);
     BsrInt8Args a;
-    a.rows = 1;
+    a.rows = R;
     a.cols = K;
+    a.block_rows = R;
     a.block_ptr = ptr.data();
     a.block_col = col.data();
     a.values = values.data();
-    std::int32_t y = 0;
-    sparse_int8(ctx, a, 1, MatrixView<const std::uint8_t>(x.data(), K, 1), 0, MatrixView<std::int32_t>(&y, 1, 1));
-    EXPECT_EQ(y, static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{K} * 255 * -128)));
+    Buffer<std::int32_t> y(R * N);
+    sparse_int8(ctx, a, 1, MatrixView<const std::uint8_t>(x.data(), K, N), 0, MatrixView<std::int32_t>(y.data(), R, N));
+    for (const std::int32_t sum : y)
+      EXPECT_EQ(sum, static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{K} * 255 * -128)));
   });
 }
 

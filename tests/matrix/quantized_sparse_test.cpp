@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <io/io_test.hpp>
+#include <support/amx_emulator.hpp>
 #include <support/oracle.hpp>
 #include <support/sparse_patterns.hpp>
 #include <tessera/compress/n_of_m.hpp>
@@ -104,6 +105,26 @@ TEST(QuantizedSparse, WhatFollowsIsWhatFollowsADenseProduct) {
   expect_alike(pack_block_sparse(pruned_blocks(tall), 4));
   expect_alike(pack_n_of_m(masked_csr(nm_mask(view(tall), 2, 4), view(tall)), 2, 4));
   expect_alike(quantize_sparse(pruned_blocks(tall)));
+}
+
+TEST(QuantizedSparse, WhatFollowsTilesIsThatToo) {
+  const AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  Context ctx, threads = Context::with_threads(2);
+  for (Context* const context : {&ctx, &threads}) context->force("bsr_int8:amx_int8");
+  const Eigen::MatrixXf W = random_matrix(70, 90, 1);
+  expect_as_dense(ctx, pack_block_sparse(pruned_blocks(W), 4));
+  expect_as_dense(threads, pack_block_sparse(pruned_blocks(W), 16));
+  expect_as_dense(ctx, pack_block_sparse(pruned_blocks(W.topRows(20)), 4), 530);
+
+  const auto Q = pack_block_sparse(pruned_blocks(W), 16);
+  const Eigen::MatrixXf X = random_matrix(90, 21, 2);
+  Eigen::MatrixXf y(70, 21), expected(70, 21);
+  Context reference;
+  reference.force("bsr_int8:ref");
+  Q.apply(ctx, Op::none, 2, view(X), 0, view(y));
+  Q.apply(reference, Op::none, 2, view(X), 0, view(expected));
+  EXPECT_EQ(y, expected);
 }
 
 TEST(QuantizedSparse, RowsAreRoundedToNearest) {

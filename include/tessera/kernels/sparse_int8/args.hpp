@@ -20,7 +20,7 @@ struct SparseInt8Args : KernelArgs {
   Index rows = 0, cols = 0;
   std::int32_t alpha = 1, beta = 0;
   const std::int16_t* panels = nullptr;
-  const std::uint8_t* bytes = nullptr;  // kernels of avx512_vnni and avx512_vbmi read these instead
+  const std::uint8_t* bytes = nullptr;  // kernels of avx512_vnni, avx512_vbmi and amx_int8 read these instead
   std::int32_t zero = 0;                // theirs
   Index byte_panel = 64;                // columns of a panel of them
   bool narrow = false;                  // up to 4 columns are 4 bytes a row

@@ -11,62 +11,73 @@
 TESSERA_TARGET_BEGIN(TESSERA_TARGET_AVX512_VNNI)
 namespace tessera::inline TESSERA_ABI {
 
+namespace detail::sparse_int8_vnni {
+
+/// A's columns in equal parts, the rows of a panel that they meet being 256 kB at most, in L2.
+inline Index part(const BsrInt8Args& a) {
+  constexpr Index most = 4096;
+  const Index parts = (a.cols + most - 1) / most;
+  return (a.cols + parts - 1) / parts;
+}
+inline Index most_fours(const BsrInt8Args& a) { return (part(a) + 3) / 4; }
+
+/// Block rows [begin, end), no more than a piece has: `rows` takes a part's blocks of each, then multiplies each with
+/// every panel.
+template <class Rows>
+void multiply_piece(const BsrInt8Args& a, Index begin, Index end, Rows& rows) {
+  const Index columns = part(a), top = begin * a.block_rows, down = std::min(a.rows, end * a.block_rows) - top;
+  Index next[BsrInt8Args::most_rows];
+  for (Index b = begin; b < end; ++b) next[b - begin] = a.block_ptr[b];
+  for (Index from = 0; from < a.cols; from += columns) {
+    for (Index b = begin; b < end; ++b) {
+      Index &e = next[b - begin], stop = a.block_ptr[b + 1];
+      if (from + columns < a.cols)
+        for (stop = e; stop < a.block_ptr[b + 1] && a.block_col[stop] < from + columns;) ++stop;
+      rows.append(a, e, stop, from, b - begin);
+      e = stop;
+    }
+    for (Index j = 0; j < a.C.cols(); j += a.byte_panel) {
+      const Index width = a.byte_width(j), across = a.byte_columns(j);
+      const std::uint8_t* const x = a.bytes_at(j) + from * width;
+      for (Index b = begin; b < end; ++b) rows.multiply(a, x, b, b - begin, j, width, across, from == 0);
+      if (from + columns >= a.cols) a.done(top, down, j, across);
+    }
+  }
+}
+
 /// 4 rows by 64 columns of sums in registers; of a block of more rows, 4 at a time.
-struct BsrInt8Avx512Vnni {
-  static constexpr std::string_view name = "bsr_int8:avx512_vnni";
-  static constexpr Isa isa = Isa::avx512_vnni;
-  static const char* reject(const BsrInt8Args&) { return nullptr; }
+class RegisterRows {
+ public:
   static std::size_t scratch(const BsrInt8Args& a) {
     const Index fours = a.step() * most_fours(a);
     return static_cast<std::size_t>(fours * (16 + 4 * a.block_rows) + 4 * (a.step() * a.block_rows + 16));
   }
-  static void run(const BsrInt8Args& a, RowRange range) noexcept {
-    for (Index b = range.begin; b < range.end; b += a.step())
-      piece(a, b, std::min(range.end, b + a.step()), a.scratch_of(range.worker));
+  RegisterRows(const BsrInt8Args& a, std::byte* scratch) {
+    const Index all = a.step() * most_fours(a);
+    auto* const values = reinterpret_cast<std::int32_t*>(scratch + 16 * all);
+    fours_ = {reinterpret_cast<std::uint32_t*>(scratch), values, values + all * a.block_rows};
+  }
+  /// Blocks [e, stop), of columns from `from` on, are those of block row `row` of the piece.
+  TESSERA_INLINE void append(const BsrInt8Args& a, Index e, Index stop, Index from, Index row) {
+    fours_.append(a, e, stop, from, ends_[row], fours_.starts + row * a.block_rows);
+    ends_[row + 1] = ends_[row] + (stop - e + 3) / 4;
+  }
+  TESSERA_INLINE void multiply(const BsrInt8Args& a, const std::uint8_t* x, Index b, Index row, Index j, Index width,
+                               Index across, bool first) const {
+    const Index R = a.block_rows, at = ends_[row], count = ends_[row + 1] - at;
+    const Fours fours = fours_;
+    for (Index r = 0; r < R && b * R + r < a.rows; r += 4) {
+      const Fours p{fours.places + 4 * at, fours.values + at * R + r, fours.starts + row * R + r};
+      of_width(p, a, R, count, x, b * R + r, std::min<Index>(4, R - r), j, width, across, first);
+    }
   }
 
  private:
-  static constexpr Index most = 4096;  // columns of A: 256 kB of a panel, in L2
-  static Index part(const BsrInt8Args& a) {
-    const Index parts = (a.cols + most - 1) / most;
-    return (a.cols + parts - 1) / parts;
-  }
-  static Index most_fours(const BsrInt8Args& a) { return (part(a) + 3) / 4; }
+  Fours fours_;
+  Index ends_[BsrInt8Args::most_rows + 1] = {};
 
-  static void piece(const BsrInt8Args& a, Index begin, Index end, std::byte* scratch) {
-    using detail::sparse_int8_vnni::Fours;
-    const Index R = a.block_rows, all = a.step() * most_fours(a), columns = part(a);
-    const Index top = begin * R, rows = std::min(a.rows, end * R) - top;
-    auto* const values = reinterpret_cast<std::int32_t*>(scratch + 16 * all);
-    const Fours fours{reinterpret_cast<std::uint32_t*>(scratch), values, values + all * R};
-    Index next[BsrInt8Args::most_rows], ends[BsrInt8Args::most_rows + 1] = {};
-    for (Index b = begin; b < end; ++b) next[b - begin] = a.block_ptr[b];
-    for (Index from = 0; from < a.cols; from += columns) {
-      for (Index b = begin; b < end; ++b) {
-        Index &e = next[b - begin], stop = a.block_ptr[b + 1];
-        if (from + columns < a.cols)
-          for (stop = e; stop < a.block_ptr[b + 1] && a.block_col[stop] < from + columns;) ++stop;
-        fours.append(a, e, stop, from, ends[b - begin], fours.starts + (b - begin) * R);
-        ends[b - begin + 1] = ends[b - begin] + (stop - e + 3) / 4;
-        e = stop;
-      }
-      for (Index j = 0; j < a.C.cols(); j += a.byte_panel) {
-        const Index width = a.byte_width(j), across = a.byte_columns(j);
-        const std::uint8_t* const x = a.bytes_at(j) + from * width;
-        for (Index b = begin; b < end; ++b) {
-          const Index at = ends[b - begin], count = ends[b - begin + 1] - at;
-          for (Index r = 0; r < R && b * R + r < a.rows; r += 4) {
-            const Fours p{fours.places + 4 * at, fours.values + at * R + r, fours.starts + (b - begin) * R + r};
-            const Index i = b * R + r;
-            of_width(p, a, R, count, x, i, std::min<Index>(4, R - r), j, width, across, from == 0);
-          }
-        }
-        if (from + columns >= a.cols) a.done(top, rows, j, across);
-      }
-    }
-  }
-  static void of_width(const detail::sparse_int8_vnni::Fours& p, const BsrInt8Args& a, Index R, Index count,
-                       const std::uint8_t* x, Index i, Index wide, Index j, Index width, Index across, bool first) {
+  static void of_width(const Fours& p, const BsrInt8Args& a, Index R, Index count, const std::uint8_t* x, Index i,
+                       Index wide, Index j, Index width, Index across, bool first) {
     switch (width) {
       case 64:
         return of_height<64>(p, a, R, count, x, i, wide, j, across, first);
@@ -79,8 +90,8 @@ struct BsrInt8Avx512Vnni {
     }
   }
   template <Index Width>
-  static void of_height(const detail::sparse_int8_vnni::Fours& p, const BsrInt8Args& a, Index R, Index count,
-                        const std::uint8_t* x, Index i, Index wide, Index j, Index across, bool first) {
+  static void of_height(const Fours& p, const BsrInt8Args& a, Index R, Index count, const std::uint8_t* x, Index i,
+                        Index wide, Index j, Index across, bool first) {
     const Index rows = std::min(wide, a.rows - i);
     switch (wide) {
       case 4:
@@ -94,12 +105,28 @@ struct BsrInt8Avx512Vnni {
     }
   }
   template <Index Width, int G>
-  static TESSERA_INLINE void tile(const BsrInt8Args& a, const detail::sparse_int8_vnni::Fours& p, Index R, Index count,
-                                  const std::uint8_t* x, Index i, Index rows, Index j, Index across, bool first) {
+  static TESSERA_INLINE void tile(const BsrInt8Args& a, const Fours& p, Index R, Index count, const std::uint8_t* x,
+                                  Index i, Index rows, Index j, Index across, bool first) {
     if constexpr (Width == 4)
-      detail::sparse_int8_vnni::narrow_tile<G>(a, p, R, count, x, i, rows, j, across, first);
+      narrow_tile<G>(a, p, R, count, x, i, rows, j, across, first);
     else
-      detail::sparse_int8_vnni::bsr_tile<Width, G>(a, p, R, count, x, i, rows, j, across, first);
+      bsr_tile<Width, G>(a, p, R, count, x, i, rows, j, across, first);
+  }
+};
+
+}  // namespace detail::sparse_int8_vnni
+
+struct BsrInt8Avx512Vnni {
+  using Rows = detail::sparse_int8_vnni::RegisterRows;
+  static constexpr std::string_view name = "bsr_int8:avx512_vnni";
+  static constexpr Isa isa = Isa::avx512_vnni;
+  static const char* reject(const BsrInt8Args&) { return nullptr; }
+  static std::size_t scratch(const BsrInt8Args& a) { return Rows::scratch(a); }
+  static void run(const BsrInt8Args& a, RowRange range) noexcept {
+    for (Index b = range.begin; b < range.end; b += a.step()) {
+      Rows rows(a, a.scratch_of(range.worker));
+      detail::sparse_int8_vnni::multiply_piece(a, b, std::min(range.end, b + a.step()), rows);
+    }
   }
 };
 

@@ -31,6 +31,11 @@ struct SparseInt8List<NmInt8Args> {
 
 /// Columns of X at a time: what is packed of them and their sums stay small.
 inline constexpr Index sparse_int8_columns = 512;
+/// Of `left` columns as many as are next, so that those of the last part, too, fill a tile.
+inline Index next_columns(Index left) {
+  constexpr Index most = sparse_int8_columns;
+  return left > most && left < most + 16 ? most - 64 : std::min(most, left);
+}
 
 /// C = alpha * A * (X - zero) + beta * C, then `finish`, whose column is that of C.
 template <class Args, class T>
@@ -44,13 +49,14 @@ void sparse_int8_part(Context& ctx, Args args, MatrixView<const T> X, std::int32
   }
   const auto& kernel = SparseInt8List<Args>::type::select(ctx, args);
   Workspace::Scope scope(ctx.workspace);
-  if (kernel.isa == Isa::avx512_vnni || kernel.isa == Isa::avx512_vbmi) {
+  const bool tiles = kernel.isa == Isa::amx_int8;
+  if (kernel.isa == Isa::avx512_vnni || kernel.isa == Isa::avx512_vbmi || tiles) {
     Int8BytesArgs<T> panels;
     panels.X = X;
     panels.zero = zero;
     panels.scales = scales;
     args.byte_panel = args.most_byte_panel;
-    args.narrow = args.takes_narrow;
+    args.narrow = args.takes_narrow && !tiles;
     args.zero = panels.byte_zero();
     panels.to = args;
     panels.bytes = scope.take<std::uint8_t>(panels.size());
@@ -91,8 +97,8 @@ void sparse_int8(Context& ctx, Args args, std::int32_t alpha, MatrixView<const T
   if (C.empty()) return;
   args.alpha = alpha;
   args.beta = beta;
-  for (Index j = 0; j < C.cols(); j += detail::sparse_int8_columns) {
-    const Index some = std::min(detail::sparse_int8_columns, C.cols() - j);
+  for (Index j = 0, some = 0; j < C.cols(); j += some) {
+    some = detail::next_columns(C.cols() - j);
     args.C = C.slice(1, j, some);
     detail::sparse_int8_part(ctx, args, X.slice(1, j, some), zero, nullptr);
   }
@@ -121,8 +127,8 @@ void sparse_int8_to(Context& ctx, Args args, MatrixView<const T> X, const E& epi
   args.beta = 0;
   args.finish = detail::gemm_finish<std::int32_t>(ctx, job);
   args.finish.turned = columns;
-  for (Index j = 0; j < n; j += most) {
-    const Index some = std::min(most, n - j);
+  for (Index j = 0, some = 0; j < n; j += some) {
+    some = detail::next_columns(n - j);
     (columns ? args.finish.row : args.finish.col) = j;
     args.C = columns ? MatrixView<std::int32_t>(sums, {m, some}, {1, m})
                      : MatrixView<std::int32_t>(sums, {m, some}, {some, 1});
