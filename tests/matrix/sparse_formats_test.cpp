@@ -1,12 +1,15 @@
 // The other sparse formats: conversions of every pattern there and back, and what each refuses.
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include <io/io_test.hpp>
+#include <support/amx_emulator.hpp>
 #include <support/oracle.hpp>
 #include <support/sparse_patterns.hpp>
 #include <tessera/matrix/bitmap.hpp>
@@ -396,6 +399,138 @@ TEST(SparseKernels, ManyColumnsAgree) {
     check<CslKernels, CslArgs<float>>(tiled_csl_from_csr(A), A, {16, 40, 100});
     for (const Index r : {1, 4, 6}) check<BsrKernels, BsrArgs<float>>(bsr_from_csr(A, r, 1), A, {24, 50, 65, 130, 512});
   }
+}
+
+// bf16 on tiles of AMX: one or both halves of a tile's rows and columns, of panels the last of each width.
+TEST(SparseKernels, HalvesAgree) {
+  const AmxEmulation amx;
+  for (const auto& [rows, cols, density] :
+       {std::tuple<Index, Index, double>{70, 131, 0.02}, {70, 131, 0.3}, {30, 20, 0.9}, {64, 98, 0.6}, {1, 64, 1.0}}) {
+    const auto A = csr_from_coo<bf16>(scattered<bf16>(rows, cols, density));
+    check<CslKernels, CslArgs<bf16>>(tiled_csl_from_csr(A), A, {1, 17, 32, 41, 64});
+  }
+  const auto A = csr_from_coo<bf16>(scattered<bf16>(66, 70, 0.4));
+  check<CslKernels, CslArgs<bf16>>(tiled_csl_from_csr(A), A, {300});  // tiles are spread twice
+
+  if (!active_isa().has(Isa::amx_bf16)) return;
+  const auto chosen = []<class T>(CslArgs<T> args, Index n) {
+    args.Y = {nullptr, 70, n};
+    return std::string(CslKernels::select(Context(), args).name);
+  };
+  EXPECT_EQ(chosen(CslArgs<bf16>(), 32), "csl:amx_bf16");
+  EXPECT_EQ(chosen(CslArgs<bf16>(), 31), "csl:avx512");
+  EXPECT_EQ(chosen(CslArgs<float>(), 32), "csl:avx512");
+}
+
+// Numbers that do not split, and products that would be flushed or overflow.
+TEST(SparseKernels, HalvesOfAnyMagnitudeAgree) {
+  const AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_bf16)) GTEST_SKIP() << "needs amx_bf16";
+  const Index m = 66, k = 70, n = 66;
+  const auto list = filled<bf16>(m, k, [](Index i, Index j) { return (i + 2 * j) % 3 != 0; });
+  for (const int a : {0, -130, -126, -90, -60, 60, 120})
+    for (const int x : {0, -149, -130, -103, -60, 30, 110, 120}) {
+      SCOPED_TRACE(detail::concat("2^", a, " times 2^", x));
+      auto A = csr_from_coo<bf16>(list);
+      for (bf16& value : A.values()) value = bf16(std::ldexp(static_cast<float>(value) / 64, a));
+      auto values = random_buffer<float>(k * n, 5);
+      for (float& value : values) value = std::ldexp(value, x);
+      const MatrixView<const float> X(values.data(), k, n);
+      Buffer<float> y(m * n);
+      Context ctx;
+      ctx.force("csl:amx_bf16");
+      tiled_csl_from_csr(A).apply(ctx, Op::none, 1, X, 0, MatrixView<float>(y.data(), m, n));
+      const auto dense = to_dense(to_coo(A));
+      const double unit = gamma<float>(static_cast<double>(k) + 3);
+      for (Index i = 0; i < m; ++i)
+        for (Index j = 0; j < n; ++j) {
+          double sum = 0, size = 0;
+          for (Index t = 0; t < k; ++t) {
+            const double term = static_cast<double>(dense[i * k + t]) * static_cast<double>(X(t, j));
+            sum += term;
+            size += std::abs(term);
+          }
+          const auto got = static_cast<double>(y[i * n + j]);
+          if (size < 0x1p127)
+            ASSERT_NEAR(got, sum, unit * size + static_cast<double>(k) * 0x1p-149) << i << ' ' << j;
+          else
+            ASSERT_TRUE(std::abs(got - sum) <= unit * size || !std::isfinite(y[i * n + j])) << i << ' ' << j;
+        }
+    }
+  // Twice this is the largest number; its first part is 2^127, of which two are too much.
+  const float large = 0x1.fffffep126f;
+  auto A = csr_from_coo<bf16>(filled<bf16>(m, m, [](Index i, Index j) { return j == i || j == (i + 1) % m; }));
+  std::fill(A.values().begin(), A.values().end(), bf16(1.0f));
+  Buffer<float> x(m * n), y(m * n);
+  std::fill(x.begin(), x.end(), large);
+  Context ctx;
+  ctx.force("csl:amx_bf16");
+  tiled_csl_from_csr(A).apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), m, n), 0,
+                              MatrixView<float>(y.data(), m, n));
+  for (const float sum : y) ASSERT_EQ(sum, 2 * large);
+
+  // A row whose sum is subnormal has nothing in the next tile.
+  auto B = csr_from_coo<bf16>(filled<bf16>(m, 100, [](Index i, Index j) { return j < 64 || i > 0; }));
+  std::fill(B.values().begin(), B.values().end(), bf16(0x1p-70f));
+  Buffer<float> z(100 * n);
+  for (Index j = 0; j < 100; ++j) std::fill_n(z.data() + j * n, n, j < 64 ? 0x1p-70f : 1.0f);
+  tiled_csl_from_csr(B).apply(ctx, Op::none, 1, MatrixView<const float>(z.data(), 100, n), 0,
+                              MatrixView<float>(y.data(), m, n));
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j) ASSERT_EQ(y[i * n + j], i == 0 ? 0x1p-134f : 36 * 0x1p-70f) << i << ' ' << j;
+}
+
+TEST(SparseKernels, HalvesKeepInfinitiesApart) {
+  const AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_bf16)) GTEST_SKIP() << "needs amx_bf16";
+  const Index m = 66, k = 130, n = 70;
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  auto A = csr_from_coo<bf16>(filled<bf16>(m, k, [](Index i, Index j) { return (i + j) % 5 != 0; }));
+  std::fill(A.values().begin(), A.values().end(), bf16(1.0f));
+  Buffer<float> x(k * n), y(m * n);
+  std::fill(x.begin(), x.end(), 1.0f);
+  x[7 * n + 3] = infinity;
+  x[69 * n + 40] = -infinity;
+  x[129 * n + 69] = std::numeric_limits<float>::quiet_NaN();
+  Context ctx;
+  ctx.force("csl:amx_bf16");
+  const auto product = [&] {
+    tiled_csl_from_csr(A).apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), k, n), 0,
+                                MatrixView<float>(y.data(), m, n));
+  };
+  product();
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j) {
+      const Index at = j == 3 ? 7 : j == 40 ? 69 : j == 69 ? 129 : -1;
+      if (at < 0 || (i + at) % 5 == 0) {
+        ASSERT_EQ(y[i * n + j], 104.0f) << i << ' ' << j;  // as if the absent entry were not there
+      } else if (j == 69) {
+        ASSERT_TRUE(std::isnan(y[i * n + j]));
+      } else {
+        ASSERT_EQ(y[i * n + j], j == 3 ? infinity : -infinity);
+      }
+    }
+  std::fill(x.begin(), x.end(), 0x1p-20f);  // whose other parts are zero
+  A.values()[0] = bf16(infinity);           // in row 0
+  product();
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j) ASSERT_EQ(y[i * n + j], i == 0 ? infinity : 104.0f * 0x1p-20f);
+}
+
+TEST(SparseKernels, ThreadsChangeNoBitOfHalves) {
+  const AmxEmulation amx;
+  if (!active_isa().has(Isa::amx_bf16)) GTEST_SKIP() << "needs amx_bf16";
+  const Index m = 300, k = 100, n = 50;
+  const auto A = tiled_csl_from_csr(csr_from_coo<bf16>(scattered<bf16>(m, k, 0.2)));
+  const auto x = random_buffer<float>(k * n, 3);
+  Buffer<float> y[2] = {random_buffer<float>(m * n, 4), random_buffer<float>(m * n, 4)};
+  for (const Index threads : {1, 3}) {
+    Context ctx = Context::with_threads(threads);
+    ctx.force("csl:amx_bf16");
+    A.apply(ctx, Op::none, 2, MatrixView<const float>(x.data(), k, n), 3,
+            MatrixView<float>(y[threads == 1 ? 0 : 1].data(), m, n));
+  }
+  EXPECT_TRUE(std::equal(y[0].begin(), y[0].end(), y[1].begin()));
 }
 
 TEST(SparseKernels, AbsentEntriesMeetNoInfinity) {

@@ -73,8 +73,9 @@ class TiledCsl : public detail::SparseRows<TiledCsl<T>, T> {
     args.tile_ptr = tile_ptr_.data();
     args.places = places_.data();
     args.values = values_.data();
-    args.panels = detail::panels_of(ctx, scope, X);
-    launch(ctx, CslKernels::select(ctx, args), args, (rows_ + tile - 1) / tile, 1);
+    const auto& kernel = CslKernels::select(ctx, args);
+    if (!detail::split_operand(ctx, scope, kernel, X, args)) args.panels = detail::panels_of(ctx, scope, X);
+    launch(ctx, kernel, args, (rows_ + tile - 1) / tile, 1);
     return true;
   }
   /// begin is the first row of a tile.

@@ -41,6 +41,7 @@ struct BsrArgs : PanelArgs<accum_t<T>> {
 template <class T>
 struct CslArgs : PanelArgs<accum_t<T>> {
   static constexpr Index tile = 64;
+  const std::uint32_t* parts = nullptr;  // csl:amx_bf16 reads these instead of panels
   const Index* tile_ptr = nullptr;
   const std::uint16_t* places = nullptr;
   const T* values = nullptr;

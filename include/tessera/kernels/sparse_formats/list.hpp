@@ -1,6 +1,7 @@
 /// The kernels of products with blocks, tiles, slices, N:M groups and bitmaps, best first.
 #pragma once
 
+#include <tessera/kernels/sparse_formats/amx.hpp>
 #include <tessera/kernels/sparse_formats/avx2.hpp>
 #include <tessera/kernels/sparse_formats/avx2_bitmap.hpp>
 #include <tessera/kernels/sparse_formats/avx512.hpp>
@@ -13,7 +14,7 @@ namespace tessera::inline TESSERA_ABI {
 
 #if TESSERA_X86
 using BsrKernels = KernelList<BsrAvx512, BsrAvx2, BsrXsimd, BsrRef>;
-using CslKernels = KernelList<CslAvx512, CslAvx2, CslXsimd, CslRef>;
+using CslKernels = KernelList<CslAmxBf16, CslAvx512, CslAvx2, CslXsimd, CslRef>;
 using SellKernels = KernelList<SellAvx2, SellXsimd, SellRef>;
 using NmKernels = KernelList<NmAvx512, NmAvx2, NmRef>;
 using BitmapKernels = KernelList<BitmapAvx512, BitmapAvx2, BitmapRef>;
