@@ -226,39 +226,53 @@ bool forced(Context& ctx, std::string_view name, const AttentionShape& shape, At
   return false;
 }
 
-TEST(AttentionCoded, IntegerQueriesAndWeightsAreWithinTheirSteps) {
-  const std::array<std::pair<TokenCode, TokenCode>, 5> pairs{{{TokenCode::int8, TokenCode::int8},
-                                                              {TokenCode::channels4, TokenCode::blocks4},
-                                                              {TokenCode::channels2, TokenCode::blocks2},
-                                                              {TokenCode::channels2, TokenCode::int8},
-                                                              {TokenCode::blocks4, TokenCode::channels4}}};
+using CodePair = std::pair<TokenCode, TokenCode>;
+
+/// Whether a kernel rounds queries over such keys of d channels, and weights over such values.
+using Rounds = bool (*)(TokenCode, Index d);
+
+void integers_within_their_steps(const char* kernel, const std::vector<CodePair>& pairs,
+                                 const std::vector<AttentionShape>& cases, Rounds queries, Rounds weights) {
   for (const AttentionPrecision precision : {AttentionPrecision::int8_queries, AttentionPrecision::int8})
     for (const auto& [keys, values] : pairs)
-      for (const Index d : {128, 256, 64, 96, 40})
-        for (const AttentionShape& shape : shapes(d)) {
-          const std::uint64_t seed = static_cast<std::uint64_t>(d + shape.m) / 4 * 4;
-          for (const std::uint64_t shared : {0u, 1u, 3u}) {  // values' scales: of a block, of 64 channels, of all
-            SCOPED_TRACE(shape.text() + ", codes " + std::to_string(static_cast<int>(keys)) + " and " +
-                         std::to_string(static_cast<int>(values)));
-            Context ctx;
-            if (!forced(ctx, "attention:avx512_vnni", shape, precision)) return;
-            Coded x(shape, keys, values, seed + shared);
-            x.run(ctx, score_mods(), {.scale = {}, .causal = false, .precision = precision});
-            const bool rounds = keys != TokenCode::blocks4,
-                       weighs = precision == AttentionPrecision::int8 && values != TokenCode::channels4;
-            AttentionExpectation<float>::Slack slack;
-            const Moved moved(x);
-            if (rounds)
-              slack.score = [&](Index h, Index i) { return moved.score[static_cast<std::size_t>(h * shape.n + i)]; };
-            if (weighs)
-              slack.out = [&](Index h, Index i, Index c) {
-                return moved.out[static_cast<std::size_t>((h * shape.n + i) * shape.dv + c)];
-              };
-            const AttentionExpectation<float> expected(x.p, AnyMod(), AnyMask());
-            expected.compare(x.p, slack);
-            if (::testing::Test::HasFailure()) return;
-          }
+      for (const AttentionShape& shape : cases) {
+        const std::uint64_t seed = static_cast<std::uint64_t>(shape.d + shape.m) / 4 * 4;
+        for (const std::uint64_t shared : {0u, 1u, 3u}) {  // values' scales: of a block, of 64 channels, of all
+          if (values == TokenCode::int8 && keys == TokenCode::int8 && shared != 0) continue;
+          SCOPED_TRACE(shape.text() + ", codes " + std::to_string(static_cast<int>(keys)) + " and " +
+                       std::to_string(static_cast<int>(values)));
+          Context ctx;
+          if (!forced(ctx, kernel, shape, precision)) return;
+          Coded x(shape, keys, values, seed + shared);
+          x.run(ctx, score_mods(), {.scale = {}, .causal = false, .precision = precision});
+          AttentionExpectation<float>::Slack slack;
+          const Moved moved(x);
+          if (queries(keys, shape.d))
+            slack.score = [&](Index h, Index i) { return moved.score[static_cast<std::size_t>(h * shape.n + i)]; };
+          if (precision == AttentionPrecision::int8 && weights(values, shape.dv))
+            slack.out = [&](Index h, Index i, Index c) {
+              return moved.out[static_cast<std::size_t>((h * shape.n + i) * shape.dv + c)];
+            };
+          const AttentionExpectation<float> expected(x.p, AnyMod(), AnyMask());
+          expected.compare(x.p, slack);
+          if (::testing::Test::HasFailure()) return;
         }
+      }
+}
+
+TEST(AttentionCoded, IntegerQueriesAndWeightsAreWithinTheirSteps) {
+  std::vector<AttentionShape> cases;
+  for (const Index d : {128, 256, 64, 96, 40})
+    for (const AttentionShape& shape : shapes(d)) cases.push_back(shape);
+  integers_within_their_steps(
+      "attention:avx512_vnni",
+      {{TokenCode::int8, TokenCode::int8},
+       {TokenCode::channels4, TokenCode::blocks4},
+       {TokenCode::channels2, TokenCode::blocks2},
+       {TokenCode::channels2, TokenCode::int8},
+       {TokenCode::blocks4, TokenCode::channels4}},
+      cases, [](TokenCode keys, Index) { return keys != TokenCode::blocks4; },
+      [](TokenCode values, Index) { return values != TokenCode::channels4; });
 }
 
 TEST(AttentionCoded, PermissionAloneChoosesTheIntegerKernelAndTakesNoneElsewhere) {
@@ -368,6 +382,171 @@ TEST(AttentionCoded, SoAreTheyInTilesOfAmx) {
                        {1, 1, 100, 129, 96, 48},
                        {2, 1, 40, 300, 64, 80},
                        {1, 1, 17, 1, 40, 16}});
+}
+
+/// The same codes, known as such up to token `end` of a head alone, in runs of `run` tokens.
+struct PartlyCoded {
+  const CodedTokens& of;
+  Index run, end;
+  std::array<Index, 3> extents() const { return of.extents(); }
+  TileSource<float> source() const {
+    return {this,
+            [](const void* state, Index h, Index begin, Index count, float* scratch, Index& stride) noexcept {
+              const TileSource<float> all = static_cast<const PartlyCoded*>(state)->of.source();
+              return all.tile(all.state, h, begin, count, scratch, stride);
+            },
+            [](const void* state, Index h, Index begin) noexcept -> TokenCodes {
+              const auto& self = *static_cast<const PartlyCoded*>(state);
+              if (begin >= self.end) return {};
+              const TileSource<float> all = self.of.source();
+              TokenCodes found = all.codes(all.state, h, begin);
+              found.count = std::min(std::min(self.end, (begin / self.run + 1) * self.run) - begin, found.count);
+              return found;
+            }};
+  }
+};
+
+const std::vector<AttentionShape> many_queries{{1, 1, 16, 16, 16, 16},   {4, 2, 9, 130, 64, 32},
+                                               {2, 2, 33, 65, 80, 48},   {1, 1, 70, 3, 31, 16},
+                                               {3, 1, 17, 128, 128, 20}, {1, 1, 16, 77, 130, 80}};
+
+TEST(AttentionCoded, IntegersOfManyQueriesAreWithinTheirSteps) {
+  const AmxEmulation amx;
+  integers_within_their_steps(
+      "attention:amx_int8",
+      {{TokenCode::int8, TokenCode::int8},
+       {TokenCode::channels4, TokenCode::int8},
+       {TokenCode::int8, TokenCode::blocks4}},
+      many_queries, [](TokenCode keys, Index) { return keys == TokenCode::int8; },
+      [](TokenCode values, Index dv) { return values == TokenCode::int8 && dv % 16 == 0; });
+}
+
+TEST(AttentionCoded, IntegersOfManyQueriesHeedMasksAndMods) {
+  const AmxEmulation amx;
+  for (const AttentionShape& shape : {AttentionShape{4, 2, 33, 140, 64, 32}, AttentionShape{2, 1, 20, 200, 48, 16}})
+    for (const Index end : {shape.m, Index{70}, Index{0}}) {
+      SCOPED_TRACE(shape.text() + ", coded to " + std::to_string(end));
+      Context ctx;
+      if (!forced(ctx, "attention:amx_int8", shape, AttentionPrecision::int8)) return;
+      Coded x(shape, TokenCode::int8, TokenCode::int8, 7);
+      const PartlyCoded keys{x.K, 24, end}, values{x.V, 10, shape.m - end / 2};
+      const AnyMask mask(sliding_window(50, 3));
+      const AnyMod mod(Alibi(shape.heads));
+      attention<float>(ctx, x.p.Q(), keys, values, x.p.out(), score_mods(mod, mask),
+                       {.scale = {}, .causal = false, .precision = AttentionPrecision::int8},
+                       {x.p.lse(), x.p.entropy()});
+      AttentionExpectation<float>::Slack slack;
+      const Moved moved(x);
+      double most = 0;
+      for (const double score : moved.score) most = std::max(most, score);
+      if (end > 0) slack.score = [&](Index, Index) { return most; };
+      // Not all is masked, and what is left weighs more: half a step of the largest weight, which is 1 at most.
+      slack.out = [&](Index h, Index, Index c) {
+        double step = 0;
+        const Index g = h / (shape.heads / shape.kv_heads);
+        double codes = 0;
+        for (Index j = 0; j < shape.m; ++j) {
+          step = std::max(step, x.V.step(g, j, c));
+          codes += std::abs(static_cast<double>(x.p.V()(g, j, c))) / x.V.step(g, j, c);
+        }
+        return step / 510 * codes * 1.001;
+      };
+      AttentionExpectation<float>(x.p, mod, mask).compare(x.p, slack);
+    }
+}
+
+/// Writes down what it is given.
+struct Witness {
+  float* scores;  // (heads, n, m)
+  Index n, m;
+  float operator()(float score, const ScorePosition& at) const {
+    return scores[(at.head * n + at.query) * m + at.key] = score;
+  }
+};
+
+TEST(AttentionCoded, ScoresOfManyQueriesAreThoseOfFewBitForBit) {
+  const AmxEmulation amx;
+  for (const AttentionShape& shape : {AttentionShape{4, 2, 12, 150, 80, 16}, AttentionShape{1, 1, 16, 64, 128, 16}}) {
+    SCOPED_TRACE(shape.text());
+    const AttentionOptions options{.scale = {}, .causal = false, .precision = AttentionPrecision::int8_queries};
+    const AttentionShape few{shape.heads, shape.kv_heads, 1, shape.m, shape.d, shape.dv};
+    Context many_ctx, few_ctx;
+    if (!forced(many_ctx, "attention:amx_int8", shape, options.precision) ||
+        !forced(few_ctx, "attention:avx512_vnni", few, options.precision))
+      return;
+    Coded x(shape, TokenCode::int8, TokenCode::int8, 11);
+    const auto size = static_cast<std::size_t>(shape.heads * shape.n * shape.m);
+    std::vector<float> many(size, -1.0f), one(size, -2.0f);
+    x.run(many_ctx, score_mods(Witness{many.data(), shape.n, shape.m}), options);
+    for (Index i = 0; i < shape.n; ++i) {
+      std::vector<float> seen(static_cast<std::size_t>(shape.heads * shape.m));
+      const View<const float, 3> query(x.p.q.data() + i * shape.d, {shape.heads, 1, shape.d},
+                                       {shape.n * shape.d, shape.d, 1});
+      Buffer<float> out(shape.heads * shape.dv);
+      attention<float>(few_ctx, query, x.K, x.V, View<float, 3>(out.data(), {shape.heads, 1, shape.dv}),
+                       score_mods(Witness{seen.data(), 1, shape.m}), options);
+      for (Index h = 0; h < shape.heads; ++h)
+        std::copy_n(seen.data() + h * shape.m, shape.m, one.data() + (h * shape.n + i) * shape.m);
+    }
+    EXPECT_EQ(std::memcmp(many.data(), one.data(), size * sizeof(float)), 0);
+  }
+}
+
+TEST(AttentionCoded, IntegersOfManyQueriesDoNotDependOnThreads) {
+  const AmxEmulation amx;
+  const AttentionShape shape{4, 2, 70, 70, 32, 32};
+  const AttentionOptions options{.scale = {}, .causal = true, .precision = AttentionPrecision::int8};
+  Context ctx;
+  if (!forced(ctx, "attention:amx_int8", shape, options.precision)) return;
+  Coded x(shape, TokenCode::int8, TokenCode::int8, 13), y(shape, TokenCode::int8, TokenCode::int8, 13);
+  x.run(ctx, score_mods(), options);
+  Context threads = Context::with_threads(3);
+  threads.force("attention:amx_int8");
+  y.run(threads, score_mods(), options);
+  const auto bytes = static_cast<std::size_t>(x.p.o.size()) * sizeof(float);
+  EXPECT_EQ(std::memcmp(x.p.o.data(), y.p.o.data(), bytes), 0);
+  y.run(threads, score_mods(), {.scale = {}, .causal = true, .precision = AttentionPrecision::int8_queries});
+  EXPECT_NE(std::memcmp(x.p.o.data(), y.p.o.data(), bytes), 0) << "weights are not rounded";
+}
+
+TEST(AttentionCoded, NotFiniteQueriesAndFactorsOfManyReachTheirResultsAlone) {
+  const AmxEmulation amx;
+  const AttentionShape shape{2, 1, 20, 70, 64, 16};
+  Context ctx;
+  if (!forced(ctx, "attention:amx_int8", shape, AttentionPrecision::int8)) return;
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    Coded x(shape, TokenCode::int8, TokenCode::int8, 17);
+    x.p.q[3 * shape.d + 5] = bad;
+    x.run(ctx, score_mods(), {.scale = {}, .causal = false, .precision = AttentionPrecision::int8});
+    for (Index h = 0; h < shape.heads; ++h)
+      for (Index i = 0; i < shape.n; ++i)
+        EXPECT_EQ(std::isfinite(x.p.out()(h, i, 2)), h != 0 || i != 3) << h << ", " << i;
+  }
+}
+
+TEST(AttentionCoded, ManyIntegerQueriesGoToTheKernelThatTakesThem) {
+  const AmxEmulation amx;
+  Context ctx;
+  const AttentionShape shape{1, 1, 16, 64, 64, 64};
+  if (!forced(ctx, "attention:amx_int8", shape, AttentionPrecision::int8)) return;
+  const auto chosen = [](Index group, Index n, Index d, AttentionPrecision precision) {
+    AttentionArgs<float> args;
+    args.precision = precision;
+    args.group = group;
+    args.n = n;
+    args.d = d;
+    args.out = View<float, 3>(nullptr, {group, n, 16});
+    args.keys.codes = [](const void*, Index, Index) noexcept { return TokenCodes{}; };
+    return AttentionKernels<float>::select(Context(), args).name;
+  };
+  for (const AttentionPrecision precision : {AttentionPrecision::int8_queries, AttentionPrecision::int8}) {
+    EXPECT_EQ(chosen(1, 16, 64, precision), "attention:amx_int8");
+    EXPECT_EQ(chosen(8, 2, 16, precision), "attention:amx_int8");
+    EXPECT_EQ(chosen(1, 15, 64, precision), "attention:avx512");
+    EXPECT_EQ(chosen(1, 16, 15, precision), "attention:avx512");
+    EXPECT_EQ(chosen(1, 8, 64, precision), "attention:avx512_vnni");
+  }
+  EXPECT_EQ(chosen(1, 16, 64, AttentionPrecision::exact), "attention:avx512");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include <tessera/kernels/attention/amx_blocks.hpp>
 #include <tessera/kernels/attention/avx512_bf16.hpp>
 #include <tessera/simd/isa.hpp>
 
@@ -70,10 +71,10 @@ struct PairProducts : attention_avx512_bf16::PairProducts {
 
   /// y (whole(tokens), ld) = k (tokens, pairs; stride ks) * q (pairs, ld).
   static void scores(const float* q, Index ld, const float* k, Index ks, Index pairs, Index tokens, float* y) {
-    each_block(whole(tokens), ld, [&](Index j, bool rows, Index r, bool columns) {
-      zero_sums();
-      add(k + j * ks, ks, rows, q + r, ld, columns, whole(pairs));
-      put_sums(y + j * ld + r, ld, rows, columns);
+    Blocks::each(whole(tokens), ld, [&](Index j, bool rows, Index r, bool columns) {
+      Blocks::zero();
+      Blocks::add(k + j * ks, ks * bytes, rows, q + r, ld * bytes, columns, whole(pairs) / side);
+      Blocks::put(y + j * ld + r, ld * bytes, rows, columns);
     });
   }
 
@@ -84,58 +85,22 @@ struct PairProducts : attention_avx512_bf16::PairProducts {
       for (Index r = 0; r < ld; r += side)
         _mm512_storeu_ps(out + c * ld + r,
                          _mm512_mul_ps(_mm512_loadu_ps(out + c * ld + r), _mm512_loadu_ps(alpha + r)));
-    each_block(d, ld, [&](Index c, bool rows, Index r, bool columns) {
-      get_sums(out + c * ld + r, ld, rows, columns);
-      add(v + c * vs, vs, rows, y + r, ld, columns, whole(pairs));
-      put_sums(out + c * ld + r, ld, rows, columns);
+    Blocks::each(d, ld, [&](Index c, bool rows, Index r, bool columns) {
+      Blocks::get(out + c * ld + r, ld * bytes, rows, columns);
+      Blocks::add(v + c * vs, vs * bytes, rows, y + r, ld * bytes, columns, whole(pairs) / side);
+      Blocks::put(out + c * ld + r, ld * bytes, rows, columns);
     });
   }
 
  private:
   static constexpr Index bytes = sizeof(float);
-
-  /// f(row, whether two tiles of rows, column, whether two of columns).
-  template <class F>
-  static void each_block(Index rows, Index columns, F&& f) {
-    for (Index i = 0; i < rows; i += 2 * side)
-      for (Index j = 0; j < columns; j += 2 * side) f(i, i + side < rows, j, j + side < columns);
-  }
-
-  // Sums are tiles 0 and 1 of the first rows, 2 and 3 of the second; factors 4 and 5, 6 and 7.
-  static void zero_sums() {
-    amx::zero<0>();
-    amx::zero<1>();
-    amx::zero<2>();
-    amx::zero<3>();
-  }
-  static void get_sums(const float* c, Index ld, bool rows, bool columns) {
-    amx::load<0>(c, ld * bytes);
-    if (columns) amx::load<1>(c + side, ld * bytes);
-    if (rows) amx::load<2>(c + side * ld, ld * bytes);
-    if (rows && columns) amx::load<3>(c + side * ld + side, ld * bytes);
-  }
-  static void put_sums(float* c, Index ld, bool rows, bool columns) {
-    amx::store<0>(c, ld * bytes);
-    if (columns) amx::store<1>(c + side, ld * bytes);
-    if (rows) amx::store<2>(c + side * ld, ld * bytes);
-    if (rows && columns) amx::store<3>(c + side * ld + side, ld * bytes);
-  }
-  static void add(const float* a, Index lda, bool rows, const float* b, Index ldb, bool columns, Index pairs) {
-    for (Index p = 0; p < pairs; p += side, b += side * ldb) {
-      amx::load<4>(a + p, lda * bytes);
-      amx::load<6>(b, ldb * bytes);
-      amx::dot_bf16<0, 4, 6>();
-      if (columns) {
-        amx::load<7>(b + side, ldb * bytes);
-        amx::dot_bf16<1, 4, 7>();
-      }
-      if (rows) {
-        amx::load<5>(a + side * lda + p, lda * bytes);
-        amx::dot_bf16<2, 5, 6>();
-        if (columns) amx::dot_bf16<3, 5, 7>();
-      }
+  struct Dot {
+    template <int C, int A, int B>
+    static void run() {
+      amx::dot_bf16<C, A, B>();
     }
-  }
+  };
+  using Blocks = AttentionAmxBlocks<Dot>;
 };
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_amx_bf16

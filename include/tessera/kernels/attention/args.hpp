@@ -48,7 +48,7 @@ struct TokenCodes {
 enum class AttentionPrecision {
   exact,         // nothing
   bfloat16,      // queries, keys, values and softmax weights to bf16, where there are many queries
-  int8_queries,  // queries to 8 bits, times the scales of keys that are codes, where there are few queries
+  int8_queries,  // queries to 8 bits, times the scales of keys that are codes, where there are few queries or AMX
   int8,          // and softmax weights to 8 bits, times the scales of values that are codes
 };
 
@@ -71,6 +71,28 @@ struct NoIntegerDots {
     return false;
   }
   template <int R, class... Any>
+  static constexpr bool mix(const Any&...) {
+    return false;
+  }
+};
+
+struct NoIntegerTiles {
+  constexpr NoIntegerTiles(const void*, Index) {}
+  template <class... Any>
+  static constexpr void put_query(const Any&...) {}
+  template <class... Any>
+  static constexpr bool keys(const Any&...) {
+    return false;
+  }
+  template <class... Any>
+  static constexpr bool values(const Any&...) {
+    return false;
+  }
+  template <class... Any>
+  static constexpr bool scores(const Any&...) {
+    return false;
+  }
+  template <class... Any>
   static constexpr bool mix(const Any&...) {
     return false;
   }

@@ -28,7 +28,6 @@ struct IntegerScores : IntegerLanes {
     return true;
   }
 
- private:
   /// q times the scales of channels, where there are any, to -127 … 127 in units of `unit`, NaN if any is not finite.
   static void round_query(const TokenCodes& k, const float* q, Index d, std::int8_t* to, float& unit, float& base,
                           std::int32_t& bias) {
@@ -60,6 +59,7 @@ struct IntegerScores : IntegerLanes {
     bias = -128 * _mm512_reduce_add_epi32(sum);
   }
 
+ private:
   template <int R, int Bits>
   static void scores_of_lines(const TokenCodes& k, const AttentionAhead& ahead, const std::int8_t* q, Index ld, Index d,
                               Index count, const float* unit, const float* base, float* y) {

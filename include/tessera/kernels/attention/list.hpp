@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tessera/kernels/attention/amx_bf16.hpp>
+#include <tessera/kernels/attention/amx_int8.hpp>
 #include <tessera/kernels/attention/avx2.hpp>
 #include <tessera/kernels/attention/avx512.hpp>
 #include <tessera/kernels/attention/avx512_bf16.hpp>
@@ -20,8 +21,8 @@ struct AttentionList {
 #if TESSERA_X86
 template <>
 struct AttentionList<float> {
-  using type = KernelList<AttentionAmxBf16, AttentionAvx512Bf16, AttentionAvx512Vnni, AttentionAvx512, AttentionAvx2,
-                          AttentionXsimd<>, AttentionRef>;
+  using type = KernelList<AttentionAmxBf16, AttentionAvx512Bf16, AttentionAmxInt8, AttentionAvx512Vnni, AttentionAvx512,
+                          AttentionAvx2, AttentionXsimd<>, AttentionRef>;
 };
 #endif
 }  // namespace detail

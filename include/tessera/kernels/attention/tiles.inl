@@ -89,9 +89,12 @@ struct AttentionTiles {
     for (Index p = pieces.begin; p < pieces.end; ++p)
       AttentionFewRows<V, IntegerDots>::run(a, a.piece(p), k, k + tile * a.d);
   }
+  /// `scratch` is larger by Integers::floats(d).
+  template <class Integers = NoIntegerTiles>
   static void run_many(const Args& a, RowRange pieces) noexcept {
     T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));
-    for (Index p = pieces.begin; p < pieces.end; ++p) AttentionManyRows<V>::run(a, a.piece(p), k, k + tile * a.d);
+    for (Index p = pieces.begin; p < pieces.end; ++p)
+      AttentionManyRows<V, Integers>::run(a, a.piece(p), k, k + tile * a.d);
   }
   static void run(const Args& a, RowRange pieces) noexcept {
     T* const k = reinterpret_cast<T*>(a.scratch_of(pieces.worker));

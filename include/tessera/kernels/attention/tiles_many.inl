@@ -1,8 +1,20 @@
 // Many rows: vectors lie along the rows (queries), so keys and values are read in place, one broadcast number at a
 // time, and the softmax has no horizontal step. Q and the output are held transposed: (d, rows). Included by tiles.inl.
 
-template <class V>
+template <class T>
+struct AttentionStrip {  // of a strip's rows
+  const T* limit;        // so many tokens of the tile are visible; all if null
+  T *top, *total, *alpha, *surplus;
+};
+
+/// Integers: what is done in integers where a tile's keys or values are codes. What takes none of them is always a
+/// plain lane's, whichever Integers there are.
+template <class V, class Integers = NoIntegerTiles>
 struct AttentionManyRows {
+  template <class, class>
+  friend struct AttentionManyRows;
+  using Plain = AttentionManyRows<V>;
+  using State = AttentionStrip<typename V::value_type>;
   using Rows = AttentionRows<V>;
   using T = typename Rows::T;
   using Args = typename Rows::Args;
@@ -22,6 +34,7 @@ struct AttentionManyRows {
     T* const surplus = total + block;
     T* const limit = surplus + block;
     T* const alpha = limit + block;
+    Integers integers(alpha + block, d);
     for (Index s = 0; s < piece.rows;) {
       const Index ld = strip_rows(piece.rows - s);
       for (Index r = 0; r < ld; ++r) {
@@ -33,6 +46,7 @@ struct AttentionManyRows {
             Pairs::put_query(row, d, q + s * d, ld, r);
           else
             for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = row[c] * a.scale;
+          integers.put_query(row, a.scale, d, s, ld, r);
         } else {
           for (Index c = 0; c < d; ++c) q[s * d + c * ld + r] = 0;
         }
@@ -47,13 +61,14 @@ struct AttentionManyRows {
       if (part.seen == Seen::none) continue;
       const bool changed = a.changes(part.seen);
       Index ks = 0, vs = 0;
-      const T *k, *v;
+      const T *k = nullptr, *v = nullptr;
       if constexpr (Pairs::available) {
         k = Pairs::keys(a.keys, h, j, count, d, k_tile, ks);
         v = Pairs::values(a.values, h, j, count, dv, v_tile, vs);
       } else {
-        k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
-        v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
+        if (!integers.keys(a.keys, h, j, count, d, k_tile)) k = a.keys.tile(a.keys.state, h, j, count, k_tile, ks);
+        if (a.precision != AttentionPrecision::int8 || !integers.values(a.values, h, j, count, dv, v_tile))
+          v = a.values.tile(a.values.state, h, j, count, v_tile, vs);
       }
       for (Index s = 0; s < piece.rows;) {
         const Index ld = strip_rows(piece.rows - s);
@@ -70,17 +85,17 @@ struct AttentionManyRows {
         const State state{all ? nullptr : limit + s, top + s, total + s, alpha, surplus + s};
         if (any) switch (ld / W) {
             case 1:
-              strip<1>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
+              strip<1>(a, part, changed, integers, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               break;
             case 2:
-              strip<2>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
+              strip<2>(a, part, changed, integers, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               break;
             default:
               if constexpr (AttentionShape<V, 1>::most_rows == 4) {
                 if (ld == 3 * W)
-                  strip<3>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
+                  strip<3>(a, part, changed, integers, k, ks, v, vs, q + s * d, y, out + s * dv, state);
                 else
-                  strip<4>(a, part, changed, k, ks, v, vs, q + s * d, y, out + s * dv, state);
+                  strip<4>(a, part, changed, integers, k, ks, v, vs, q + s * d, y, out + s * dv, state);
               }
           }
         s += ld;
@@ -99,11 +114,6 @@ struct AttentionManyRows {
   }
 
  private:
-  struct State {     // of a strip's rows
-    const T* limit;  // so many tokens of the tile are visible; all if null
-    T *top, *total, *alpha, *surplus;
-  };
-
   /// Terms of a sum that one `add` takes are one element of its factors.
   TESSERA_INLINE static V add(const V& a, const V& b, const V& sum) {
     if constexpr (Pairs::available)
@@ -213,8 +223,8 @@ struct AttentionManyRows {
   }
 
   template <int NR>
-  static void strip(const Args& a, ScoreTile<T> part, bool changed, const T* k, Index ks, const T* v, Index vs,
-                    const T* q, T* y, T* out, const State& state) {
+  static void strip(const Args& a, ScoreTile<T> part, bool changed, Integers& integers, const T* k, Index ks,
+                    const T* v, Index vs, const T* q, T* y, T* out, const State& state) {
     constexpr Index ld = NR * W;
     constexpr int N = AttentionShape<V, NR>::cols;
     const Index count = part.count;
@@ -224,8 +234,8 @@ struct AttentionManyRows {
       else
         scores<NR, N>(q, k, ks, Pairs::count(a.d), count, y);
       for (Index i = 0; i < count * ld; i += W) (V::load(y + i) * V(a.scale)).store(y + i);
-    } else {
-      scores<NR, N>(q, k, ks, a.d, count, y);
+    } else if (!integers.scores(part.row % block, ld, y)) {
+      Plain::template scores<NR, N>(q, k, ks, a.d, count, y);
     }
     part.scores = y;
     part.row_stride = 1;
@@ -234,9 +244,9 @@ struct AttentionManyRows {
     if (a.scores_only()) return;
     for (Index r = 0; r < ld; r += W) {
       if (a.entropy.data() == nullptr)
-        weigh<false>(y, ld, count, r, state);
+        Plain::template weigh<false>(y, ld, count, r, state);
       else
-        weigh<true>(y, ld, count, r, state);
+        Plain::template weigh<true>(y, ld, count, r, state);
     }
     if (a.hook.weigh != nullptr) a.hook.weigh(a.hook.state, part);
     if constexpr (Pairs::available) {
@@ -245,8 +255,8 @@ struct AttentionManyRows {
         Pairs::mix(y, ld, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
       else
         mix<NR, N>(y, v, vs, a.dv(), Pairs::count(count), state.alpha, out);
-    } else {
-      mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
+    } else if (!integers.mix(y, ld, a.dv(), state.alpha, out)) {
+      Plain::template mix<NR, N>(y, v, vs, a.dv(), count, state.alpha, out);
     }
   }
 
