@@ -94,13 +94,7 @@ struct PairProducts : attention_avx512_bf16::PairProducts {
 
  private:
   static constexpr Index bytes = sizeof(float);
-  struct Dot {
-    template <int C, int A, int B>
-    static void run() {
-      amx::dot_bf16<C, A, B>();
-    }
-  };
-  using Blocks = AttentionAmxBlocks<Dot>;
+  using Blocks = AttentionAmxBlocks<AttentionAmxBf16Dot>;
 };
 #include <tessera/kernels/attention/tiles.inl>
 }  // namespace detail::attention_amx_bf16

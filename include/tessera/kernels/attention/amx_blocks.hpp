@@ -8,6 +8,22 @@
 #if TESSERA_X86
 namespace tessera::inline TESSERA_ABI::detail {
 
+// Outside any target region: there they could not become part of AttentionAmxBlocks::add.
+struct AttentionAmxBf16Dot {
+  template <int C, int A, int B>
+  TESSERA_INLINE static void run() {
+    amx::dot_bf16<C, A, B>();
+  }
+};
+/// Of signed bytes by signed or unsigned ones.
+template <bool SignedB>
+struct AttentionAmxInt8Dot {
+  template <int C, int A, int B>
+  TESSERA_INLINE static void run() {
+    amx::dot_i8<true, SignedB, C, A, B>();
+  }
+};
+
 /// Dot::run<C, A, B>() adds the product of tiles A and B to tile C. Sums are tiles 0 and 1 of a block's first 16 rows,
 /// 2 and 3 of the others; factors are 4 and 5, 6 and 7. All tiles are 16 x 64 bytes.
 template <class Dot>

@@ -144,7 +144,7 @@ class IntegerTiles {
     alignas(64) float sums[step * step];
     MixBlocks::each(d, ld, [&](Index c, bool rows, Index r, bool columns) {
       MixBlocks::zero();
-      MixBlocks::add(turned_ + c * side, tile, rows, y + r, ld * word, columns, 1);
+      MixBlocks::add(turned_ + c * side, deep, rows, y + r, ld * word, columns, 1);
       MixBlocks::put(sums, step * word, rows, columns);
       add_block(sums, rows ? step : side, columns ? step : side, alpha + r, unit + r, out + c * ld + r, ld);
     });
@@ -157,15 +157,8 @@ class IntegerTiles {
   static_assert(tile == deep, "the tokens of a tile are one step of TDPBSUD");
   static constexpr Index whole(Index n, Index of) { return (n + of - 1) / of * of; }
 
-  template <bool SignedQueries>
-  struct Dot {
-    template <int C, int A, int B>
-    static void run() {
-      amx::dot_i8<true, SignedQueries, C, A, B>();
-    }
-  };
-  using Blocks = AttentionAmxBlocks<Dot<true>>;
-  using MixBlocks = AttentionAmxBlocks<Dot<false>>;
+  using Blocks = AttentionAmxBlocks<AttentionAmxInt8Dot<true>>;
+  using MixBlocks = AttentionAmxBlocks<AttentionAmxInt8Dot<false>>;
 
   __m128i channels_of(Index j, Index tokens, Index c) const {
     return j < tokens ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(values_.row[j] + c)) : _mm_setzero_si128();
