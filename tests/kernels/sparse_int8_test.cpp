@@ -200,7 +200,8 @@ TEST(SparseInt8, BlocksOfEveryKernelAreExact) {
 
 TEST(SparseInt8, BlocksInTilesAreExact) {
   const test::AmxEmulation amx;
-  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  if (!active_isa().has(Isa::amx_int8) || !active_isa().has(Isa::avx512_vnni))
+    GTEST_SKIP() << "needs amx_int8 and avx512_vnni";
   Context ctx, threads = Context::with_threads(2);
   for (Context* const context : {&ctx, &threads}) context->force("bsr_int8:amx_int8");
   for (const Index R : {4, 5, 7, 16, 20, 64}) {
@@ -218,7 +219,8 @@ TEST(SparseInt8, BlocksInTilesAreExact) {
 
 TEST(SparseInt8, TilesTakeWhatFillsThem) {
   const test::AmxEmulation amx;
-  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  if (!active_isa().has(Isa::amx_int8) || !active_isa().has(Isa::avx512_vnni))
+    GTEST_SKIP() << "needs amx_int8 and avx512_vnni";
   const auto chosen = [](Index R, Index n) {
     const Blocks A(64, 40, R, 0.5);
     auto args = A.args();
@@ -276,6 +278,7 @@ TEST(SparseInt8, TheLargestSumsWrapAsIntegersDo) {
   const test::AmxEmulation amx;
   for_each_kernel<BsrInt8Kernels, BsrInt8Args>([](Context& ctx, Context&) {
     const bool tiles = ctx.forced("bsr_int8") == "bsr_int8:amx_int8";
+    if (tiles && !active_isa().has(Isa::avx512_vnni)) return;
     const Index K = 70000, R = tiles ? 4 : 1, N = tiles ? 16 : 1;  // K times 255 times 128 is over 2^31
     std::vector<std::int32_t> ptr{0, static_cast<std::int32_t>(K)}, col(static_cast<std::size_t>(K));
     for (std::size_t k = 0; k < col.size(); ++k) col[k] = static_cast<std::int32_t>(k);

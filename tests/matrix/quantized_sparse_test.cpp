@@ -109,7 +109,8 @@ TEST(QuantizedSparse, WhatFollowsIsWhatFollowsADenseProduct) {
 
 TEST(QuantizedSparse, WhatFollowsTilesIsThatToo) {
   const AmxEmulation amx;
-  if (!active_isa().has(Isa::amx_int8)) GTEST_SKIP() << "needs amx_int8";
+  if (!active_isa().has(Isa::amx_int8) || !active_isa().has(Isa::avx512_vnni))
+    GTEST_SKIP() << "needs amx_int8 and avx512_vnni";
   Context ctx, threads = Context::with_threads(2);
   for (Context* const context : {&ctx, &threads}) context->force("bsr_int8:amx_int8");
   const Eigen::MatrixXf W = random_matrix(70, 90, 1);

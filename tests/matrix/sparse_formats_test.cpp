@@ -420,6 +420,13 @@ TEST(SparseKernels, HalvesAgree) {
   EXPECT_EQ(chosen(CslArgs<bf16>(), 32), "csl:amx_bf16");
   EXPECT_EQ(chosen(CslArgs<bf16>(), 31), "csl:avx512");
   EXPECT_EQ(chosen(CslArgs<float>(), 32), "csl:avx512");
+  for (const Index entries : {63, 64}) {
+    const Index tile_ptr[] = {0, entries};
+    CslArgs<bf16> args;
+    args.rows = args.cols = 64;
+    args.tile_ptr = tile_ptr;
+    EXPECT_EQ(chosen(args, 32), entries == 64 ? "csl:amx_bf16" : "csl:avx512");
+  }
 }
 
 // Numbers that do not split, and products that would be flushed or overflow.
@@ -459,15 +466,16 @@ TEST(SparseKernels, HalvesOfAnyMagnitudeAgree) {
     }
   // Twice this is the largest number; its first part is 2^127, of which two are too much.
   const float large = 0x1.fffffep126f;
-  auto A = csr_from_coo<bf16>(filled<bf16>(m, m, [](Index i, Index j) { return j == i || j == (i + 1) % m; }));
+  const Index tile = 64;
+  auto A = csr_from_coo<bf16>(filled<bf16>(tile, tile, [](Index i, Index j) { return j == i || j == (i + 1) % tile; }));
   std::fill(A.values().begin(), A.values().end(), bf16(1.0f));
-  Buffer<float> x(m * n), y(m * n);
+  Buffer<float> x(tile * n), y(m * n);
   std::fill(x.begin(), x.end(), large);
   Context ctx;
   ctx.force("csl:amx_bf16");
-  tiled_csl_from_csr(A).apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), m, n), 0,
-                              MatrixView<float>(y.data(), m, n));
-  for (const float sum : y) ASSERT_EQ(sum, 2 * large);
+  tiled_csl_from_csr(A).apply(ctx, Op::none, 1, MatrixView<const float>(x.data(), tile, n), 0,
+                              MatrixView<float>(y.data(), tile, n));
+  for (Index i = 0; i < tile * n; ++i) ASSERT_EQ(y[i], 2 * large);
 
   // A row whose sum is subnormal has nothing in the next tile.
   auto B = csr_from_coo<bf16>(filled<bf16>(m, 100, [](Index i, Index j) { return j < 64 || i > 0; }));

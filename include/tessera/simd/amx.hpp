@@ -27,7 +27,8 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-/// Configures the tiles of this thread, as zero, for as long as it lives.
+/// Configures the tiles of this thread, as zero, for as long as it lives. What is called meanwhile must not have tiles
+/// of its own: they would be released with those.
 class Tiles {
  public:
   explicit Tiles(const TileConfig& config) { __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory"); }

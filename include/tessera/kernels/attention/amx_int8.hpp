@@ -1,8 +1,9 @@
 /// Attention of many queries over int8 keys by TDPBSSD, by permission (AttentionPrecision::int8_queries, ::int8):
-/// queries are rounded as attention:avx512_vnni rounds them, so that scores are the same bits, and with ::int8 softmax
-/// weights over int8 values are too, multiplied by TDPBSUD. Tiles of tokens that hold anything else, and values whose
-/// channels are no multiple of 16, are computed as attention:avx512 does. The results were checked instruction by
-/// instruction under emulation (tests/support/amx_emulator.hpp); the speed has not been measured on hardware yet.
+/// queries are rounded as attention:avx512_vnni rounds them, so that scores are the same bits where both take the keys,
+/// and with ::int8 softmax weights over int8 values are too, multiplied by TDPBSUD. Tiles of tokens that hold anything
+/// else or lie in over eight runs, and values whose channels are no multiple of 16, are multiplied in f32. The results
+/// were checked instruction by instruction under emulation (tests/support/amx_emulator.hpp); the speed has not been
+/// measured on hardware yet.
 #pragma once
 
 #include <algorithm>
@@ -28,16 +29,17 @@ namespace detail::attention_amx_int8 {
 /// The int8 rows of a tile of tokens, in however many runs they lie.
 struct TileRows {
   static constexpr Index tile = AttentionArgs<float>::tile_tokens;
+  static constexpr Index most_runs = TileSource<float>::codes_alive / 2;  // of values, beside a run of keys
   const std::int8_t* row[tile];
   float factor[tile];
   Index count = 0, runs = 0, stride = 0;  // stride: of the last run
 
-  /// False where there is anything else among them.
+  /// False where there is anything else among them, or more runs than stay where they are.
   bool find(const TileSource<float>& source, Index head, Index begin, Index tokens) {
     if (source.codes == nullptr) return false;
     for (count = runs = 0; count < tokens; ++runs) {
       const TokenCodes found = source.codes(source.state, head, begin + count);
-      if (found.code != TokenCode::int8 || found.count < 1) return false;
+      if (found.code != TokenCode::int8 || found.count < 1 || runs == most_runs) return false;
       const auto* const codes = static_cast<const std::int8_t*>(found.codes);
       const Index some = std::min(tokens - count, found.count);
       for (Index j = 0; j < some; ++j) row[count + j] = codes + j * found.row_bytes;

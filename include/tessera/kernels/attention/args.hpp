@@ -102,9 +102,10 @@ struct NoIntegerTiles {
 /// `tile(state, head, begin, count, scratch, row_stride)` returns rows [begin, begin + count) of a kv head as (count,
 /// d) with d contiguous and `row_stride` elements between tokens: in place, or decoded into `scratch`, which has room
 /// for count * d. Kernels call it once for each tile that a block of queries meets. `codes`, if there is one, gives
-/// rows from `begin` on as codes.
+/// rows from `begin` on as codes, which stay where they are until the thread has asked for codes_alive - 1 more.
 template <class T>
 struct TileSource {
+  static constexpr int codes_alive = 16;
   using Tile = const T* (*)(const void* state, Index head, Index begin, Index count, T* scratch,
                             Index& row_stride) noexcept;
   using Codes = TokenCodes (*)(const void* state, Index head, Index begin) noexcept;

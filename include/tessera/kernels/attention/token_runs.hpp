@@ -68,6 +68,7 @@ struct AttentionTokens {
 template <class T>
 struct AttentionRuns {
   static constexpr int most = static_cast<int>(AttentionArgs<T>::tile_tokens / AttentionTokens<T>::shortest);
+  static_assert(most < TileSource<T>::codes_alive);  // and a run of values
   int count = 1;
   Index begin[most + 1] = {};
   TokenCodes of[most];

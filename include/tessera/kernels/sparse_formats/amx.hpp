@@ -147,6 +147,8 @@ struct CslAmxBf16 {
   template <class T>
   static const char* reject(const CslArgs<T>& a) {
     if (!std::is_same_v<T, bf16>) return "values other than bf16";
+    const Index tiles = (a.rows + tile - 1) / tile * ((a.cols + tile - 1) / tile);
+    if (a.tile_ptr != nullptr && a.tile_ptr[tiles] < tiles * tile) return "fewer than 64 entries a tile";
     return a.Y.cols() < detail::csl_amx::wide ? "fewer than 32 columns do not fill two tiles" : nullptr;
   }
   template <class T>

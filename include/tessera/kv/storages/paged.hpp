@@ -97,10 +97,10 @@ class PagedRows {
  private:
   const Rows& block(Index token) const { return *blocks_[static_cast<std::size_t>(token / Tokens)]; }
 
-  /// Codes of several blocks in one of this thread's, until it has gathered three others: a tile's keys and values are
-  /// read at a time. Without memory there are none, and they are read as numbers.
+  /// Codes of several blocks in one of this thread's, until it has gathered as many others as TileSource asks for.
+  /// Without memory there are none, and they are read as numbers.
   TokenCodes gathered(Index begin, Index count) const noexcept {
-    thread_local std::array<std::optional<Rows>, 4> all;
+    thread_local std::array<std::optional<Rows>, TileSource<float>::codes_alive> all;
     thread_local std::size_t last = 0;
     try {
       Rows& rows = all[++last % all.size()].emplace(empty_);
