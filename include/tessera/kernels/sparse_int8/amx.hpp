@@ -19,7 +19,11 @@ namespace tessera::inline TESSERA_ABI {
 
 namespace detail::sparse_int8_amx {
 
-using namespace sparse_int8_vnni;
+using sparse_int8_vnni::Fours;
+using sparse_int8_vnni::Lines;
+using sparse_int8_vnni::most_fours;
+using sparse_int8_vnni::put_line;
+using sparse_int8_vnni::put_spread;
 
 /// Sixteen fours of blocks are a tile's 64 columns, of 16 rows or the fewer that a block has; behind a block row's last
 /// they are zero. Tiles 0 to 3 are sums, 4 codes, 5 to 7 rows of X as Lines interleaves them.
