@@ -191,10 +191,7 @@ struct BsrInt8Amx {
   static void run(const BsrInt8Args& a, RowRange range) noexcept {
     const amx::TileConfig config = Rows::config(a.block_rows);
     const amx::Tiles tiles(config);
-    for (Index b = range.begin; b < range.end; b += a.step()) {
-      Rows rows(a, a.scratch_of(range.worker));
-      detail::sparse_int8_vnni::multiply_piece(a, b, std::min(range.end, b + a.step()), rows);
-    }
+    detail::sparse_int8_vnni::multiply_pieces<Rows>(a, range);
   }
 };
 

@@ -45,6 +45,15 @@ void multiply_piece(const BsrInt8Args& a, Index begin, Index end, Rows& rows) {
   }
 }
 
+/// The pieces of a range, each with Rows of its own.
+template <class Rows>
+void multiply_pieces(const BsrInt8Args& a, RowRange range) {
+  for (Index b = range.begin; b < range.end; b += a.step()) {
+    Rows rows(a, a.scratch_of(range.worker));
+    multiply_piece(a, b, std::min(range.end, b + a.step()), rows);
+  }
+}
+
 /// 4 rows by 64 columns of sums in registers; of a block of more rows, 4 at a time.
 class RegisterRows {
  public:
@@ -123,10 +132,7 @@ struct BsrInt8Avx512Vnni {
   static const char* reject(const BsrInt8Args&) { return nullptr; }
   static std::size_t scratch(const BsrInt8Args& a) { return Rows::scratch(a); }
   static void run(const BsrInt8Args& a, RowRange range) noexcept {
-    for (Index b = range.begin; b < range.end; b += a.step()) {
-      Rows rows(a, a.scratch_of(range.worker));
-      detail::sparse_int8_vnni::multiply_piece(a, b, std::min(range.end, b + a.step()), rows);
-    }
+    detail::sparse_int8_vnni::multiply_pieces<Rows>(a, range);
   }
 };
 
