@@ -99,11 +99,12 @@ class KvCache final : public KvCacheBase {
     return rows;
   }
   TokenCodes codes(KvPart part, Index h, Index begin) const noexcept override {
-    TokenCodes found;
-    of(head(h), part, [&](const auto& store) {
-      if constexpr (requires { store.codes(begin); }) found = store.codes(begin);
+    return of(head(h), part, [&](const auto& store) {
+      if constexpr (requires { store.codes(begin); })
+        return store.codes(begin);
+      else
+        return TokenCodes{};
     });
-    return found;
   }
 
   Index latent_tokens([[maybe_unused]] Index h) const noexcept override {
@@ -131,12 +132,12 @@ class KvCache final : public KvCacheBase {
     return rows;
   }
   TokenCodes latent_codes(KvPart part, Index h, Index begin, Index width) const noexcept override {
-    TokenCodes codes;
-    of(head(h), part, [&](const auto& store) {
+    return of(head(h), part, [&](const auto& store) {
       if constexpr (LatentRowStore<std::remove_cvref_t<decltype(store)>>)
-        if (store.width() == width) codes = store.latent_codes(begin);
+        return store.width() == width ? store.latent_codes(begin) : TokenCodes{};
+      else
+        return TokenCodes{};
     });
-    return codes;
   }
   void absorb(Context& ctx, Index h, MatrixView<const float> queries, MatrixView<float> out) const override {
     if constexpr (latent_keys) head(h).keys.absorb(ctx, queries, out.slice(1, 0, head(h).keys.width()));
@@ -232,11 +233,9 @@ class KvCache final : public KvCacheBase {
   const Head& head(Index h) const { return heads_[static_cast<std::size_t>(h)]; }
 
   template <class F>
-  static void of(const Head& one, KvPart part, const F& f) {
-    if (part == KvPart::keys)
-      f(one.keys);
-    else
-      f(one.values);
+  static auto of(const Head& one, KvPart part, const F& f) {
+    if (part == KvPart::keys) return f(one.keys);
+    return f(one.values);
   }
   template <class Store>
   static void retain_in(Store& store, std::span<const Index> kept, Index spare) {

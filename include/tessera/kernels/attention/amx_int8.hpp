@@ -77,7 +77,8 @@ class IntegerTiles {
     plain.code = TokenCode::int8;
     float base = 0;
     std::int32_t bias = 0;
-    attention_avx512_vnni::IntegerScores::round_query(plain, row_, line_, rounded_, units_[s + r], base, bias);
+    using Scores = attention_avx512_vnni::IntegerScores;
+    Scores::round_queries<1>(plain, row_, line_, line_, Scores::InOrder{rounded_}, &units_[s + r], &base, &bias);
     std::int32_t* const to = queries_ + s * line_ / 4 + r;
     for (Index i = 0; i < line_ / 4; ++i) std::memcpy(to + i * ld, rounded_ + 4 * i, 4);
   }

@@ -14,6 +14,11 @@ struct IntegerLanes {
     std::memcpy(&bytes, p, sizeof bytes);
     return _mm512_set1_epi32(bytes);
   }
+  /// sum plus codes (without a sign) times x, fours of bytes: the intrinsic, whose sums g++ 12 copies back and forth.
+  TESSERA_INLINE static __m512i dot(__m512i sum, __m512i codes, __m512i x) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(x));
+    return sum;
+  }
 
   /// Lanes of four registers exchanged: the L-th result has lane L of each.
   TESSERA_INLINE static void exchange(const __m512i (&x)[4], __m512i (&to)[4]) {

@@ -55,7 +55,7 @@ struct IntegerBlocks : IntegerLanes {
           weight = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(tokens), of_lane);
         }
         TESSERA_ATTENTION_UNROLL
-        for (int i = 0; i < 4; ++i) acc[r][i] = _mm512_dpbusd_epi32(acc[r][i], weight, codes[i]);
+        for (int i = 0; i < 4; ++i) acc[r][i] = dot(acc[r][i], weight, codes[i]);
       }
     }
     TESSERA_ATTENTION_UNROLL
@@ -146,7 +146,7 @@ struct IntegerBlocks : IntegerLanes {
           TESSERA_ATTENTION_UNROLL
           for (int r = 0; r < R; ++r) {
             const __m512i weight = _mm512_load_si512(spread + (r * tile + j) * Each + (Each == 8 ? 0 : i / 2 * 64));
-            acc[p][r][i] = _mm512_dpbusd_epi32(acc[p][r][i], weight, codes);
+            acc[p][r][i] = dot(acc[p][r][i], weight, codes);
           }
         }
       }

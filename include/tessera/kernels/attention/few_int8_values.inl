@@ -51,17 +51,19 @@ struct IntegerMix : IntegerBlocks {
         TESSERA_ATTENTION_UNROLL
         for (int i = 0; i < 4; ++i) acc[r][i] = _mm512_setzero_si512();
       }
-      for (Index j = 0; j < count; j += 4) {
-        for (Index i = j; i < std::min(j + 4, count); ++i) next.ask(i);
+      Index j = 0;
+      for (const std::uint8_t* p = row(v, 0) + c; j + 4 <= count; j += 4, p += 4 * v.row_bytes) {
+        next.ask_lines(j, 4);
+        __m512i bytes[4];
+        braid(_mm512_loadu_si512(p), _mm512_loadu_si512(p + v.row_bytes), _mm512_loadu_si512(p + 2 * v.row_bytes),
+              _mm512_loadu_si512(p + 3 * v.row_bytes), bytes);
+        add_braided<R>(weights + j, bytes, acc);
+      }
+      if (j < count) {
         __m512i bytes[4];
         braid(line(v, j, count, c), line(v, j + 1, count, c), line(v, j + 2, count, c), line(v, j + 3, count, c),
               bytes);
-        TESSERA_ATTENTION_UNROLL
-        for (int r = 0; r < R; ++r) {
-          const __m512i weight = four(weights + r * tile + j);
-          TESSERA_ATTENTION_UNROLL
-          for (int i = 0; i < 4; ++i) acc[r][i] = _mm512_dpbusd_epi32(acc[r][i], weight, bytes[i]);
-        }
+        add_braided<R>(weights + j, bytes, acc);
       }
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) {
@@ -74,6 +76,16 @@ struct IntegerMix : IntegerBlocks {
                                                _mm512_cvtepi32_ps(sums[i]) * _mm512_set1_ps(unit[r])));
         }
       }
+    }
+  }
+
+  template <int R>
+  TESSERA_INLINE static void add_braided(const std::int8_t* weights, const __m512i (&bytes)[4], __m512i (&acc)[R][4]) {
+    TESSERA_ATTENTION_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const __m512i weight = four(weights + r * tile);
+      TESSERA_ATTENTION_UNROLL
+      for (int i = 0; i < 4; ++i) acc[r][i] = dot(acc[r][i], weight, bytes[i]);
     }
   }
 
@@ -108,19 +120,17 @@ struct IntegerMix : IntegerBlocks {
   static void weigh_blocks(const TokenCodes& v, const float* y, Index b, Index groups, Index count, float* scaled,
                            std::uint8_t* weights, float (&unit)[R][4], float (&base)[R][4]) {
     constexpr Index tokens = 16 / S;
-    const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     __m512 most[R], poison[R], sum[R];
     TESSERA_ATTENTION_UNROLL
     for (int r = 0; r < R; ++r) most[r] = poison[r] = sum[r] = _mm512_setzero_ps();
-    const Index end = (count + 15) / 16 * 16;
+    const Index end = (count + 15) / 16 * 16, own = S == 1 ? 1 : 4 * block / v.group;
     for (Index j = 0; j < end; j += tokens) {
-      const __m512 scale = of_blocks<S>(v, v.scale, j, b, groups, count),
-                   zero = of_blocks<S>(v, v.zero, j, b, groups, count);
-      const auto some = static_cast<__mmask16>((1u << std::clamp<Index>(count - j, 0, tokens)) - 1u);
+      const __m512 scale = of_blocks<S>(v, v.scale, own, j, b, groups, count),
+                   zero = of_blocks<S>(v, v.zero, own, j, b, groups, count);
+      const auto some = static_cast<__mmask16>((1u << std::clamp<Index>(count - j, 0, tokens) * S) - 1u);
       TESSERA_ATTENTION_UNROLL
       for (int r = 0; r < R; ++r) {
-        __m512 weight = _mm512_maskz_loadu_ps(some, y + r * tile + j);
-        if constexpr (S == 4) weight = _mm512_permutexvar_ps(each, weight);
+        const __m512 weight = weights_of<S>(y + r * tile + j, some);
         const __m512 x = weight * scale;
         _mm512_storeu_ps(scaled + (r * tile + j) * S, x);
         most[r] = _mm512_maskz_max_ps(0xffff, most[r], x);
@@ -128,6 +138,7 @@ struct IntegerMix : IntegerBlocks {
         sum[r] = _mm512_fmadd_ps(weight, zero, sum[r]);
       }
     }
+    TESSERA_ATTENTION_UNROLL
     for (int r = 0; r < R; ++r) {
       const __m512 top = largest<S>(most[r]);
       const __m512 step = top * _mm512_set1_ps(1.0f / 255) + total<S>(poison[r]);
@@ -142,6 +153,13 @@ struct IntegerMix : IntegerBlocks {
       }
     }
   }
+  /// Of 16 / S tokens, each S times.
+  template <int S>
+  TESSERA_INLINE static __m512 weights_of(const float* y, __mmask16 some) {
+    if constexpr (S == 1) return _mm512_maskz_loadu_ps(some, y);
+    const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    return _mm512_maskz_permutevar_ps(some, _mm512_broadcast_f32x4(_mm_loadu_ps(y)), each);
+  }
   /// Over every S-th element, in all of them.
   template <int S>
   static __m512 total(__m512 x) {
@@ -155,10 +173,10 @@ struct IntegerMix : IntegerBlocks {
     x = _mm512_maskz_max_ps(0xffff, x, _mm512_shuffle_f32x4(x, x, 0x4e));
     return _mm512_maskz_max_ps(0xffff, x, _mm512_shuffle_f32x4(x, x, 0xb1));
   }
-  /// Of blocks b to b + 3, which have S, of 16 / S tokens from j on, those past the last 0.
+  /// Of blocks b to b + 3, which have S (`own` apart), of 16 / S tokens from j on, those past the last 0.
   template <int S>
-  static __m512 of_blocks(const TokenCodes& v, const f16* p, Index j, Index b, Index groups, Index count) {
-    const Index own = S == 1 ? 1 : 4 * block / v.group, some = std::clamp<Index>(count - j, 0, 16 / S);
+  static __m512 of_blocks(const TokenCodes& v, const f16* p, Index own, Index j, Index b, Index groups, Index count) {
+    const Index some = std::clamp<Index>(count - j, 0, 16 / S);
     if (own == groups) {
       const auto mask = static_cast<__mmask16>((1u << some * own) - 1u);
       const __m512 x = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p + j * own));

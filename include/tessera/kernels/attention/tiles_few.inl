@@ -30,16 +30,16 @@ struct AttentionFewRows {
     for (Index r = 0; r < rows; ++r) {
       top[r] = -infinity;
       total[r] = surplus[r] = 0;
-      const T* const row = Rows::query(a, h, piece.row + r);
-      for (Index c = 0; c < d; ++c) q[r * qs + c] = row[c] * a.scale;
+      scale_row(Rows::query(a, h, piece.row + r), d, a.scale, q + r * qs);
       for (Index c = d; c < qs; ++c) q[r * qs + c] = 0;
     }
     std::fill_n(out, rows * os, T(0));
+    TokenCodes v;
+    Runs k;
     for (Index j = piece.begin, count = 0; j < piece.end; j += count) {
       count = std::min(tile, piece.end - j);
-      TokenCodes v;
-      if constexpr (TokenLoads::available) v = Tokens::codes_of(a.values, h, j, count);
-      Runs k = Runs::find(a.keys, h, j, count, TokenLoads::available);
+      if constexpr (TokenLoads::available) Tokens::find_codes(a.values, h, j, count, v);
+      k.find(a.keys, h, j, count, TokenLoads::available);
       ScoreTile<T> part = a.score_tile(h, piece.row, rows, j, count);
       part.seen = a.meets(part);
       if (part.seen == Seen::none) continue;
@@ -68,9 +68,8 @@ struct AttentionFewRows {
       }
     }
     for (Index r = 0; r < rows; ++r) {
-      T* const row = Rows::result(a, h, piece.row + r, piece.split);
       const T one = total[r] == 0 ? T(0) : 1 / total[r];
-      for (Index c = 0; c < dv; ++c) row[c] = out[r * os + c] * one;
+      scale_row(out + r * os, dv, one, Rows::result(a, h, piece.row + r, piece.split));
       Rows::put_statistics(a, h, piece.row + r, piece.split, top[r], total[r], surplus[r]);
     }
   }
@@ -85,6 +84,12 @@ struct AttentionFewRows {
     const Index* seen;
     T *top, *total, *alpha, *surplus;
   };
+
+  static void scale_row(const T* from, Index n, T by, T* to) {
+    Index c = 0;
+    for (; c + W <= n; c += W) (V::load(from + c) * V(by)).store(to + c);
+    for (; c < n; ++c) to[c] = from[c] * by;
+  }
 
   /// One row's scores to weights; y is padded to whole vectors with -inf.
   template <bool Surplus>

@@ -22,6 +22,12 @@ struct AttentionAhead {
     if (stride == bytes) return AttentionAhead{rows + first * stride, 0, count * bytes}.ask(0);
     for (Index j = first; j < first + count; ++j) ask(j);
   }
+  /// The first line of rows: of no more than 64 bytes, all.
+  TESSERA_INLINE void ask_lines(Index first, int count) const {
+    if (bytes == 0) return;
+    const char* row = rows + first * stride;
+    for (int i = 0; i < count; ++i, row += stride) prefetch_token(row);
+  }
   /// Channels [c, c + some) of d.
   AttentionAhead part(Index c, Index some, Index d) const { return {rows + bytes * c / d, stride, bytes * some / d}; }
   AttentionAhead from(Index j) const { return {rows + j * stride, stride, bytes}; }
@@ -47,12 +53,12 @@ struct AttentionTokens {
     return {static_cast<const char*>(of.codes) + from * of.row_bytes, of.row_bytes, d * bits / 8};
   }
   /// The codes of tokens from `begin` on; `count` no further than they go.
-  static TokenCodes codes_of(const TileSource<T>& source, Index h, Index begin, Index& count) {
-    if (source.codes == nullptr) return {};
-    const TokenCodes found = source.codes(source.state, h, begin);
-    if (found.code == TokenCode::none || found.count < std::min(count, shortest)) return {};
-    count = std::min(count, found.count);
-    return found;
+  static void find_codes(const TileSource<T>& source, Index h, Index begin, Index& count, TokenCodes& to) {
+    to.code = TokenCode::none;
+    if (source.codes == nullptr) return;
+    to = source.codes(source.state, h, begin);
+    if (to.count < std::min(count, shortest)) to.code = TokenCode::none;
+    if (to.code != TokenCode::none) count = std::min(count, to.count);
   }
   /// Reads a tile where there are no codes; whether it was unpacked.
   static bool take_tile(const TileSource<T>& source, Index h, Index begin, Index count, T* scratch, TokenCodes& to) {
@@ -69,27 +75,27 @@ template <class T>
 struct AttentionRuns {
   static constexpr int most = static_cast<int>(AttentionArgs<T>::tile_tokens / AttentionTokens<T>::shortest);
   static_assert(most < TileSource<T>::codes_alive);  // and a run of values
-  int count = 1;
+  int count = 0;
   Index begin[most + 1] = {};
   TokenCodes of[most];
 
-  /// As many runs one after another as make `count` tokens, or fewer tokens.
-  static AttentionRuns find(const TileSource<T>& source, Index h, Index first, Index& count, bool coded) {
-    AttentionRuns runs;
+  /// As many runs one after another as make `tokens` tokens, or fewer tokens.
+  void find(const TileSource<T>& source, Index h, Index first, Index& tokens, bool coded) {
     Index at = 0;
-    for (int i = 0; coded && at < count && i < most; ++i) {
-      Index some = count - at;
-      runs.of[i] = AttentionTokens<T>::codes_of(source, h, first + at, some);
-      if (runs.of[i].code == TokenCode::none) break;
-      runs.begin[i] = at;
-      runs.begin[i + 1] = at += some;
-      runs.count = i + 1;
+    for (count = 0; coded && at < tokens && count < most; ++count) {
+      Index some = tokens - at;
+      AttentionTokens<T>::find_codes(source, h, first + at, some, of[count]);
+      if (of[count].code == TokenCode::none) break;
+      at += some;
+      begin[count + 1] = at;
     }
-    if (at > 0)
-      count = at;
-    else
-      runs.begin[1] = count;
-    return runs;
+    if (count > 0) {
+      tokens = at;
+    } else {
+      of[0].code = TokenCode::none;
+      count = 1;
+      begin[1] = tokens;
+    }
   }
 };
 
