@@ -262,7 +262,7 @@ void integers_within_their_steps(const char* kernel, const std::vector<CodePair>
 
 TEST(AttentionCoded, IntegerQueriesAndWeightsAreWithinTheirSteps) {
   std::vector<AttentionShape> cases;
-  for (const Index d : {128, 256, 64, 96, 40})
+  for (const Index d : {128, 256, 64, 96, 80, 40, 16})
     for (const AttentionShape& shape : shapes(d)) cases.push_back(shape);
   integers_within_their_steps(
       "attention:avx512_vnni",
