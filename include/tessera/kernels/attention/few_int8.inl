@@ -14,7 +14,7 @@ struct IntegerLanes {
     std::memcpy(&bytes, p, sizeof bytes);
     return _mm512_set1_epi32(bytes);
   }
-  /// sum plus codes (without a sign) times x, fours of bytes: the intrinsic, whose sums g++ 12 copies back and forth.
+  /// sum plus codes (without a sign) times x, fours of bytes. Of the intrinsic g++ 12 copies the sums about.
   TESSERA_INLINE static __m512i dot(__m512i sum, __m512i codes, __m512i x) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(x));
     return sum;
