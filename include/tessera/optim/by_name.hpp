@@ -36,7 +36,7 @@ namespace tessera::inline TESSERA_ABI::optim {
 template <class T>
 const std::vector<NamedOptimizer<T>>& named_optimizers() {
   using namespace detail;
-  using R = Recipe;
+  using R = typename Dependent<T, Recipe>::type;
   static const std::vector<NamedOptimizer<T>> all{
       // first order
       {"sgd", [](R& h) { return sgd(h.rate(1e-2)); }},
@@ -266,10 +266,10 @@ const std::vector<NamedOptimizer<T>>& named_optimizers() {
                      {.window = h.whole("window", 32, 1), .lambda = lambda, .damping = h("damping", 0.1)});
        }},
       // with a look into the model
-      {"kfac", kfac_by_name},
-      {"mkor", mkor_by_name},
-      {"natural_gradient", natural_gradient_by_name},
-      {"target_surrogate", target_surrogate_by_name},
+      {"kfac", [](R& h) { return kfac_by_name(h); }},
+      {"mkor", [](R& h) { return mkor_by_name(h); }},
+      {"natural_gradient", [](R& h) { return natural_gradient_by_name(h); }},
+      {"target_surrogate", [](R& h) { return target_surrogate_by_name(h); }},
       // around others
       {"lookahead", [](R& h) { return lookahead(adamw_by_name(h), h.whole("period", 5, 1), h("alpha", 0.5)); }},
       {"schedule_free",

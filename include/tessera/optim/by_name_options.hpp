@@ -19,14 +19,20 @@
 
 namespace tessera::inline TESSERA_ABI::optim::detail {
 
+/// Type, yet only known with T: what is called with one is compiled where T is known, not where it is written.
+template <class T, class Type>
+struct Dependent {
+  using type = Type;
+};
+
 inline AdamOptions adam_options(Recipe& h, AdamOptions usual = {}) {
   return {h.decay("b1", usual.b1), h.decay("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
 }
 inline MomentOptions moment_options(Recipe& h, MomentOptions usual = {}) {
   return {h.decay("b1", usual.b1), h.decay("b2", usual.b2), h("eps", usual.eps), usual.eps_root};
 }
-template <class H>
-auto adamw_by_name(H& h) {
+template <class R>
+auto adamw_by_name(R& h) {
   return adamw(h.rate(1e-3), adam_options(h), h("weight_decay", 1e-4), h.decayed());
 }
 template <class Direction>
@@ -75,7 +81,8 @@ inline MomoOptions<AnySchedule, AnyMask> momo_options(Recipe& h, double rate) {
           .weight_decay = h("weight_decay", 0),
           .mask = h.decayed()};
 }
-inline auto momo_adam_by_name(Recipe& h) {
+template <class R>
+auto momo_adam_by_name(R& h) {
   auto options = momo_options(h, 1e-2);
   options.b2 = h.decay("b2", 0.999);
   options.eps = h("eps", 1e-8);

@@ -21,7 +21,8 @@ auto observing_by_name(Recipe& h, const Link& link, double rate, bool drawn) {
                 group("rest", adamw(times(h("adam_ratio", 0.1), its_rate), adam_options(h), decay, h.decayed()))),
       {.every = h.whole("every", 10, 1), .drawn = drawn});
 }
-inline auto kfac_by_name(Recipe& h) {
+template <class R>
+auto kfac_by_name(R& h) {
   const double decay = h.decay("decay", 0.95, true);
   return observing_by_name(h,
                            scale_by_kfac({.decay = decay,
@@ -30,20 +31,23 @@ inline auto kfac_by_name(Recipe& h) {
                                           .kl_clip = h("kl_clip", 1)}),
                            1e-2, true);
 }
-inline auto mkor_by_name(Recipe& h) {
+template <class R>
+auto mkor_by_name(R& h) {
   MkorOptions options;
   options.gamma = h("gamma", options.gamma);
   options.window = h.whole("window", 0);
   options.stall = h("stall", options.stall);
   return observing_by_name(h, scale_by_mkor(options), 1e-2, false);
 }
-inline auto natural_gradient_by_name(Recipe& h) {
+template <class R>
+auto natural_gradient_by_name(R& h) {
   return natural_gradient(h.rate(1e-1), {.damping = h("damping", 1e-2),
                                          .solve = {.tolerance = 1e-6, .max_iterations = h.whole("iterations", 10, 1)},
                                          .radius = h("radius", 0)});
 }
 /// Adam down each surrogate.
-inline auto target_surrogate_by_name(Recipe& h) {
+template <class R>
+auto target_surrogate_by_name(R& h) {
   return target_steps(adam(h.rate(1e-3), adam_options(h)), h("eta", 2), h.whole("inner_steps", 5, 1));
 }
 
