@@ -41,7 +41,13 @@ TEST_P(KvMemory, EvictionGivesMemoryBackToTheSystem) {
   if (!measures_residence) GTEST_SKIP() << "what is freed is not given back here";
   if (std::getenv("TESSERA_ISA") != nullptr) GTEST_SKIP() << "memory is that of any instruction set";
   Context ctx;
-  const Index many = 4096, wide = 128;
+  constexpr Index many = 4096, wide = 128;
+  static const Tokens K = [] {
+    Tokens tokens(2, many, wide, 5);
+    for (Index i = many * wide; i < tokens.buffer.size(); ++i) tokens.buffer[i] *= 3;
+    return tokens;  // the other head's keys are shorter
+  }();
+  static const Tokens V(2, many, wide, 6);
   const nn::RopeTable<float> turns(wide, many);
   AnyPolicy policies[]{any(score(Random{2}) | keep(0.125) | evict()),
                        any(score(KeyNorm{}) | keep_adaptive(0.125) | evict() | rerotate(turns)),
@@ -50,12 +56,7 @@ TEST_P(KvMemory, EvictionGivesMemoryBackToTheSystem) {
   const std::size_t count = std::string(GetParam().storage) == "Virtual" ? std::size(policies) : 1;
   for (const AnyPolicy& policy : std::span(policies).first(count)) {
     AnyKvCache cache = GetParam().make(2, wide);
-    {
-      Tokens K(2, many, wide, 5);
-      const Tokens V(2, many, wide, 6);
-      for (Index i = many * wide; i < K.buffer.size(); ++i) K.buffer[i] *= 3;  // the other head's keys are shorter
-      cache.append(ctx, K.view(), V.view());
-    }
+    cache.append(ctx, K.view(), V.view());
     const double before = resident_mib(ctx);
     const auto report = cache.compress(ctx, policy);
     const double freed = before - resident_mib(ctx);
