@@ -30,15 +30,13 @@ void check(Context& ctx, Index rows, Index cols, Index lower, Index upper, Index
   Index total = 0;
   Buffer<T> dense(rows * cols);
   for (Index i = 0; i < rows * cols; ++i) dense[i] = T(0);
-  const auto values = test::random_buffer<T>(rows * cols + 1, 7);
-  Buffer<T> entries(rows * cols + 1);
+  const Index most = std::min(rows, cols) * ((upper + lower) / apart + 1);
+  const auto entries = test::random_buffer<T>(most, 7);
   for (Index d = -lower; d <= upper; d += apart) {
     starts.push_back(total);
     offsets.push_back(d);
-    for (Index i = std::max<Index>(0, -d); i < std::min(rows, cols - d); ++i, ++total) {
-      entries[total] = values[total];
-      dense[i * cols + i + d] = values[total];
-    }
+    for (Index i = std::max<Index>(0, -d); i < std::min(rows, cols - d); ++i, ++total)
+      dense[i * cols + i + d] = entries[total];
   }
   const MatrixView<const T> A(dense.data(), rows, cols);
   const auto opA = op == Op::none ? A : A.transposed();

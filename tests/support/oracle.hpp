@@ -3,22 +3,46 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <mutex>
+#include <span>
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/rng.hpp>
 #include <tessera/core/types.hpp>
 #include <tessera/core/view.hpp>
+#include <vector>
 
 namespace tessera::test {
+
+/// The first of n draws of N(0, 1), kept for when they are drawn again: at most 2^18, of seeds below 256.
+inline std::span<const float> kept_normals(Index n, std::uint64_t seed) {
+  constexpr std::size_t most = std::size_t{1} << 18;
+  static std::mutex mutex;
+  static std::array<std::vector<float>, 256> kept;
+  if (seed >= kept.size()) return {};
+  const std::lock_guard lock(mutex);
+  std::vector<float>& values = kept[seed];
+  values.reserve(most);  // others read while it grows
+  const Philox draws(seed);
+  const std::size_t count = std::min(most, static_cast<std::size_t>(n));
+  for (std::size_t i = values.size(); i < count; ++i) values.push_back(static_cast<float>(draws.normal(i)));
+  return {values.data(), count};
+}
 
 /// n draws of N(0, 1).
 template <class T>
 Buffer<T> random_buffer(Index n, std::uint64_t seed) {
   Buffer<T> values(n);
+  const auto kept = kept_normals(n, seed);
+  for (std::size_t i = 0; i < kept.size(); ++i) values[static_cast<Index>(i)] = T(kept[i]);
   const Philox draws(seed);
-  for (Index i = 0; i < n; ++i) values[i] = T(static_cast<float>(draws.normal(static_cast<std::uint64_t>(i))));
+  for (Index i = static_cast<Index>(kept.size()); i < n; ++i)
+    values[i] = T(static_cast<float>(draws.normal(static_cast<std::uint64_t>(i))));
   return values;
 }
 
