@@ -3,6 +3,8 @@
 ///   extern template const std::vector<NamedOptimizer<float>>& named_optimizers<float>();
 #pragma once
 
+#include <type_traits>
+
 #include <tessera/optim/average.hpp>
 #include <tessera/optim/by_name_options.hpp>
 #include <tessera/optim/by_name_targets.hpp>
@@ -36,7 +38,8 @@ namespace tessera::inline TESSERA_ABI::optim {
 template <class T>
 const std::vector<NamedOptimizer<T>>& named_optimizers() {
   using namespace detail;
-  using R = typename Dependent<T, Recipe>::type;
+  // Recipe, which depends on T here and in what is called: nothing is compiled where no optimizer is asked for by name.
+  using R = std::conditional_t<true, Recipe, T>;
   static const std::vector<NamedOptimizer<T>> all{
       // first order
       {"sgd", [](R& h) { return sgd(h.rate(1e-2)); }},

@@ -19,12 +19,6 @@
 
 namespace tessera::inline TESSERA_ABI::optim::detail {
 
-/// Type, yet only known with T: what is called with one is compiled where T is known, not where it is written.
-template <class T, class Type>
-struct Dependent {
-  using type = Type;
-};
-
 inline AdamOptions adam_options(Recipe& h, AdamOptions usual = {}) {
   return {h.decay("b1", usual.b1), h.decay("b2", usual.b2), h("eps", usual.eps), 0, usual.nesterov};
 }
